@@ -1,0 +1,75 @@
+"""captionkit: caption video windows with a vision-language model, from the notebook to scale.
+
+The names below are all there is to learn; each is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captionkit.flow import WindowResult, caption_windows
+    from captionkit.models.qwen_vl import QwenVL
+    from captionkit.models.variants import Variant, register
+    from captionkit.prompts import PROMPTS
+    from captionkit.recipe import Recipe
+    from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
+    from captionkit.tasks import Caption, Clip, Video, VideoMetadata, VideoTask, Window
+    from captionkit.video import VideoError, probe, read_frames
+    from captionkit.windows import compute_windows
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Caption": "tasks",
+    "CaptionGenerationStage": "stages",
+    "CaptionPreparationStage": "stages",
+    "Clip": "tasks",
+    "PROMPTS": "prompts",
+    "QwenVL": "models.qwen_vl",
+    "Recipe": "recipe",
+    "Variant": "models.variants",
+    "Video": "tasks",
+    "VideoError": "video",
+    "VideoMetadata": "tasks",
+    "VideoTask": "tasks",
+    "Window": "tasks",
+    "WindowResult": "flow",
+    "caption_windows": "flow",
+    "compute_windows": "windows",
+    "probe": "video",
+    "read_frames": "video",
+    "register": "models.variants",
+}
+__all__ = [
+    "PROMPTS",
+    "Caption",
+    "CaptionGenerationStage",
+    "CaptionPreparationStage",
+    "Clip",
+    "QwenVL",
+    "Recipe",
+    "Variant",
+    "Video",
+    "VideoError",
+    "VideoMetadata",
+    "VideoTask",
+    "Window",
+    "WindowResult",
+    "caption_windows",
+    "compute_windows",
+    "probe",
+    "read_frames",
+    "register",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'captionkit' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"captionkit.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

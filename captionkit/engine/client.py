@@ -1,0 +1,401 @@
+"""The notebook's side of the engine: start, submit, stream, cancel, restart, close.
+
+vLLM runs in a process of its own (``engine.worker``), so the kernel stays light, survives a crash of
+the engine and gets its memory back when the engine is closed. Imports no torch and no vLLM; called by
+``models.qwen_vl``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from captionkit import wire
+from captionkit.engine import protocol
+from captionkit.engine.protocol import Completion, EngineKey, Request
+
+# A 7B takes a minute or two from a cold disk; what takes longer than this hangs.
+_START_LIMIT_S = 900.0
+_KNOWN_WINDOWS = 8192
+_LOG_LINES = 15
+
+
+class EngineError(RuntimeError):
+    """The engine could not start, or died."""
+
+
+class RequestError(ValueError):
+    """This one request was refused; others are not concerned."""
+
+
+class CacheMiss(RequestError):
+    """The engine does not hold this window's frames (any more): submit it with its frames."""
+
+
+@dataclass
+class Handle:
+    """A submitted request: ``future`` gets its `Completion`, or the error."""
+
+    id: str
+    request: Request
+    batch_size: int
+    on_text: Callable[[str], None] | None
+    future: Future[Completion] = field(default_factory=Future)
+    text: str = ""
+    restarts: int = 0
+
+
+class Engine:
+    """A live engine; `Engine.get` starts one or returns the one that runs.
+
+    Parameters
+    ----------
+    key
+        What the engine is started with.
+
+    Raises
+    ------
+    EngineError
+        vLLM is missing, or did not start; carries the last lines of its log.
+    """
+
+    _live: ClassVar[Engine | None] = None
+    _live_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    @classmethod
+    def get(cls, key: EngineKey) -> Engine:
+        """The running engine of this key; a running one of another key is closed first."""
+        with cls._live_lock:
+            if cls._live is not None:
+                if cls._live.key == key and not cls._live.closed:
+                    return cls._live
+                cls._live.close()
+                cls._live = None
+            cls._live = cls(key)
+            return cls._live
+
+    def __init__(self, key: EngineKey) -> None:
+        _require_vllm()
+        self.key = key
+        self.closed = False
+        self.info: dict[str, Any] = {}
+        self.log_path = _log_folder() / f"engine-{os.getpid()}-{id(self):x}.log"
+        self._ids = itertools.count()
+        self._handles: dict[str, Handle] = {}
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.RLock()
+        self._send_lock = threading.Lock()
+        self._encoder_runs: Future[int] = Future()
+        self._start()
+        atexit.register(self.close)
+
+    # -- the process -------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        environment = {
+            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
+            "OMP_WAIT_POLICY": "passive",
+            "TOKENIZERS_PARALLELISM": "false",
+            "VLLM_NO_USAGE_STATS": "1",
+            **os.environ,
+            # Weights are on disk before an engine starts: nothing is fetched for a window.
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "captionkit.engine.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
+            )
+        theirs.close()
+        self._channel = ours
+        try:
+            wire.send(ours, {"op": "start", "key": asdict(self.key)})
+            ours.settimeout(_START_LIMIT_S)
+            answer, _ = wire.receive(ours)
+            ours.settimeout(None)
+        except (OSError, EOFError) as error:
+            answer = {"op": "failed", "error": f"the engine process ended ({error})"}
+        except BaseException:
+            # An interrupt while the model loads must not leave a process behind.
+            self._process.kill()
+            raise
+        if answer["op"] == "failed":
+            self._process.kill()
+            self._process.wait()
+            self.closed = True
+            raise EngineError(
+                f"the engine for {self.key.model} did not start: {answer['error']}\n"
+                f"Last lines of {self.log_path}:\n{self._log_tail()}\n"
+                "`captionkit doctor` shows what this machine lacks."
+            )
+        self.info = answer["info"]
+        threading.Thread(
+            target=self._read, args=(ours,), name="captionkit-engine", daemon=True
+        ).start()
+
+    def _log_tail(self) -> str:
+        lines = self.log_path.read_text(errors="replace").splitlines()
+        return "\n".join("  " + line for line in lines[-_LOG_LINES:])
+
+    @property
+    def pid(self) -> int:
+        """Process id of the engine."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the engine's process and fail what is under way; may be called twice."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            left, self._handles = self._handles, {}
+        atexit.unregister(self.close)
+        self._end_process()
+        for handle in left.values():
+            _fail(handle, EngineError("the engine was closed"))
+
+    def _end_process(self) -> None:
+        try:
+            self._channel.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._channel.close()
+
+    def restart(self) -> None:
+        """End the process and start a new one; unfinished requests are submitted to it again."""
+        with self._lock:
+            if self.closed:
+                raise EngineError("the engine was closed; Engine.get starts a new one")
+            self._restart()
+
+    def _restart(self) -> None:
+        self._end_process()
+        self._known.clear()
+        left, self._handles = self._handles, {}
+        try:
+            self._start()
+        except EngineError as error:
+            for handle in left.values():
+                _fail(handle, error)
+            return
+        for handle in left.values():
+            handle.restarts += 1
+            if handle.restarts > 1:
+                _fail(handle, EngineError("the engine died twice with this window; it was set aside"))
+            elif handle.request.video.frames is None:
+                _fail(handle, CacheMiss("the engine was restarted without this window's frames"))
+            else:
+                handle.text = ""
+                self._post(handle)
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def knows(self, uid: str) -> bool:
+        """Whether a window was captioned under this id, so that its frames need not come again."""
+        with self._lock:
+            return uid in self._known
+
+    def submit(
+        self,
+        request: Request,
+        *,
+        batch_size: int = 16,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Handle:
+        """Queue one request; vLLM runs ``batch_size`` at once.
+
+        Parameters
+        ----------
+        request
+            Prompt and video. Frames of a window that the engine knows are not sent again; give
+            them all the same where they are at hand, in case that the engine lost them.
+        batch_size
+            Captions that run at once; the newest request decides.
+        on_text
+            Called from the reader thread with all text so far, as it grows.
+
+        Raises
+        ------
+        EngineError
+            The engine is closed.
+        RequestError
+            Neither frames nor a known id.
+        """
+        with self._lock:
+            if self.closed:
+                raise EngineError("the engine was closed; Engine.get starts a new one")
+            if request.video.frames is None and request.video.uid not in self._known:
+                raise CacheMiss(f"the engine has not seen {request.video.uid}: give its frames")
+            handle = Handle(f"r{next(self._ids)}", request, batch_size, on_text)
+            self._post(handle)
+            return handle
+
+    def _post(self, handle: Handle, with_frames: bool = False) -> None:
+        request = handle.request
+        with self._lock:
+            known = request.video.uid in self._known and not self.key.disable_mmcache
+            self._handles[handle.id] = handle
+        if known and not with_frames:
+            request = replace(request, video=replace(request.video, frames=None))
+        message, payload = protocol.pack_request(handle.id, request)
+        self._send({**message, "batch_size": handle.batch_size}, payload)
+
+    def _send(self, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+        try:
+            with self._send_lock:
+                wire.send(self._channel, message, payload)
+        except OSError:
+            # The worker is gone: the reader sees it too, and submits again what is unfinished.
+            pass
+
+    def cancel(self, handle: Handle) -> None:
+        """Stop a request; its future is cancelled at once."""
+        with self._lock:
+            self._handles.pop(handle.id, None)
+        handle.future.cancel()
+        self._send({"op": "cancel", "id": handle.id})
+
+    async def stream(
+        self, request: Request, *, batch_size: int = 16
+    ) -> AsyncIterator[str | Completion]:
+        """Yield all text so far each time that it grows, then the `Completion`.
+
+        Leaving the loop early cancels the request.
+        """
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def put(item: str | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        handle = self.submit(request, batch_size=batch_size, on_text=put)
+        handle.future.add_done_callback(lambda _: put(None))
+        try:
+            while (text := await queue.get()) is not None:
+                yield text
+            yield handle.future.result()
+        finally:
+            if not handle.future.done():
+                self.cancel(handle)
+
+    def encoder_runs(self) -> int:
+        """How many requests had the vision encoder run since the last call."""
+        self._encoder_runs = Future()
+        self._send({"op": "encoder_runs"})
+        return self._encoder_runs.result(timeout=60)
+
+    # -- answers -----------------------------------------------------------------------------
+
+    def _read(self, channel: socket.socket) -> None:
+        try:
+            while True:
+                message, _ = wire.receive(channel)
+                self._answer(message)
+        except (EOFError, OSError):
+            pass
+        with self._lock:
+            # Only the reader of the present process may restart it.
+            if not self.closed and channel is self._channel:
+                self._restart_after_death()
+
+    def _restart_after_death(self) -> None:
+        if self._handles:
+            self._restart()
+        else:
+            self.closed = True
+            self._end_process()
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        op = message["op"]
+        if op == "encoder_runs":
+            self._encoder_runs.set_result(message["runs"])
+            return
+        with self._lock:
+            handle = self._handles.get(message["id"])
+            if handle is None:
+                return
+            if op in ("done", "error"):
+                del self._handles[handle.id]
+        match op:
+            case "delta":
+                handle.text += message["text"]
+                if handle.on_text:
+                    handle.on_text(handle.text)
+            case "done":
+                self._remember(handle.request.video.uid)
+                fields = {name: message[name] for name in Completion.__dataclass_fields__}
+                if handle.future.set_running_or_notify_cancel():
+                    handle.future.set_result(Completion(**fields))
+            case "error":
+                self._fault(handle, message["kind"], message["message"])
+
+    def _remember(self, uid: str) -> None:
+        with self._lock:
+            self._known[uid] = None
+            self._known.move_to_end(uid)
+            while len(self._known) > _KNOWN_WINDOWS:
+                self._known.popitem(last=False)
+
+    def _fault(self, handle: Handle, kind: str, message: str) -> None:
+        if kind == "cache_miss":
+            with self._lock:
+                self._known.pop(handle.request.video.uid, None)
+            if handle.request.video.frames is not None and handle.restarts == 0:
+                handle.restarts, handle.text = 1, ""
+                self._post(handle, with_frames=True)
+                return
+            _fail(handle, CacheMiss(message))
+        elif kind == "engine_dead":
+            with self._lock:
+                self._handles[handle.id] = handle
+            # vLLM's core is dead inside a living worker: end the worker, the reader does the rest.
+            self._process.kill()
+        elif kind == "cancelled":
+            handle.future.cancel()
+        else:
+            _fail(handle, RequestError(message))
+
+
+def _fail(handle: Handle, error: Exception) -> None:
+    if handle.future.set_running_or_notify_cancel():
+        handle.future.set_exception(error)
+
+
+def _require_vllm() -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineError(
+            'vLLM is not installed: pip install "captionkit[cpu]" on a machine without a GPU, '
+            'pip install "captionkit[gpu]" on one with an NVIDIA GPU'
+        )
+
+
+def _log_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"captionkit-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

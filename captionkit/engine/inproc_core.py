@@ -1,0 +1,148 @@
+"""vLLM's engine core in a thread of the worker instead of a process of its own.
+
+Why: on a CPU a second process buys nothing and its start costs about ten seconds (it imports vLLM
+again). vLLM 0.32 has an in-process core only for its blocking engine; this gives that core the
+asynchronous face which AsyncLLM expects. Used by ``engine.worker`` on the CPU; written against the
+one vLLM version that the extras pin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.logger import init_logger
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+from vllm.v1.engine.core_client import EngineCoreClient, InprocClient
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.executor import Executor
+
+logger = init_logger(__name__)
+
+
+class InprocAsyncClient(InprocClient):
+    """An engine core that a thread of this process steps; made inside a running event loop."""
+
+    def __init__(
+        self, vllm_config: VllmConfig, executor_class: type[Executor], log_stats: bool
+    ) -> None:
+        super().__init__(vllm_config, executor_class, log_stats)
+        self.resources = SimpleNamespace(engine_dead=False)
+        self.engine_ranks_managed = [0]
+        self._loop = asyncio.get_running_loop()
+        self._outputs: asyncio.Queue[EngineCoreOutputs | Exception] = asyncio.Queue()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="engine-core", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            while self._drain():
+                outputs = self.get_output()
+                if outputs.outputs or outputs.scheduler_stats is not None:
+                    self._emit(outputs)
+        except Exception:
+            logger.exception("the engine core failed")
+            self.resources.engine_dead = True
+            self._emit(EngineDeadError())
+
+    def _drain(self) -> bool:
+        """Do what was asked for; wait for something where the core has nothing to compute."""
+        while True:
+            try:
+                job = self._inbox.get(block=not self.engine_core.scheduler.has_requests())
+            except queue.Empty:
+                return True
+            if job is None:
+                return False
+            job()
+
+    def _emit(self, outputs: EngineCoreOutputs | Exception) -> None:
+        self._loop.call_soon_threadsafe(self._outputs.put_nowait, outputs)
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        future: Future[Any] = Future()
+
+        def job() -> None:
+            try:
+                future.set_result(function(*args))
+            except Exception as error:
+                future.set_exception(error)
+
+        self._inbox.put(job)
+        return asyncio.wrap_future(future)
+
+    async def get_output_async(self) -> EngineCoreOutputs:
+        outputs = await self._outputs.get()
+        if isinstance(outputs, Exception):
+            raise outputs
+        return outputs
+
+    async def add_request_async(self, request: EngineCoreRequest) -> None:
+        def job() -> None:
+            try:
+                self.add_request(request)
+            except Exception:
+                # It costs this one request, as it does in a core of its own.
+                logger.exception("request %s was refused", request.request_id)
+                failed = EngineCoreOutput(
+                    request_id=request.request_id,
+                    new_token_ids=[],
+                    finish_reason=FinishReason.ERROR,
+                )
+                self._emit(EngineCoreOutputs(outputs=[failed]))
+
+        self._inbox.put(job)
+
+    async def abort_requests_async(self, request_ids: list[str]) -> None:
+        self._inbox.put(lambda: self.abort_requests(request_ids))
+
+    async def get_supported_tasks_async(self) -> Any:
+        return self.get_supported_tasks()
+
+    async def reset_mm_cache_async(self) -> None:
+        await self._call(self.reset_mm_cache)
+
+    async def reset_prefix_cache_async(
+        self, reset_running_requests: bool = False, reset_connector: bool = False
+    ) -> bool:
+        return await self._call(self.reset_prefix_cache, reset_running_requests, reset_connector)
+
+    async def reset_encoder_cache_async(self) -> None:
+        await self._call(self.reset_encoder_cache)
+
+    async def collective_rpc_async(
+        self,
+        method: str | Callable[..., Any],
+        timeout: float | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> list[Any]:
+        return await self._call(self.collective_rpc, method, timeout, args, kwargs)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        self._inbox.put(None)
+        super().shutdown(timeout)
+
+
+@contextmanager
+def inprocess_core() -> Iterator[None]:
+    """AsyncLLM engines made inside this context have their core in this process."""
+
+    def make(
+        vllm_config: VllmConfig, executor_class: type[Executor], log_stats: bool, **_: Any
+    ) -> InprocAsyncClient:
+        return InprocAsyncClient(vllm_config, executor_class, log_stats)
+
+    original = EngineCoreClient.make_async_mp_client
+    EngineCoreClient.make_async_mp_client = staticmethod(make)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        EngineCoreClient.make_async_mp_client = original  # type: ignore[method-assign]

@@ -1,0 +1,291 @@
+"""The process that holds vLLM: ``python -m captionkit.engine.worker FD``.
+
+Started by `engine.client` with one end of a socket pair as file descriptor FD. It lives in a session
+of its own, so that a notebook's stop button does not reach it, and leaves when its parent is gone.
+Its standard output and error are the log file. Imports torch and vLLM; nothing of it is imported by
+the notebook's side.
+"""
+
+from __future__ import annotations
+
+# First of all, and at module level: vLLM's own children import this module again before vLLM.
+from captionkit.engine.torch_companions import reconcile
+
+reconcile()
+
+# ruff: noqa: E402
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from captionkit import wire
+from captionkit.engine import protocol
+from captionkit.engine.protocol import Completion, EngineKey, Request
+
+# A session's worth of encoded windows: at the reference's size (20 frames of 448 x 252, 1,440 tokens)
+# about 90. By vLLM's default only a few fit, and each new text would encode its video again.
+ENCODER_CACHE_TOKENS = 131_072
+_MOST_RUNNING = 256
+_LONGEST_PROMPT = 32_768
+_KV_TOKENS = 131_072
+
+
+def main() -> None:
+    """Serve one parent until it closes the channel or dies."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    wire.leave_with_parent(_end_children)
+    try:
+        start, _ = wire.receive(channel)
+        asyncio.run(_Worker(channel, _key(start["key"])).serve())
+    except EOFError:
+        pass
+    finally:
+        # vLLM's threads and vLLM's own children would keep a normal exit waiting.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _end_children()
+        os._exit(0)
+
+
+def _key(fields: dict[str, Any]) -> EngineKey:
+    pixels = fields.pop("processor_pixels")
+    return EngineKey(**fields, processor_pixels=tuple(pixels) if pixels else None)
+
+
+def _end_children() -> None:
+    """Kill vLLM's own processes; this one leads its session, and they are in it."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+
+
+class _Worker:
+    def __init__(self, channel: socket.socket, key: EngineKey) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._key = key
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._engine: Any = None
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            wire.send(self._channel, message)
+
+    async def serve(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._engine, info = _start_engine(self._key)
+        except Exception as error:
+            traceback.print_exc()
+            cause = error.__cause__ or error
+            self._send({"op": "failed", "error": f"{type(cause).__name__}: {cause}"})
+            return
+        self._send({"op": "ready", "info": {**info, "start_s": time.monotonic() - begun}})
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                message, payload = await loop.run_in_executor(
+                    None, wire.receive, self._channel
+                )
+            except (EOFError, OSError):
+                break
+            await self._handle(message, payload)
+        self._engine.shutdown()
+
+    async def _handle(self, message: dict[str, Any], payload: bytearray) -> None:
+        match message["op"]:
+            case "submit":
+                request_id = message["id"]
+                request = protocol.unpack_request(message, payload)
+                task = asyncio.create_task(
+                    self._caption(request_id, request, message["batch_size"])
+                )
+                self._tasks[request_id] = task
+                task.add_done_callback(lambda _: self._tasks.pop(request_id, None))
+            case "cancel":
+                if task := self._tasks.get(message["id"]):
+                    task.cancel()
+            case "encoder_runs":
+                stats = await self._engine.collective_rpc("get_encoder_timing_stats")
+                runs = sum(int(s["num_encoder_calls"]) for rank in stats for s in rank.values())
+                self._send({"op": "encoder_runs", "runs": runs})
+
+    async def _caption(self, request_id: str, request: Request, batch_size: int) -> None:
+        try:
+            completion = await self._generate(request_id, request, batch_size)
+        except asyncio.CancelledError:
+            self._send({"op": "error", "id": request_id, "kind": "cancelled", "message": ""})
+        except Exception as error:
+            traceback.print_exc()
+            self._send({"op": "error", "id": request_id, **_describe(error, self._engine)})
+        else:
+            if completion.finish_reason == "error":
+                # The engine had dropped what the front still counted as known.
+                fault = {"kind": "cache_miss", "message": "the engine lost this video's data"}
+                self._send({"op": "error", "id": request_id, **fault})
+            else:
+                self._send({"op": "done", "id": request_id, **vars(completion)})
+
+    def _chat(self, text: str) -> str:
+        """The text in the model's own chat format, behind the video: see the prefix cache."""
+        content = [{"type": "video"}, {"type": "text", "text": text}]
+        return self._engine.get_tokenizer().apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+
+    async def _generate(self, request_id: str, request: Request, batch_size: int) -> Completion:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        from captionkit.engine.scheduler import BATCH_SIZE
+
+        wanted = request.sampling
+        params = SamplingParams(
+            max_tokens=wanted.max_tokens,
+            temperature=wanted.temperature,
+            top_p=wanted.top_p,
+            repetition_penalty=wanted.repetition_penalty,
+            seed=wanted.seed,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args={BATCH_SIZE: batch_size},
+        )
+        video = request.video
+        data = None if video.frames is None else (video.frames, video.metadata)
+        chat = self._chat(request.prompt)
+        prompt = {
+            "prompt": chat,
+            "multi_modal_data": {"video": [data]},
+            "multi_modal_uuids": {"video": [video.uid]},
+        }
+        begun = time.monotonic()
+        text, output_tokens, first_token_s, last = [], 0, 0.0, None
+        async for output in self._engine.generate(
+            prompt, params, request_id, priority=request.priority
+        ):
+            part = output.outputs[0]
+            if part.token_ids and not output_tokens:
+                first_token_s = time.monotonic() - begun
+            output_tokens += len(part.token_ids)
+            if part.text:
+                text.append(part.text)
+                self._send({"op": "delta", "id": request_id, "text": part.text})
+            last = output
+        assert last is not None
+        stats = last.metrics
+        queue_s = max(0.0, stats.scheduled_ts - stats.queued_ts) if stats else 0.0
+        return Completion(
+            prompt=chat,
+            text="".join(text),
+            finish_reason=last.outputs[0].finish_reason or "abort",
+            prompt_tokens=len(last.prompt_token_ids or ()),
+            output_tokens=output_tokens,
+            cached_tokens=last.num_cached_tokens or 0,
+            queue_s=queue_s,
+            first_token_s=first_token_s,
+            seconds=time.monotonic() - begun,
+        )
+
+
+def _describe(error: Exception, engine: Any) -> dict[str, str]:
+    """An error as a kind and a line; vLLM's generic wrapper has no text of its own."""
+    cause = error.__cause__ or error
+    text = f"{type(cause).__name__}: {cause}"
+    if engine.errored:
+        return {"kind": "engine_dead", "message": text}
+    if "Cache miss" in text or "cache miss" in text:
+        return {"kind": "cache_miss", "message": text}
+    return {"kind": "invalid", "message": text}
+
+
+def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
+    """Load the model; what it was started with comes back for the record and for tests."""
+    from contextlib import nullcontext
+
+    from vllm import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    on_cpu = current_platform.is_cpu()
+    limit = min(_LONGEST_PROMPT, _longest(Path(key.model)))
+    processor: dict[str, Any] = {"do_resize": False}
+    if key.processor_pixels:
+        least, most = key.processor_pixels
+        processor = {"size": {"shortest_edge": least, "longest_edge": most}}
+    args = AsyncEngineArgs(
+        model=key.model,
+        quantization="fp8" if key.fp8 else None,
+        dtype="auto",
+        max_model_len=limit,
+        max_num_seqs=_MOST_RUNNING,
+        max_num_batched_tokens=8192,
+        limit_mm_per_prompt={"video": 1, "image": 0},
+        mm_processor_kwargs=processor,
+        mm_processor_cache_gb=0 if key.disable_mmcache else 4,
+        enable_prefix_caching=True,
+        enforce_eager=on_cpu,
+        scheduling_policy="priority",
+        enable_mm_processor_stats=True,
+        skip_mm_profiling=on_cpu,
+        trust_remote_code=False,
+        gpu_memory_utilization=0.85,
+    )
+    if on_cpu:
+        _inspect_models_here()
+        args.distributed_executor_backend = "uni"
+        args.kv_cache_memory_bytes = _kv_bytes(Path(key.model), max(limit, _KV_TOKENS))
+    config = args.create_engine_config()
+    config.scheduler_config.encoder_cache_size = ENCODER_CACHE_TOKENS
+    kind = "AsyncCaptionScheduler" if config.scheduler_config.async_scheduling else "CaptionScheduler"
+    config.scheduler_config.scheduler_cls = f"captionkit.engine.scheduler.{kind}"
+    if on_cpu:
+        from captionkit.engine.inproc_core import inprocess_core
+    with inprocess_core() if on_cpu else nullcontext():
+        engine = AsyncLLM.from_vllm_config(config)
+    info = {
+        "device": current_platform.device_name,
+        "dtype": str(config.model_config.dtype).removeprefix("torch."),
+        "quantization": config.model_config.quantization,
+        "max_model_len": config.model_config.max_model_len,
+        "mm_processor_cache_gb": config.model_config.get_multimodal_config().mm_processor_cache_gb,
+        "encoder_cache_size": config.scheduler_config.encoder_cache_size,
+    }
+    return engine, info
+
+
+def _inspect_models_here() -> None:
+    """Have vLLM look at a model's class in this process.
+
+    It starts a new Python for that, to keep CUDA out of its parent. Without CUDA that buys nothing,
+    takes six seconds, and the new process would lack what `reconcile` has done here.
+    """
+    from vllm.model_executor.models import registry
+
+    registry._run_in_subprocess = lambda inspect: inspect()
+
+
+def _longest(model: Path) -> int:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model, local_files_only=True)
+    return int(config.get_text_config().max_position_embeddings)
+
+
+def _kv_bytes(model: Path, tokens: int) -> int:
+    """Bytes of keys and values for so many tokens in 16 bits, at most 4 GiB."""
+    from transformers import AutoConfig
+
+    text = AutoConfig.from_pretrained(model, local_files_only=True).get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * 2
+    return int(min(tokens * a_token, 4 * 2**30))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Models: which there are, their weights, and Qwen-VL itself."""

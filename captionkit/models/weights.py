@@ -1,0 +1,141 @@
+"""Where weights live, how they get there, and whether they are complete.
+
+Imports huggingface_hub where it downloads; called by ``models.qwen_vl``, the caption stage (once a
+node) and the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+
+from captionkit.models.variants import Variant
+
+# Everything that vLLM and transformers read; not the same weights again in another format.
+_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+_MARK = ".captionkit-revision"
+
+
+class WeightsError(RuntimeError):
+    """Weights are missing or broken; the message says where it looked and what to run."""
+
+
+def weights_folder(variant: Variant, model_dir: str | Path) -> Path:
+    """Where a variant's weights are, or will be."""
+    if variant.repository is None:
+        assert variant.folder is not None
+        return variant.folder
+    return Path(model_dir) / variant.repository
+
+
+def ensure_weights(variant: Variant, model_dir: str | Path) -> Path:
+    """The folder of a variant's weights, downloaded first where they are not there.
+
+    A download is resumed where one broke off, and made once where several processes ask at once.
+
+    Parameters
+    ----------
+    variant
+        The model.
+    model_dir
+        Folder under which repositories are kept, as ``model_dir/owner/name``.
+
+    Raises
+    ------
+    WeightsError
+        The weights cannot be had, or are not complete.
+    """
+    folder = weights_folder(variant, model_dir)
+    if variant.repository is None:
+        problem = find_problem(folder)
+        if problem:
+            raise WeightsError(f"the weights of {variant.name} in {folder} are unfit: {problem}")
+        return folder
+    if _is_ready(variant, folder):
+        return folder
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".captionkit-download.lock"):
+        # Another process may have finished it while this one waited.
+        if not _is_ready(variant, folder):
+            _download(variant, folder, model_dir)
+    return folder
+
+
+def _is_ready(variant: Variant, folder: Path) -> bool:
+    mark = folder / _MARK
+    if find_problem(folder):
+        return False
+    # Weights that somebody put there by hand carry no mark; they are taken as they are.
+    return not mark.exists() or mark.read_text() == (variant.revision or "main")
+
+
+def _download(variant: Variant, folder: Path, model_dir: str | Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    revision = variant.revision or "main"
+    (folder / _MARK).unlink(missing_ok=True)
+    try:
+        snapshot_download(
+            str(variant.repository), revision=revision, local_dir=folder, allow_patterns=_PATTERNS
+        )
+    except Exception as error:
+        # huggingface_hub, its HTTP client and the file system each have their own errors.
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(
+            f"the weights of {variant.name} ({variant.repository} at {revision}) are not in "
+            f"{folder} and cannot be downloaded: {reason[0]}\n"
+            f"On a machine with a network run: captionkit download {variant.name} "
+            f"--model-dir {model_dir}"
+        ) from error
+    problem = find_problem(folder)
+    if problem:
+        raise WeightsError(
+            f"the download of {variant.repository} at {revision} to {folder} is incomplete: "
+            f"{problem}. Run captionkit download {variant.name} --model-dir {model_dir} again; it "
+            "goes on where it stopped"
+        )
+    (folder / _MARK).write_text(revision)
+
+
+def find_problem(folder: Path) -> str | None:
+    """What is missing or broken in a folder of weights, or None."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    if not (folder / "config.json").exists():
+        return "config.json is missing"
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError):
+            return f"{index.name} is broken"
+    else:
+        shards = sorted(path.name for path in folder.glob("*.safetensors"))
+        if not shards:
+            return "there is no *.safetensors file"
+    for shard in shards:
+        problem = _shard_problem(folder / shard)
+        if problem:
+            return problem
+    return None
+
+
+def _shard_problem(path: Path) -> str | None:
+    if not path.exists():
+        return f"{path.name} is missing"
+    size = os.path.getsize(path)
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                return f"{path.name} is cut off"
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (struct.error, ValueError, KeyError, TypeError):
+        return f"{path.name} is no safetensors file"
+    told = 8 + length + max(ends, default=0)
+    return None if told == size else f"{path.name} is cut off: {size:,} of {told:,} bytes"

@@ -1,0 +1,130 @@
+"""The prompt library, and templates with ``{placeholders}``.
+
+`resolve` turns a name or a free text into the text of a prompt, `render` fills a window's facts in.
+Imports nothing of captionkit; called by recipe, stages, models and the command line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+PROMPTS: dict[str, str] = {
+    "default": (
+        "Describe this video. Say who or what is in it, how it looks, what happens "
+        "and where it takes place."
+    ),
+    "av": (
+        "This video was recorded by a camera on a vehicle. Describe the road, the weather and the "
+        "light, then every road user and what each does, in the order in which it happens."
+    ),
+    "av-surveillance": (
+        "This video was recorded by a fixed camera that watches a place. Describe the place, then "
+        "every person and vehicle, how they look and move, and anything out of the ordinary."
+    ),
+    "short": "Describe this video in one short sentence.",
+    "dense": (
+        "Describe this video in every detail: all things in it, their colour and size, how each "
+        "moves, the place, the time of day, the light and the camera."
+    ),
+    "objects": "List the objects in this video.",
+    "camera": "How does the camera move in this video?",
+    "actions": "What moves in this video, and in which direction? Leave everything else out.",
+    "json": (
+        "Describe this video as one JSON object with the keys objects (each with kind, colour and "
+        "motion), background and time."
+    ),
+}
+
+STAGE2_DEFAULT = (
+    "Here is a first caption of this video: {caption}\n"
+    "Watch the video again and write a better caption: keep what is right, correct what is wrong "
+    "and add what is missing."
+)
+
+STAGE1_PLACEHOLDERS = ("start", "end", "duration", "video")
+STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# Anything that looks like one of a chat format's own marks: <|im_end|>, <|vision_start|>, ...
+_CHAT_MARK = re.compile(r"<\|(?=[^<>|\s]{1,64}\|>)")
+
+
+def resolve(prompt: str, library: Mapping[str, str] = PROMPTS) -> str:
+    """The text of a prompt that is given by its library name or as free text.
+
+    A single word (letters, digits, dashes) is taken as a name.
+
+    Raises
+    ------
+    ValueError
+        The prompt is empty, or a single word that names no prompt.
+    """
+    text = prompt.strip()
+    if not text:
+        raise ValueError(
+            f"the prompt has no text; give a text or one of the names {', '.join(library)}"
+        )
+    if text in library:
+        return library[text]
+    if re.fullmatch(r"[A-Za-z0-9_-]+", text):
+        raise ValueError(
+            f"no prompt is named {text!r}; the names are {', '.join(library)} "
+            "(a text of your own needs at least two words)"
+        )
+    return prompt
+
+
+def placeholders(template: str) -> list[str]:
+    """The names of the ``{placeholders}`` in a template, in order, each once.
+
+    Only ``{name}`` counts: other braces, as in JSON, are plain text. ``{{`` and ``}}`` stand for
+    single braces.
+    """
+    found = (match.group(1) for match in _PLACEHOLDER.finditer(template))
+    return list(dict.fromkeys(name for name in found if name))
+
+
+def check_template(template: str, known: tuple[str, ...]) -> None:
+    """Refuse a template with a placeholder outside ``known``.
+
+    Raises
+    ------
+    ValueError
+        It names the unknown placeholder and lists the known ones.
+    """
+    for name in placeholders(template):
+        if name not in known:
+            listed = ", ".join("{" + each + "}" for each in known)
+            raise ValueError(
+                f"the prompt has the unknown placeholder {{{name}}}; known here: {listed} "
+                f"(write {{{{{name}}}}} for the literal text)"
+            )
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """Fill a template in one pass, so that braces inside a value stay what they are.
+
+    Raises
+    ------
+    ValueError
+        A placeholder has no value.
+    """
+    check_template(template, tuple(values))
+
+    def fill(match: re.Match[str]) -> str:
+        if match.group(1) is None:
+            return match.group(0)[0]
+        return str(values[match.group(1)])
+
+    return _PLACEHOLDER.sub(fill, template)
+
+
+def stage2_template(text: str) -> str:
+    """A stage-2 text as a template: where it does not place ``{caption}``, the caption follows it."""
+    return text if "caption" in placeholders(text) else text.rstrip() + "\n{caption}"
+
+
+def disarm(text: str) -> str:
+    """Text that no chat template can take for its own marks: ``<|im_end|>`` becomes ``< |im_end|>``."""
+    return _CHAT_MARK.sub("< |", text)

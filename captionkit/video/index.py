@@ -1,0 +1,230 @@
+"""Which frames a file shows and when: one pass over its packets, nothing decoded.
+
+Frames are named by their presentation time, never by counting after a seek. Where a container cannot
+tell the times (raw streams, AVI, missing or repeated timestamps) frames are counted from the start.
+Imports PyAV; runs in the decode workers.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from captionkit.tasks import VideoMetadata
+from captionkit.video.errors import VideoError
+
+# These carry no presentation times of their own: what ffmpeg gives for them is made up.
+_UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf"}
+_EDGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class StreamIndex:
+    """The packets of a video stream, put in order.
+
+    ``times`` are sorted presentation times in units of ``time_base``; ``keyframes`` those of the
+    packets that decoding may start from. ``counted`` says that frames have to be counted from the
+    start; ``open_gop`` and ``discarded`` that readers which count after a seek go wrong here.
+    """
+
+    times: NDArray[np.int64]
+    keyframes: list[int]
+    time_base: Fraction
+    counted: bool
+    open_gop: bool
+    discarded: int
+    metadata: VideoMetadata
+
+    def keyframe_before(self, time: int, back: int = 0) -> int | None:
+        """The keyframe at or before a time, or ``back`` keyframes earlier; None is the start."""
+        place = bisect.bisect_right(self.keyframes, time) - 1 - back
+        return self.keyframes[place] if place >= 0 else None
+
+
+def open_video(path: str) -> tuple[InputContainer, VideoStream]:
+    """Open a local file and pick its best video stream.
+
+    Raises
+    ------
+    VideoError
+        The path is no file that can be read as a video.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise VideoError(f"no such file: {path}")
+    if file.is_dir():
+        raise VideoError(f"{path} is a folder; give a video file")
+    if file.stat().st_size == 0:
+        raise VideoError(f"{path} is empty (0 bytes)")
+    try:
+        # Only files: a playlist that calls itself .mp4 must not make us open what it names.
+        container = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="ignore"
+        )
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{path} cannot be read as a video: {_said(error)}") from error
+    covers = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & covers]
+    best = container.streams.best("video")
+    stream = best if best in streams else next(iter(streams), None)
+    if stream is None:
+        kinds = sorted({s.type for s in container.streams}) or ["nothing"]
+        container.close()
+        raise VideoError(f"{path} has no video stream (it holds {', '.join(kinds)})")
+    if stream.codec_context is None:
+        container.close()
+        raise VideoError(f"{path} holds a video codec that this build of ffmpeg cannot decode")
+    return container, stream  # type: ignore[return-value]
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without the path that ffmpeg appends."""
+    return (getattr(error, "strerror", None) or str(error)).split(":")[0]
+
+
+def build_index(path: str) -> StreamIndex:
+    """Read all packets of a file once.
+
+    Raises
+    ------
+    VideoError
+        The file cannot be opened, or shows no frame.
+    """
+    container, stream = open_video(path)
+    with container:
+        return _index(path, container, stream)
+
+
+def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamIndex:
+    shown: list[int] = []
+    keyframes: list[int] = []
+    discarded, untimed, open_gop, damage = 0, False, False, None
+    last_key: int | None = None
+    time_base = stream.time_base or Fraction(1, 90_000)
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue
+            if packet.is_corrupt:
+                damage = damage or "the container marks packets as damaged"
+            if packet.is_discard:
+                discarded += 1
+                continue
+            if packet.pts is None:
+                untimed = True
+                shown.append(len(shown))
+                continue
+            if packet.is_keyframe:
+                keyframes.append(packet.pts)
+                last_key = packet.pts
+            elif last_key is not None and packet.pts < last_key:
+                open_gop = True
+            shown.append(packet.pts)
+    except av.FFmpegError as error:
+        damage = f"the file breaks off: {_said(error)}"
+    if not shown:
+        raise VideoError(f"{path} holds no video frame" + (f" ({damage})" if damage else ""))
+    times = np.array(sorted(shown), dtype=np.int64)
+    formats = set(container.format.name.split(","))
+    counted = bool(untimed or formats & _UNTIMED or (np.diff(times) <= 0).any())
+    # A file that was cut off tells more frames in its header than it holds.
+    if stream.frames and stream.frames > len(shown) + discarded:
+        damage = damage or (
+            f"the header tells {stream.frames} frames, {len(shown) + discarded} are there"
+        )
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    if counted:
+        seconds = _count_frames(path) / float(rate)
+    else:
+        seconds = (times - times[0]) * float(time_base)
+    last = float(1 / rate)
+    if len(seconds) > 1:
+        last = float(np.median(np.diff(seconds)))
+    duration = float(seconds[-1]) + last
+    rotation = _rotation(path)
+    width, height = _shown_size(stream)
+    if rotation % 180:
+        width, height = height, width
+    metadata = VideoMetadata(
+        width=width,
+        height=height,
+        frame_times=seconds,
+        fps=len(seconds) / duration,
+        duration=duration,
+        codec=stream.codec_context.name,
+        container=container.format.name,
+        rotation=rotation,
+        identity=file_identity(path),
+        damage=damage,
+    )
+    return StreamIndex(
+        times=times,
+        keyframes=sorted(keyframes),
+        time_base=time_base,
+        counted=counted,
+        open_gop=open_gop,
+        discarded=discarded,
+        metadata=metadata,
+    )
+
+
+def _shown_size(stream: Any) -> tuple[int, int]:
+    """Width and height as shown: pixels that are not square widen or narrow the picture."""
+    ratio = stream.sample_aspect_ratio
+    width = stream.width
+    if ratio and ratio != 1:
+        width = max(1, round(stream.width * ratio))
+    return width, stream.height
+
+
+def _count_frames(path: str) -> NDArray[np.float64]:
+    """Frame numbers, by decoding all: such a container's packets need not be its frames."""
+    container, stream = open_video(path)
+    count = 0
+    with container:
+        for packet in container.demux(stream):
+            try:
+                count += len(packet.decode())
+            except av.FFmpegError:
+                continue
+    if count == 0:
+        raise VideoError(f"{path} holds no frame that can be decoded")
+    return np.arange(count, dtype=np.float64)
+
+
+def _rotation(path: str) -> int:
+    """Clockwise degrees, from the first frame that decodes."""
+    container, stream = open_video(path)
+    with container:
+        for packet in container.demux(stream):
+            try:
+                for frame in packet.decode():
+                    # PyAV gives the anticlockwise angle of the display matrix.
+                    return round(-frame.rotation) % 360
+            except av.FFmpegError:
+                continue
+    raise VideoError(f"{path} holds no frame that can be decoded")
+
+
+def file_identity(path: str) -> str:
+    """Changes when a file's content does: size, time of change and both ends of the content."""
+    status = os.stat(path)
+    digest = hashlib.sha256(f"{os.path.realpath(path)}\0{status.st_mtime_ns}".encode())
+    digest.update(f"\0{status.st_size}\0".encode())
+    with open(path, "rb") as file:
+        digest.update(file.read(_EDGE))
+        file.seek(max(0, status.st_size - _EDGE))
+        digest.update(file.read(_EDGE))
+    return re.sub(r"[^0-9a-f]", "", digest.hexdigest())[:32]

@@ -1,0 +1,219 @@
+"""The decode pool: probing files and reading frames in processes that may die.
+
+A crash or a hang of a decoder is a `VideoError` on that request within the time limit; the pool
+replaces the worker. Imports no PyAV; called by stages, sessions and the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionkit import wire
+from captionkit.tasks import VideoMetadata
+from captionkit.video.errors import VideoError
+
+Reader = Literal["pyav", "decord"]
+Source = str | Path | bytes
+
+READERS: tuple[Reader, ...] = ("pyav", "decord")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one window: uint8 of shape (frames, 3, height, width), and reported damage."""
+
+    pixels: NDArray[np.uint8]
+    damage: str | None
+
+
+class _Worker:
+    """One decoding process and our end of its channel."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "captionkit.video.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # ffmpeg and decord print there what we report in our own words.
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self.channel = ours
+
+    def ask(self, message: dict[str, Any], limit_s: float) -> tuple[dict[str, Any], bytearray]:
+        self.channel.settimeout(limit_s)
+        wire.send(self.channel, message)
+        return wire.receive(self.channel)
+
+    def kill(self) -> int:
+        self.process.kill()
+        code = self.process.wait()
+        self.channel.close()
+        return code
+
+
+class DecodePool:
+    """A few decoding processes, started when they are needed.
+
+    Safe to call from several threads; that many requests run at once as there are workers.
+
+    Parameters
+    ----------
+    workers
+        Processes at the most; by default one a core, up to four.
+    reader
+        ``"pyav"``, or ``"decord"`` for the streams that it reads exactly.
+    timeout_s
+        How long one request may take before its worker is killed.
+    """
+
+    def __init__(
+        self, workers: int | None = None, reader: Reader = "pyav", timeout_s: float = 120.0
+    ) -> None:
+        if reader not in READERS:
+            raise ValueError(f"no reader is called {reader!r}; known: {', '.join(READERS)}")
+        count = workers or min(4, os.cpu_count() or 1)
+        self.workers = count
+        self._reader = reader
+        self._limit = timeout_s
+        # None stands for a worker that is not started yet. The last one used comes first: it has
+        # the file open.
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._idle.put(None)
+        self._count = count
+        self._lock = threading.Lock()
+        self._buffers: OrderedDict[str, Path] = OrderedDict()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def probe(self, source: Source) -> VideoMetadata:
+        """What a video shows and when.
+
+        Parameters
+        ----------
+        source
+            A path, or the bytes of a file.
+
+        Raises
+        ------
+        VideoError
+            It cannot be read; the message names the file and the reason.
+        """
+        path = self._path(source)
+        answer, payload = self._ask({"op": "probe", "path": path}, source)
+        times = np.frombuffer(bytes(payload), np.float64)
+        metadata = answer["metadata"]
+        if isinstance(source, bytes):
+            metadata["identity"] = hashlib.sha256(source).hexdigest()[:32]
+        return VideoMetadata(frame_times=times, **metadata)
+
+    def read(self, source: Source, numbers: list[int], size: tuple[int, int]) -> Frames:
+        """Exact frames of a video, resized.
+
+        Parameters
+        ----------
+        source
+            A path, or the bytes of a file.
+        numbers
+            Frame numbers from 0, ascending.
+        size
+            (width, height) in pixels, as shown.
+
+        Raises
+        ------
+        VideoError
+            A frame cannot be had exactly, or the decoder crashed or took too long.
+        """
+        message = {
+            "op": "read",
+            "path": self._path(source),
+            "numbers": numbers,
+            "size": list(size),
+            "reader": self._reader,
+        }
+        answer, payload = self._ask(message, source)
+        pixels = np.frombuffer(payload, np.uint8).reshape(answer["shape"])
+        return Frames(pixels, answer["damage"])
+
+    def close(self) -> None:
+        """End the workers and drop temporary copies; may be called twice."""
+        for _ in range(self._count):
+            worker = self._idle.get()
+            if worker is not None:
+                worker.kill()
+            self._idle.put(None)
+        with self._lock:
+            if self._folder is not None:
+                self._folder.cleanup()
+                self._folder = None
+                self._buffers.clear()
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, message: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytearray]:
+        worker = self._idle.get()
+        try:
+            if worker is None or worker.process.poll() is not None:
+                worker = _Worker()
+            answer, payload = worker.ask(message, self._limit)
+        except BaseException as error:
+            # Also on an interrupt: an answer that nobody took would be the next request's.
+            code = worker.kill() if worker is not None else 0
+            self._idle.put(None)
+            if isinstance(error, TimeoutError):
+                raise VideoError(
+                    f"{_name(source)}: the decoder did not answer within {self._limit:g} s and was "
+                    "stopped"
+                ) from error
+            if isinstance(error, (EOFError, OSError)):
+                how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+                raise VideoError(f"{_name(source)}: the decoder crashed ({how})") from error
+            raise
+        self._idle.put(worker)
+        if answer["op"] == "error":
+            text = answer["message"]
+            raise VideoError(text.replace(message["path"], _name(source)))
+        return answer, payload
+
+    def _path(self, source: Source) -> str:
+        """Where a worker finds a source; bytes are kept in a temporary file while the pool lives."""
+        if not isinstance(source, bytes):
+            return str(source)
+        key = hashlib.sha256(source).hexdigest()
+        with self._lock:
+            if key not in self._buffers:
+                if self._folder is None:
+                    self._folder = tempfile.TemporaryDirectory(prefix="captionkit-")
+                path = Path(self._folder.name) / key[:32]
+                path.write_bytes(source)
+                self._buffers[key] = path
+                while len(self._buffers) > 4 * self._count:
+                    self._buffers.popitem(last=False)[1].unlink()
+            self._buffers.move_to_end(key)
+            return str(self._buffers[key])
+
+
+def _name(source: Source) -> str:
+    return f"a buffer of {len(source):,} bytes" if isinstance(source, bytes) else str(source)

@@ -1,0 +1,104 @@
+"""The process that decodes: ``python -m captionkit.video.worker FD``.
+
+Files from the internet crash and hang decoders; here that costs one process, never the caller.
+Started by `video.pool`; imports PyAV, and decord where it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+from typing import Any
+
+import numpy as np
+
+from captionkit import wire
+from captionkit.video.decord_reader import DecordReader
+from captionkit.video.errors import VideoError
+from captionkit.video.index import StreamIndex, build_index
+from captionkit.video.pyav_reader import PyAVReader
+
+# A header that claims huge pictures must not take the machine's memory with it.
+_MEMORY_LIMIT = 6 * 2**30
+_READERS = {"pyav": PyAVReader, "decord": DecordReader}
+
+
+def main() -> None:
+    """Answer one parent until it closes the channel or dies."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
+    wire.leave_with_parent()
+    worker = _Worker()
+    while True:
+        try:
+            message, _ = wire.receive(channel)
+        except EOFError:
+            return
+        try:
+            answer, payload = worker.answer(message)
+        except (VideoError, ValueError) as error:
+            answer, payload = {"op": "error", "message": str(error)}, b""
+        except MemoryError:
+            text = f"{message['path']} needs more than {_MEMORY_LIMIT >> 30} GiB to decode"
+            answer, payload = {"op": "error", "message": text}, b""
+        except Exception as error:
+            text = f"{message['path']} cannot be decoded: {type(error).__name__}: {error}"
+            answer, payload = {"op": "error", "message": text}, b""
+        wire.send(channel, answer, payload)
+
+
+class _Worker:
+    """Keeps the last file open: consecutive windows go on where the last one ended."""
+
+    def __init__(self) -> None:
+        self._opened: tuple[str, str] | None = None
+        self._reader: Any = None
+        self._indexes: dict[tuple[str, tuple[int, int]], StreamIndex] = {}
+
+    def answer(self, message: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
+        path = message["path"]
+        index = self._index(path)
+        if message["op"] == "probe":
+            fields = {**vars(index.metadata)}
+            times = fields.pop("frame_times")
+            return {"op": "probe", "metadata": fields}, memoryview(times).cast("B")
+        reader = self._reader_of(path, message["reader"], index)
+        width, height = message["size"]
+        try:
+            frames, damage = reader.read(message["numbers"], (width, height))
+        except VideoError:
+            self._close()
+            raise
+        head = {"op": "frames", "shape": list(frames.shape), "damage": damage}
+        return head, memoryview(np.ascontiguousarray(frames)).cast("B")
+
+    def _index(self, path: str) -> StreamIndex:
+        try:
+            status = os.stat(path)
+            stamp = (status.st_mtime_ns, status.st_size)
+        except FileNotFoundError:
+            stamp = (0, 0)
+        if (path, stamp) not in self._indexes:
+            if len(self._indexes) >= 8:
+                del self._indexes[next(iter(self._indexes))]
+            self._indexes[path, stamp] = build_index(path)
+        return self._indexes[path, stamp]
+
+    def _reader_of(self, path: str, name: str, index: StreamIndex) -> Any:
+        stamp = (path, name + index.metadata.identity)
+        if self._opened != stamp:
+            self._close()
+            self._reader = _READERS[name](path, index)
+            self._opened = stamp
+        return self._reader
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader, self._opened = None, None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Which frames belong to a window, and which of them the model sees: arithmetic only.
+
+Imports numpy; called by stages, sessions and tests.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+LEAST_FRAMES = 4
+MOST_FRAMES = 768
+
+
+@dataclass(frozen=True)
+class WindowSpan:
+    """First and last frame of a window, both inclusive."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start + 1
+
+
+def compute_windows(
+    total_frames: int, window_size: int = 256, remainder_threshold: int = 128
+) -> list[WindowSpan]:
+    """Tile ``total_frames`` frames with windows of ``window_size``.
+
+    Fewer than 4 frames give no window, at most one window's length gives one. A remainder of at
+    least ``remainder_threshold`` frames becomes a window of its own, a smaller one extends the last.
+
+    Raises
+    ------
+    ValueError
+        A negative number of frames, a window of fewer than 4 frames, or a negative threshold.
+    """
+    if total_frames < 0:
+        raise ValueError(f"total_frames is {total_frames}; a video has 0 frames or more")
+    if window_size < LEAST_FRAMES:
+        raise ValueError(
+            f"window_size is {window_size}; a window needs at least {LEAST_FRAMES} frames"
+        )
+    if remainder_threshold < 0:
+        raise ValueError(f"remainder_threshold is {remainder_threshold}; give 0 or more frames")
+    if total_frames < LEAST_FRAMES:
+        return []
+    if total_frames <= window_size:
+        return [WindowSpan(0, total_frames - 1)]
+    starts = list(range(0, total_frames - window_size + 1, window_size))
+    remainder = total_frames - len(starts) * window_size
+    # A window of its own must also be long enough to be sampled at all.
+    if remainder and remainder >= max(remainder_threshold, LEAST_FRAMES):
+        starts.append(len(starts) * window_size)
+    ends = [*(start - 1 for start in starts[1:]), total_frames - 1]
+    return [WindowSpan(start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+def sample_frames(span: WindowSpan, seconds: float, sampling_fps: float = 2.0) -> list[int]:
+    """The frames of a window that the model sees, in the window's own numbering.
+
+    An even number of frames (the model reads them in pairs), 4 to 768 and no more than the window
+    has, spread evenly from its first to its last frame.
+
+    Parameters
+    ----------
+    span
+        The window, of at least 4 frames.
+    seconds
+        How long it lasts.
+    sampling_fps
+        Wanted frames a second.
+
+    Raises
+    ------
+    ValueError
+        The rate is not above 0, or the window has fewer than 4 frames.
+    """
+    if not (sampling_fps > 0 and math.isfinite(sampling_fps)):
+        raise ValueError(f"sampling_fps is {sampling_fps}; give a number above 0")
+    if len(span) < LEAST_FRAMES:
+        raise ValueError(f"a window of {len(span)} frames cannot be sampled; {LEAST_FRAMES} needed")
+    # Rounded at the ninth digit: 8.0 seconds may come as 7.999999999999999.
+    wanted = math.floor(round(seconds * sampling_fps, 9))
+    count = min(max(wanted, LEAST_FRAMES), MOST_FRAMES, len(span))
+    count -= count % 2
+    step = (len(span) - 1) / (count - 1)
+    return [span.start + round(place * step) for place in range(count)]

@@ -1,0 +1,69 @@
+"""Talking to a process of our own: framed messages over a socket pair that it inherits.
+
+One message is a JSON object, followed by raw bytes where it carries frames: no pickle, nothing that
+could run code, and nobody else can reach the socket. Imports the standard library only; both sides of
+``video`` and ``engine`` use it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+_HEADER = struct.Struct(">II")
+_LARGEST = 2**32 - 1
+
+
+def send(channel: socket.socket, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+    """Write one message; the caller holds a lock where several threads write."""
+    head = json.dumps(message).encode()
+    if len(payload) > _LARGEST:
+        raise ValueError(f"a message may carry {_LARGEST:,} bytes of frames, not {len(payload):,}")
+    channel.sendall(_HEADER.pack(len(head), len(payload)) + head)
+    if payload:
+        channel.sendall(payload)
+
+
+def receive(channel: socket.socket) -> tuple[dict[str, Any], bytearray]:
+    """Read one message.
+
+    Raises
+    ------
+    EOFError
+        The other side is gone.
+    """
+    head_size, payload_size = _HEADER.unpack(_exactly(channel, _HEADER.size))
+    head = json.loads(_exactly(channel, head_size))
+    return head, _exactly(channel, payload_size)
+
+
+def _exactly(channel: socket.socket, size: int) -> bytearray:
+    buffer = bytearray(size)
+    view, got = memoryview(buffer), 0
+    while got < size:
+        count = channel.recv_into(view[got:])
+        if count == 0:
+            raise EOFError("the other side closed the channel")
+        got += count
+    return buffer
+
+
+def leave_with_parent(before: Callable[[], None] | None = None) -> None:
+    """End this process soon after its parent's, also while its main thread computes or hangs."""
+    # Not PR_SET_PDEATHSIG: it fires when the parent's thread ends that started this process.
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        if before:
+            before()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()
