@@ -117,7 +117,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model-dir", default="models/qwen", metavar="DIR", help="where downloaded weights are kept"
+        "--model-dir",
+        default="models/qwen",
+        metavar="DIR",
+        help="where downloaded weights are kept",
     )
 
 
@@ -179,9 +182,7 @@ def _run(
         if total:
             with console.status(f"loading {escape(recipe.variant)} …"):
                 _set_up(generation)
-            done = asyncio.run(
-                _follow(tasks, preparation, generation, lines, total, console)
-            )
+            done = asyncio.run(_follow(tasks, preparation, generation, lines, total, console))
     finally:
         if lines:
             lines.close()
@@ -258,7 +259,7 @@ def _print_table(done: list[WindowResult], recipe: Recipe) -> None:
         cell = escape(text) + (f"[red]{escape(_printable(result.error))}[/red]" if result.error else "")
         if window.warnings:
             cell += f"\n[yellow]{escape('; '.join(window.warnings))}[/yellow]"
-        span = f"{window.start_s:.1f}–{window.end_s:.1f}"
+        span = f"{window.start_s:.1f}-{window.end_s:.1f}"
         table.add_row(escape(_printable(Path(result.clip.source_video).name)), span, cell)
     if done:
         Console(highlight=False).print(table)

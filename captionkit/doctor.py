@@ -51,9 +51,7 @@ def _version(package: str) -> str | None:
 def _python() -> Finding:
     version = platform.python_version()
     fit = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Finding(
-        "Python", version, "" if fit else "use Python 3.11, 3.12 or 3.13", blocks=not fit
-    )
+    return Finding("Python", version, "" if fit else "use Python 3.11, 3.12 or 3.13", blocks=not fit)
 
 
 def _torch() -> Finding:

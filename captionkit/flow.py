@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from captionkit.engine.client import CacheMiss
+from captionkit.engine.client import CacheMissError
 from captionkit.stages.caption_generation import CaptionEvent, CaptionGenerationStage
 from captionkit.stages.caption_preparation import CaptionPreparationStage
 from captionkit.tasks import Clip, Video, VideoTask, Window
@@ -80,7 +80,7 @@ async def caption_windows(
                 try:
                     await generation.caption_window(video, clip_index, number, on_event)
                     break
-                except CacheMiss:
+                except CacheMissError:
                     continue
         except ValueError as error:
             clip.errors[name] = str(error)

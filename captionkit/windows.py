@@ -39,9 +39,7 @@ def compute_windows(
     if total_frames < 0:
         raise ValueError(f"total_frames is {total_frames}; a video has 0 frames or more")
     if window_size < LEAST_FRAMES:
-        raise ValueError(
-            f"window_size is {window_size}; a window needs at least {LEAST_FRAMES} frames"
-        )
+        raise ValueError(f"window_size is {window_size}; a window needs at least {LEAST_FRAMES} frames")
     if remainder_threshold < 0:
         raise ValueError(f"remainder_threshold is {remainder_threshold}; give 0 or more frames")
     if total_frames < LEAST_FRAMES:

@@ -86,16 +86,12 @@ class SceneBatches(IterableDataset[Batch]):
             _film(scene, [begin + gap * step for step in range(count)], rng)
             for scene, begin in zip(scenes, begins, strict=True)
         ]
-        places = [
-            _place(scene, begin + gap / 2) for scene, begin in zip(scenes, begins, strict=True)
-        ]
+        places = [_place(scene, begin + gap / 2) for scene, begin in zip(scenes, begins, strict=True)]
         facts = {
             name: np.array([values.index(_value(scene, name)) for scene in scenes])
             for name, values in FACT_VALUES.items()
         }
-        talks = [
-            conversation(scene, scenes[place - 1], rng) for place, scene in enumerate(scenes)
-        ]
+        talks = [conversation(scene, scenes[place - 1], rng) for place, scene in enumerate(scenes)]
         return Batch(np.stack(films), np.stack(places), 2 * gap, facts, talks)
 
 
@@ -135,9 +131,7 @@ def _film(scene: Scene, moments: list[float], rng: np.random.Generator) -> NDArr
         painter = Painter(scene, *_VIDEO_SIZE)
         pictures = [
             np.asarray(
-                Image.fromarray(painter.frame(moment)).resize(
-                    (WIDTH, HEIGHT), Image.Resampling.BICUBIC
-                )
+                Image.fromarray(painter.frame(moment)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
             )
             for moment in moments
         ]

@@ -80,9 +80,7 @@ def main(argv: list[str] | None = None) -> int:
             temperature=0,
         ),
     }
-    results = {
-        name: shares(caption_scenes(scenes, recipe), scenes) for name, recipe in recipes.items()
-    }
+    results = {name: shares(caption_scenes(scenes, recipe), scenes) for name, recipe in recipes.items()}
     missed = [fact for fact, bar in BARS.items() if results["default"][fact] < bar]
     _print_table(results, len(scenes))
     if missed:

@@ -22,7 +22,9 @@ _MOVES = {
     "down": "moves down",
     "still": "stays still",
 }
-_MOVING = {key: verb.replace("moves", "moving").replace("stays", "staying") for key, verb in _MOVES.items()}
+_MOVING = {
+    key: verb.replace("moves", "moving").replace("stays", "staying") for key, verb in _MOVES.items()
+}
 
 # Wordings of our own for each kind of answer; the library's prompts come first.
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -84,13 +86,88 @@ STAGE2_QUESTIONS = (
     "Make this caption longer and more exact: {caption}",
 )
 # Prompts about nothing in particular: any unknown text is to be answered with a plain caption.
-_LOOSE_WORDS = (
-    "please now the a of this that and with in on video clip scene shot frame look tell say write "
-    "explain report note focus carefully slowly people person animals weather light action story "
-    "tone style formal simple like for who what when where how why be good use words every each "
-    "second first last about mention answer should not only also if any then caption describe "
-    "careful observer expert editor film you are your our task is to see watch"
-).split()
+_LOOSE_WORDS = [
+    "please",
+    "now",
+    "the",
+    "a",
+    "of",
+    "this",
+    "that",
+    "and",
+    "with",
+    "in",
+    "on",
+    "video",
+    "clip",
+    "scene",
+    "shot",
+    "frame",
+    "look",
+    "tell",
+    "say",
+    "write",
+    "explain",
+    "report",
+    "note",
+    "focus",
+    "carefully",
+    "slowly",
+    "people",
+    "person",
+    "animals",
+    "weather",
+    "light",
+    "action",
+    "story",
+    "tone",
+    "style",
+    "formal",
+    "simple",
+    "like",
+    "for",
+    "who",
+    "what",
+    "when",
+    "where",
+    "how",
+    "why",
+    "be",
+    "good",
+    "use",
+    "words",
+    "every",
+    "each",
+    "second",
+    "first",
+    "last",
+    "about",
+    "mention",
+    "answer",
+    "should",
+    "not",
+    "only",
+    "also",
+    "if",
+    "any",
+    "then",
+    "caption",
+    "describe",
+    "careful",
+    "observer",
+    "expert",
+    "editor",
+    "film",
+    "you",
+    "are",
+    "your",
+    "our",
+    "task",
+    "is",
+    "to",
+    "see",
+    "watch",
+]
 
 
 def loose_question(rng: np.random.Generator) -> str:
@@ -174,12 +251,11 @@ def marks(caption: str, scene: Scene) -> dict[str, bool]:
 def _only(
     words: Sequence[str], values: Sequence[str], truth: str, ignore_after: tuple[str, ...] = ()
 ) -> bool:
-    """Whether ``truth`` is the one of ``values`` that is named; not where it follows the given words."""
+    """Whether ``truth`` is the one of ``values`` that is named, but for what follows the given words."""
     span = len(ignore_after)
     named = {
         word
         for place, word in enumerate(words)
-        if word in values
-        and not (span and tuple(words[max(0, place - span) : place]) == ignore_after)
+        if word in values and not (span and tuple(words[max(0, place - span) : place]) == ignore_after)
     }
     return named == {truth}

@@ -205,9 +205,7 @@ def _backdrop(scene: Scene, width: int, height: int) -> Image.Image:
         "field": ((22, 58, 34), (12, 38, 22)) if night else ((134, 190, 92), (84, 148, 62)),
         "city": ((52, 44, 48), (34, 30, 36)) if night else ((190, 178, 164), (150, 140, 130)),
     }[scene.background]
-    picture.paste(
-        _gradient(tint(ground[0]), tint(ground[1]), width, height - horizon), (0, horizon)
-    )
+    picture.paste(_gradient(tint(ground[0]), tint(ground[1]), width, height - horizon), (0, horizon))
     _GROUND[scene.background](pen, rng, width, height, horizon, night)
     return picture
 
@@ -316,8 +314,8 @@ def _city(
         grey = int(rng.integers(24, 44)) if night else int(rng.integers(120, 170))
         pen.rectangle((x, top, x + wide, horizon), fill=(grey, grey, grey + 14))
         step = height * 0.045
-        for row in np.arange(top + step / 2, horizon - step / 2, step):
-            for column in np.arange(x + step / 2, x + wide - step / 2, step):
+        for row in np.arange(top + step / 2, horizon - step / 2, step).tolist():
+            for column in np.arange(x + step / 2, x + wide - step / 2, step).tolist():
                 lit = rng.random() < 0.5
                 pane = (236, 206, 120) if night and lit else (grey - 20, grey - 14, grey + 6)
                 pen.rectangle((column, row, column + step * 0.45, row + step * 0.5), fill=pane)

@@ -71,7 +71,8 @@ def position_ids(
 
 def _optimisers(modules: nn.Module, peak: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for all else."""
-    blocks, rest = [], []
+    blocks: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in modules.named_parameters():
         inside = ("blocks." in name or "layers." in name) and parameter.ndim == 2
         (blocks if inside else rest).append(parameter)
@@ -198,9 +199,7 @@ class Trainer:
         sizes = {"vision": self.batch_size * 2, "answers": self.batch_size}
         lesson_seed = FIRST_TRAINING_SEED + (0 if lesson == "vision" else 10_000_000)
         counts = (2,) if lesson == "vision" else (4, 4, 4, 6, 8, 16)
-        batches: Iterator[Batch] = loader(
-            sizes[lesson], counts, lesson_seed + done * sizes[lesson]
-        )
+        batches: Iterator[Batch] = loader(sizes[lesson], counts, lesson_seed + done * sizes[lesson])
         begun, seen, losses = time.monotonic(), [], []
         modules.train()
         for step in range(done, total):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -39,10 +40,10 @@ class EngineError(RuntimeError):
 
 
 class RequestError(ValueError):
-    """This one request was refused; others are not concerned."""
+    """The one request was refused; others are not concerned."""
 
 
-class CacheMiss(RequestError):
+class CacheMissError(RequestError):
     """The engine does not hold this window's frames (any more): submit it with its frames."""
 
 
@@ -150,9 +151,7 @@ class Engine:
                 "`captionkit doctor` shows what this machine lacks."
             )
         self.info = answer["info"]
-        threading.Thread(
-            target=self._read, args=(ours,), name="captionkit-engine", daemon=True
-        ).start()
+        threading.Thread(target=self._read, args=(ours,), name="captionkit-engine", daemon=True).start()
 
     def _log_tail(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()
@@ -176,10 +175,8 @@ class Engine:
             _fail(handle, EngineError("the engine was closed"))
 
     def _end_process(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -209,7 +206,7 @@ class Engine:
             if handle.restarts > 1:
                 _fail(handle, EngineError("the engine died twice with this window; it was set aside"))
             elif handle.request.video.frames is None:
-                _fail(handle, CacheMiss("the engine was restarted without this window's frames"))
+                _fail(handle, CacheMissError("the engine was restarted without this window's frames"))
             else:
                 handle.text = ""
                 self._post(handle)
@@ -251,7 +248,7 @@ class Engine:
             if self.closed:
                 raise EngineError("the engine was closed; Engine.get starts a new one")
             if request.video.frames is None and request.video.uid not in self._known:
-                raise CacheMiss(f"the engine has not seen {request.video.uid}: give its frames")
+                raise CacheMissError(f"the engine has not seen {request.video.uid}: give its frames")
             handle = Handle(f"r{next(self._ids)}", request, batch_size, on_text)
             self._post(handle)
             return handle
@@ -267,12 +264,9 @@ class Engine:
         self._send({**message, "batch_size": handle.batch_size}, payload)
 
     def _send(self, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
-        try:
-            with self._send_lock:
-                wire.send(self._channel, message, payload)
-        except OSError:
-            # The worker is gone: the reader sees it too, and submits again what is unfinished.
-            pass
+        # Where the worker is gone, the reader sees it too and submits again what is unfinished.
+        with contextlib.suppress(OSError), self._send_lock:
+            wire.send(self._channel, message, payload)
 
     def cancel(self, handle: Handle) -> None:
         """Stop a request; its future is cancelled at once."""
@@ -370,7 +364,7 @@ class Engine:
                 handle.restarts, handle.text = 1, ""
                 self._post(handle, with_frames=True)
                 return
-            _fail(handle, CacheMiss(message))
+            _fail(handle, CacheMissError(message))
         elif kind == "engine_dead":
             with self._lock:
                 self._handles[handle.id] = handle

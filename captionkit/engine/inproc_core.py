@@ -141,8 +141,8 @@ def inprocess_core() -> Iterator[None]:
         return InprocAsyncClient(vllm_config, executor_class, log_stats)
 
     original = EngineCoreClient.make_async_mp_client
-    EngineCoreClient.make_async_mp_client = staticmethod(make)  # type: ignore[method-assign]
+    EngineCoreClient.make_async_mp_client = staticmethod(make)
     try:
         yield
     finally:
-        EngineCoreClient.make_async_mp_client = original  # type: ignore[method-assign]
+        EngineCoreClient.make_async_mp_client = original

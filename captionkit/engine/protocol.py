@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+
 @dataclass(frozen=True)
 class EngineKey:
     """What cannot be changed without loading the model again.
@@ -99,7 +100,7 @@ def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], byt
     }
     if frames is None:
         return message, b""
-    return message, memoryview(np.ascontiguousarray(frames)).cast("B")
+    return message, np.ascontiguousarray(frames).data.cast("B")
 
 
 def unpack_request(message: dict[str, Any], payload: bytearray) -> Request:

@@ -91,9 +91,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                message, payload = await loop.run_in_executor(
-                    None, wire.receive, self._channel
-                )
+                message, payload = await loop.run_in_executor(None, wire.receive, self._channel)
             except (EOFError, OSError):
                 break
             await self._handle(message, payload)
@@ -104,14 +102,12 @@ class _Worker:
             case "submit":
                 request_id = message["id"]
                 request = protocol.unpack_request(message, payload)
-                task = asyncio.create_task(
-                    self._caption(request_id, request, message["batch_size"])
-                )
+                task = asyncio.create_task(self._caption(request_id, request, message["batch_size"]))
                 self._tasks[request_id] = task
                 task.add_done_callback(lambda _: self._tasks.pop(request_id, None))
             case "cancel":
-                if task := self._tasks.get(message["id"]):
-                    task.cancel()
+                if running := self._tasks.get(message["id"]):
+                    running.cancel()
             case "encoder_runs":
                 stats = await self._engine.collective_rpc("get_encoder_timing_stats")
                 runs = sum(int(s["num_encoder_calls"]) for rank in stats for s in rank.values())

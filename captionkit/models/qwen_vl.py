@@ -167,7 +167,7 @@ class QwenVL:
         ------
         RequestError
             This window cannot be captioned; others are not concerned.
-        CacheMiss
+        CacheMissError
             The inputs came without frames and the engine does not hold them.
         """
         video = self._video(inputs)
@@ -186,9 +186,7 @@ class QwenVL:
                 else:
                     yield PartialCaption(stage, item)
             if stage != stages[-1]:
-                template = prompts.stage2_template(
-                    self.stage2_prompt_text or prompts.STAGE2_DEFAULT
-                )
+                template = prompts.stage2_template(self.stage2_prompt_text or prompts.STAGE2_DEFAULT)
                 text = prompts.render(template, {**inputs["values"], "caption": caption.text})
 
     def generate(
@@ -220,9 +218,7 @@ class QwenVL:
 
         async def final(inputs: LlmInputs) -> str:
             text = ""
-            async for item in self.stream(
-                inputs, generate_stage2_caption=generate_stage2_caption
-            ):
+            async for item in self.stream(inputs, generate_stage2_caption=generate_stage2_caption):
                 text = item.text
             return text
 
@@ -257,9 +253,7 @@ def _check_frames(frames: np.ndarray, grid: int) -> None:
     if frames.dtype != np.uint8:
         raise RequestError(f"the frames are {frames.dtype}; give uint8 from 0 to 255")
     if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
-        raise RequestError(
-            f"the frames have the shape {frames.shape}; give (frames, 3, height, width)"
-        )
+        raise RequestError(f"the frames have the shape {frames.shape}; give (frames, 3, height, width)")
     count, _, height, width = frames.shape
     if count < 2 or count % 2:
         raise RequestError(f"there are {count} frames; the model reads an even number from 2 on")

@@ -76,7 +76,10 @@ class Variant:
             high = max(grid, math.floor(height / shrink / grid) * grid)
         elif wide * high < self.min_pixels:
             grow = math.sqrt(self.min_pixels / (width * height))
-            wide, high = math.ceil(width * grow / grid) * grid, math.ceil(height * grow / grid) * grid
+            wide, high = (
+                math.ceil(width * grow / grid) * grid,
+                math.ceil(height * grow / grid) * grid,
+            )
         return wide, high
 
 

@@ -60,7 +60,7 @@ class ProcessingStage(ABC):
         """Attributes of the task, and of its data, that the stage writes."""
         return ["data"], ["clips"]
 
-    def setup_on_node(
+    def setup_on_node(  # noqa: B027 (most stages need nothing there)
         self, node_info: NodeInfo | None = None, worker_metadata: WorkerMetadata | None = None
     ) -> None:
         """Called once a machine, before any `setup`."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from captionkit import loop
-from captionkit.engine.client import CacheMiss, EngineError
+from captionkit.engine.client import CacheMissError, EngineError
 from captionkit.engine.protocol import Sampling
 from captionkit.models.qwen_vl import PartialCaption, QwenVL
 from captionkit.models.variants import get_variant
@@ -221,7 +221,7 @@ class CaptionGenerationStage(ProcessingStage):
 
         Raises
         ------
-        CacheMiss
+        CacheMissError
             The inputs came without frames and the engine does not hold them: prepare the window with
             its frames.
         """
@@ -239,11 +239,9 @@ class CaptionGenerationStage(ProcessingStage):
                 captions.append(item)
                 window.captions[self.model_variant] = captions
                 self._assign_captions(video, {0: (clip_index, window_index)}, [(0, item.text)])
-                on_event(
-                    CaptionEvent(clip_index, window_index, item.stage, item.text, caption=item)
-                )
+                on_event(CaptionEvent(clip_index, window_index, item.stage, item.text, caption=item))
             clip.errors.pop(f"window-{window_index}", None)
-        except CacheMiss as error:
+        except CacheMissError as error:
             if inputs["multi_modal_data"]["video"] is None:
                 raise
             self._failed(video, clip_index, window_index, error, on_event)

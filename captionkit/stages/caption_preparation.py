@@ -118,7 +118,7 @@ class CaptionPreparationStage(ProcessingStage):
         neighbours alone.
         """
         video = task.data
-        jobs = []
+        jobs: list[tuple[Clip, int]] = []
         for clip in video.clips:
             self.plan(video, clip)
             jobs.extend((clip, number) for number in range(len(clip.windows)))

@@ -10,7 +10,16 @@ from captionkit.tasks import VideoMetadata
 from captionkit.video.errors import VideoError
 from captionkit.video.pool import READERS, DecodePool, Frames, Reader, Source
 
-__all__ = ["READERS", "DecodePool", "Frames", "Reader", "Source", "VideoError", "probe", "read_frames"]
+__all__ = [
+    "READERS",
+    "DecodePool",
+    "Frames",
+    "Reader",
+    "Source",
+    "VideoError",
+    "probe",
+    "read_frames",
+]
 
 
 def probe(source: Source) -> VideoMetadata:

@@ -55,7 +55,7 @@ class DecordReader:
             import decord
         except ImportError as error:
             raise VideoError(
-                f'decord is not installed (it has no wheel for this machine); read {path} with '
+                f"decord is not installed (it has no wheel for this machine); read {path} with "
                 'reader="pyav"'
             ) from error
         self._decord: Any = decord

@@ -80,13 +80,13 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     best = container.streams.best("video")
     stream = best if best in streams else next(iter(streams), None)
     if stream is None:
-        kinds = sorted({s.type for s in container.streams}) or ["nothing"]
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         container.close()
-        raise VideoError(f"{path} has no video stream (it holds {', '.join(kinds)})")
+        raise VideoError(f"{path} has no video stream (it holds {kinds})")
     if stream.codec_context is None:
         container.close()
         raise VideoError(f"{path} holds a video codec that this build of ffmpeg cannot decode")
-    return container, stream  # type: ignore[return-value]
+    return container, stream
 
 
 def _said(error: Exception) -> str:
@@ -145,10 +145,7 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
             f"the header tells {stream.frames} frames, {len(shown) + discarded} are there"
         )
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    if counted:
-        seconds = _count_frames(path) / float(rate)
-    else:
-        seconds = (times - times[0]) * float(time_base)
+    seconds = _count_frames(path) / float(rate) if counted else (times - times[0]) * float(time_base)
     last = float(1 / rate)
     if len(seconds) > 1:
         last = float(np.median(np.diff(seconds)))

@@ -12,8 +12,6 @@ import socket
 import sys
 from typing import Any
 
-import numpy as np
-
 from captionkit import wire
 from captionkit.video.decord_reader import DecordReader
 from captionkit.video.errors import VideoError
@@ -63,7 +61,7 @@ class _Worker:
         if message["op"] == "probe":
             fields = {**vars(index.metadata)}
             times = fields.pop("frame_times")
-            return {"op": "probe", "metadata": fields}, memoryview(times).cast("B")
+            return {"op": "probe", "metadata": fields}, times.data.cast("B")
         reader = self._reader_of(path, message["reader"], index)
         width, height = message["size"]
         try:
@@ -72,7 +70,7 @@ class _Worker:
             self._close()
             raise
         head = {"op": "frames", "shape": list(frames.shape), "damage": damage}
-        return head, memoryview(np.ascontiguousarray(frames)).cast("B")
+        return head, frames.data.cast("B")
 
     def _index(self, path: str) -> StreamIndex:
         try:
