@@ -251,7 +251,7 @@ def marks(caption: str, scene: Scene) -> dict[str, bool]:
 def _only(
     words: Sequence[str], values: Sequence[str], truth: str, ignore_after: tuple[str, ...] = ()
 ) -> bool:
-    """Whether ``truth`` is the one of ``values`` that is named, but for what follows the given words."""
+    """Whether ``truth`` is the one of ``values`` that is named, save after the given words."""
     span = len(ignore_after)
     named = {
         word

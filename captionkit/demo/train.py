@@ -1,7 +1,7 @@
 """Trains the demo model from nothing: ``python -m captionkit.demo.train``.
 
 Two lessons. First the vision tower alone, on two frames at a time, with throw-away heads that ask
-for each fact: form, colour and motion are learnt there, cheaply. Then the whole model learns to
+for each fact: form, colour and motion are learnt there, cheaply. Then the language model learns to
 answer prompts about films of four to sixteen frames. Training goes through the same processor, chat
 template and position rule as serving. Stop it at any time: the same command goes on from the last
 checkpoint. Imports torch and transformers (extra ``cpu`` or ``gpu``); run by hand.
@@ -177,7 +177,9 @@ class Trainer:
         loss_of = self.vision_loss if lesson == "vision" else self.answer_loss
         modules = nn.ModuleList([self.model.model.visual, self.heads])
         if lesson == "answers":
-            modules = nn.ModuleList([self.model])
+            # The tower has learnt to see: left as it is, a step costs little more than half.
+            self.model.model.visual.requires_grad_(False)
+            modules = nn.ModuleList([self.model.model.language_model])
         peak = 1.5e-3 if lesson == "vision" else 1e-3
         optimisers = _optimisers(modules, peak)
         schedules = [

@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from numpy.typing import NDArray
 
 from captionkit.video.errors import VideoError
-from captionkit.video.index import StreamIndex
+from captionkit.video.index import StreamIndex, open_video
 
 _CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 _CODECS = {"h264", "mpeg4", "vp8", "vp9", "hevc"}
 
 
-def refusal(index: StreamIndex) -> str | None:
+def refusal(path: str, index: StreamIndex) -> str | None:
     """Why decord would not read this stream exactly, or None."""
     metadata = index.metadata
     if not set(metadata.container.split(",")) & _CONTAINERS:
@@ -28,8 +29,6 @@ def refusal(index: StreamIndex) -> str | None:
         return f"the codec {metadata.codec}, which it lacks or misreads"
     if index.counted:
         return "missing or repeated timestamps"
-    if index.open_gop:
-        return "open GOPs, in which it is frames off"
     if index.discarded:
         return "frames that an edit list hides, which it counts"
     if metadata.rotation:
@@ -39,14 +38,39 @@ def refusal(index: StreamIndex) -> str | None:
     gaps = np.diff(metadata.frame_times)
     if len(gaps) and float(gaps.max() - gaps.min()) > 0.5 / metadata.fps:
         return "a variable frame rate"
+    if metadata.codec in _LEANING and _leans_on_earlier(path, metadata.codec):
+        return "open GOPs or intra refresh, in which it is frames off after a seek"
     return None
+
+
+def _leans_on_earlier(path: str, codec: str) -> bool:
+    """Whether decoding can start where frames still lean on what was before."""
+    container, stream = open_video(path)
+    with container:
+        start_codes = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
+        for packet in container.demux(stream):
+            for part in start_codes.filter(packet):
+                if any(_LEANING[codec](unit) for unit in bytes(part).split(b"\0\0\1")[1:] if unit):
+                    return True
+    return False
+
+
+def _h264_recovery_point(unit: bytes) -> bool:
+    return unit[0] & 31 == 6 and unit[1:2] == b"\x06"
+
+
+def _hevc_clean_random_access(unit: bytes) -> bool:
+    return unit[0] >> 1 & 63 == 21
+
+
+_LEANING = {"h264": _h264_recovery_point, "hevc": _hevc_clean_random_access}
 
 
 class DecordReader:
     """The face of `PyAVReader`, with decord behind it."""
 
     def __init__(self, path: str, index: StreamIndex) -> None:
-        reason = refusal(index)
+        reason = refusal(path, index)
         if reason:
             raise VideoError(
                 f'{path} cannot be read exactly by decord: it has {reason}. Use reader="pyav".'

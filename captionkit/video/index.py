@@ -36,14 +36,13 @@ class StreamIndex:
 
     ``times`` are sorted presentation times in units of ``time_base``; ``keyframes`` those of the
     packets that decoding may start from. ``counted`` says that frames have to be counted from the
-    start; ``open_gop`` and ``discarded`` that readers which count after a seek go wrong here.
+    start, ``discarded`` how many packets an edit list hides.
     """
 
     times: NDArray[np.int64]
     keyframes: list[int]
     time_base: Fraction
     counted: bool
-    open_gop: bool
     discarded: int
     metadata: VideoMetadata
 
@@ -110,8 +109,7 @@ def build_index(path: str) -> StreamIndex:
 def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamIndex:
     shown: list[int] = []
     keyframes: list[int] = []
-    discarded, untimed, open_gop, damage = 0, False, False, None
-    last_key: int | None = None
+    discarded, untimed, damage = 0, False, None
     time_base = stream.time_base or Fraction(1, 90_000)
     try:
         for packet in container.demux(stream):
@@ -128,9 +126,6 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
                 continue
             if packet.is_keyframe:
                 keyframes.append(packet.pts)
-                last_key = packet.pts
-            elif last_key is not None and packet.pts < last_key:
-                open_gop = True
             shown.append(packet.pts)
     except av.FFmpegError as error:
         damage = f"the file breaks off: {_said(error)}"
@@ -141,9 +136,7 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
     counted = bool(untimed or formats & _UNTIMED or (np.diff(times) <= 0).any())
     # A file that was cut off tells more frames in its header than it holds.
     if stream.frames and stream.frames > len(shown) + discarded:
-        damage = damage or (
-            f"the header tells {stream.frames} frames, {len(shown) + discarded} are there"
-        )
+        damage = f"the header tells {stream.frames} frames, {len(shown) + discarded} are there"
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     seconds = _count_frames(path) / float(rate) if counted else (times - times[0]) * float(time_base)
     last = float(1 / rate)
@@ -171,7 +164,6 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
         keyframes=sorted(keyframes),
         time_base=time_base,
         counted=counted,
-        open_gop=open_gop,
         discarded=discarded,
         metadata=metadata,
     )

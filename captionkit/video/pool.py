@@ -174,9 +174,9 @@ class DecodePool:
 
     def _ask(self, message: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytearray]:
         worker = self._idle.get()
+        fresh = worker is None
         try:
-            if worker is None or worker.process.poll() is not None:
-                worker = _Worker()
+            worker = worker or _Worker()
             answer, payload = worker.ask(message, self._limit)
         except BaseException as error:
             # Also on an interrupt: an answer that nobody took would be the next request's.
@@ -188,6 +188,9 @@ class DecodePool:
                     "stopped"
                 ) from error
             if isinstance(error, (EOFError, OSError)):
+                if not fresh:
+                    # It may have died idle, of something that is not this file's fault.
+                    return self._ask(message, source)
                 how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
                 raise VideoError(f"{_name(source)}: the decoder crashed ({how})") from error
             raise

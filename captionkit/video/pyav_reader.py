@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 from captionkit.video.errors import VideoError
 from captionkit.video.index import StreamIndex, open_video
 
+# ffmpeg's own decoders of these look at ``skip_frame`` packet by packet. dav1d (AV1) looks when it
+# puts a frame out, several packets later.
+_SKIPPING_CODECS = {"h264", "hevc"}
+
 
 class PyAVReader:
     """Reads frames of one file by number; kept open over consecutive windows.
@@ -143,11 +147,12 @@ class PyAVReader:
         """All frames from here on with their names: the presentation time, or the number."""
         counter = 0
         context: Any = self._stream.codec_context
+        skipping = not self._index.counted and context.name in _SKIPPING_CODECS
         try:
             for packet in self._container.demux(self._stream):
                 # A frame that nobody asked for and no other leans on need not be decoded.
-                needed = self._index.counted or packet.pts is None or packet.pts in self._wanted
-                context.skip_frame = "DEFAULT" if needed else "NONREF"
+                if skipping:
+                    context.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
                 try:
                     frames = packet.decode()
                 except av.FFmpegError as error:

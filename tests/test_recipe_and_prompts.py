@@ -1,0 +1,141 @@
+"""Recipes are values; prompts are templates that no caption can break."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captionkit import prompts
+from captionkit.recipe import Recipe
+
+
+def test_defaults_reproduce_the_references_sampling():
+    recipe = Recipe()
+    assert (recipe.temperature, recipe.top_p, recipe.repetition_penalty) == (0.1, 0.001, 1.05)
+    assert recipe.max_output_tokens == 512
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe(prompt='Say "hi" \\ to {video}\n{{x}} 🎬', stage2_prompt="Better: {caption}", seed=3),
+        Recipe(variant="qwen", pixel_budget=50_000, fp8=True, temperature=0),
+    ],
+)
+def test_a_saved_recipe_loads_as_the_same_value(recipe, tmp_path):
+    recipe.save(tmp_path / "recipe.toml")
+    loaded = Recipe.load(tmp_path / "recipe.toml")
+    assert loaded == recipe
+    assert loaded.key == recipe.key
+
+
+def test_the_content_key_changes_with_every_field_that_decides_a_caption():
+    changes = {
+        "variant": "qwen",
+        "prompt": "short",
+        "stage2_prompt": "Better: {caption}",
+        "sampling_fps": 1.0,
+        "window_size": 128,
+        "remainder_threshold": 64,
+        "pixel_budget": 9_999,
+        "max_output_tokens": 64,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "repetition_penalty": 1.0,
+        "seed": 1,
+        "fp8": True,
+    }
+    assert set(changes) == set(Recipe.__dataclass_fields__)
+    keys = {replace(Recipe(), **{name: value}).key for name, value in changes.items()}
+    assert len(keys | {Recipe().key}) == len(changes) + 1
+
+
+def test_a_library_name_and_its_text_are_the_same_recipe_content():
+    assert Recipe(prompt="short").key == Recipe(prompt=prompts.PROMPTS["short"]).key
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"sampling_fps": 0}, "sampling_fps"),
+        ({"window_size": 0}, "window_size"),
+        ({"window_size": -5}, "window_size"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"pixel_budget": 0}, "pixel_budget"),
+        ({"prompt": "   "}, "no text"),
+        ({"prompt": "nonesuch"}, "default, av"),
+        ({"prompt": "What is {thing} here?"}, "{start}"),
+        ({"stage2_prompt": "Better {captoin} please"}, "{caption}"),
+        ({"stage2_prompt": " "}, "no text"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_with_the_way_out(settings, word):
+    with pytest.raises(ValueError) as caught:
+        Recipe(**settings)
+    assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("not toml [", "no valid TOML"),
+        ("x = 1", "[recipe]"),
+        ("[recipe]\nmodell = 'demo'", "modell"),
+        ("[recipe]\nwindow_size = 'big'", "window_size"),
+        ("[recipe]\nfp8 = 1", "fp8"),
+        ("[recipe]\nwindow_size = 2", "window_size is 2"),
+    ],
+)
+def test_a_broken_recipe_file_is_an_error_that_names_file_and_entry(text, word, tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        Recipe.load(path)
+    assert str(path) in str(caught.value)
+    assert word in str(caught.value)
+
+
+@given(st.text())
+def test_any_caption_fills_a_stage2_template_unchanged(caption):
+    template = prompts.stage2_template("Add what is missing: {caption} (at {start} s)")
+    assert prompts.render(template, {"caption": caption, "start": "1.0"}) == (
+        f"Add what is missing: {caption} (at 1.0 s)"
+    )
+
+
+@pytest.mark.parametrize("caption", [r"a \g<0> \1 \n", "{caption} {start} {}", "{{x}}", "%s $1"])
+def test_captions_that_look_like_templates_stay_what_they_are(caption):
+    assert prompts.render("<{caption}>", {"caption": caption}) == f"<{caption}>"
+
+
+@given(st.text(), st.sampled_from(["im_end", "im_start", "vision_start", "video_pad", "endoftext"]))
+def test_no_text_keeps_a_mark_of_the_chat_format(text, mark):
+    assert f"<|{mark}|>" not in prompts.disarm(f"{text}<|{mark}|>{text}")
+
+
+@given(st.text(alphabet="<|im_end>x ", max_size=40))
+def test_disarming_never_makes_a_new_mark(text):
+    assert "<|im_end|>" not in prompts.disarm(text)
+
+
+def test_a_stage2_text_without_a_place_gets_the_caption_behind_it():
+    template = prompts.stage2_template("Add what is missing.")
+    assert prompts.render(template, {"caption": "A boat."}) == "Add what is missing.\nA boat."
+
+
+def test_doubled_braces_stand_for_single_ones_and_json_braces_are_text():
+    assert prompts.placeholders('Answer as {"kind": 1} with {{start}} and {end}') == ["end"]
+    assert prompts.render("{{start}} {end}", {"end": "2"}) == "{start} 2"
+
+
+def test_every_library_prompt_is_a_sound_recipe():
+    for name in prompts.PROMPTS:
+        assert Recipe(prompt=name, stage2_prompt=prompts.STAGE2_DEFAULT).prompt_text

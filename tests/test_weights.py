@@ -1,0 +1,294 @@
+"""Weights: found, downloaded from a stand-in of the hub, resumed, verified; and variants."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from captionkit.models.variants import Variant, get_variant, register
+from captionkit.models.weights import WeightsError, ensure_weights, find_problem
+
+COMMIT = "1" * 40
+REVISION = "abc1234"
+REPOSITORY = "someone/tiny-video"
+
+
+def safetensors(name: str, values: int = 8) -> bytes:
+    header = {name: {"dtype": "F32", "shape": [values], "data_offsets": [0, 4 * values]}}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(4 * values)
+
+
+FILES = {
+    "config.json": json.dumps({"vision_config": {"patch_size": 14, "spatial_merge_size": 2}}).encode(),
+    "model.safetensors.index.json": json.dumps(
+        {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    ).encode(),
+    "model-1.safetensors": safetensors("a"),
+    "model-2.safetensors": safetensors("b", 100_000),
+    "original.bin": b"not wanted",
+}
+
+
+class Hub:
+    """As much of the Hugging Face hub as a download asks for."""
+
+    def __init__(self) -> None:
+        self.files = dict(FILES)
+        self.asked: list[str] = []
+        self.cut_after: int | None = None
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args):
+                pass
+
+            def do_HEAD(self):
+                self.answer(body=False)
+
+            def do_GET(self):
+                self.answer(body=True)
+
+            def answer(self, body: bool) -> None:
+                path = self.path.split("?")[0]
+                if path.startswith("/api/models/"):
+                    self.listing(path)
+                    return
+                name = path.rsplit("/", 1)[-1]
+                content = hub.files.get(name)
+                if content is None or f"/{COMMIT}/" not in path:
+                    self.reply(404, b"{}", {"X-Error-Code": "EntryNotFound"}, body)
+                    return
+                if body:
+                    hub.asked.append(name)
+                headers = {
+                    "X-Repo-Commit": COMMIT,
+                    "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+                    "Accept-Ranges": "bytes",
+                }
+                status, begin = 200, 0
+                if asked := self.headers.get("Range"):
+                    begin = int(asked.removeprefix("bytes=").split("-")[0])
+                    headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+                    status = 206
+                self.reply(status, content[begin:], headers, body)
+
+            def listing(self, path: str) -> None:
+                if path.endswith(f"/tree/{COMMIT}"):
+                    tree = [
+                        {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
+                        for name, content in hub.files.items()
+                    ]
+                    self.reply(200, json.dumps(tree).encode(), {}, True)
+                    return
+                if not path.endswith((f"/revision/{REVISION}", f"/revision/{COMMIT}")):
+                    self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, True)
+                    return
+                listed = {
+                    "id": REPOSITORY,
+                    "sha": COMMIT,
+                    "siblings": [{"rfilename": name} for name in hub.files],
+                }
+                self.reply(200, json.dumps(listed).encode(), {"X-Repo-Commit": COMMIT}, True)
+
+            def reply(self, status: int, content: bytes, headers: dict, body: bool) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if body:
+                    limit = hub.cut_after
+                    if limit is not None and len(content) > limit:
+                        self.wfile.write(content[:limit])
+                        self.close_connection = True
+                        return
+                    self.wfile.write(content)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def hub():
+    hub = Hub()
+    yield hub
+    hub.server.shutdown()
+    hub.server.server_close()
+
+
+DOWNLOAD = """
+import sys
+from captionkit.models.variants import Variant
+from captionkit.models.weights import WeightsError, ensure_weights
+try:
+    print(ensure_weights(Variant("tiny", sys.argv[1], sys.argv[2]), sys.argv[3]))
+except WeightsError as error:
+    sys.exit(str(error))
+"""
+
+
+def start_download(address: str, model_dir: Path, revision: str = REVISION):
+    # huggingface_hub reads its address when it is imported: hence a process of its own.
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": address,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HOME": str(model_dir / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "NO_PROXY": "127.0.0.1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", DOWNLOAD, REPOSITORY, revision, str(model_dir)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_weights_are_downloaded_at_the_pinned_revision_and_only_what_is_needed(hub, tmp_path):
+    process = start_download(hub.address, tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    folder = tmp_path / REPOSITORY
+    assert out.strip() == str(folder)
+    assert find_problem(folder) is None
+    assert (folder / "model-2.safetensors").read_bytes() == FILES["model-2.safetensors"]
+    assert not (folder / "original.bin").exists()
+    # What is there is not asked for again.
+    hub.asked.clear()
+    again = start_download("http://127.0.0.1:9", tmp_path)
+    assert again.communicate(timeout=120)[0].strip() == str(folder)
+    assert hub.asked == []
+
+
+def test_several_processes_download_once(hub, tmp_path):
+    processes = [start_download(hub.address, tmp_path) for _ in range(3)]
+    for process in processes:
+        assert process.communicate(timeout=180)[0].strip() == str(tmp_path / REPOSITORY)
+    assert hub.asked.count("model-2.safetensors") == 1
+
+
+def test_a_download_that_broke_off_is_completed_by_the_next(hub, tmp_path):
+    del hub.files["model-2.safetensors"]
+    first = start_download(hub.address, tmp_path)
+    _, err = first.communicate(timeout=120)
+    assert first.returncode == 1
+    assert "model-2.safetensors is missing" in err
+    hub.files["model-2.safetensors"] = FILES["model-2.safetensors"]
+    hub.asked.clear()
+    second = start_download(hub.address, tmp_path)
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 0, err
+    assert "model-1.safetensors" not in hub.asked
+
+
+def test_an_unknown_revision_names_repository_folder_and_command(hub, tmp_path):
+    process = start_download(hub.address, tmp_path, "fffffff")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    for part in (REPOSITORY, "fffffff", str(tmp_path / REPOSITORY), "captionkit download tiny"):
+        assert part in err
+
+
+def test_offline_names_repository_folder_and_command(tmp_path):
+    process = start_download("http://127.0.0.1:9", tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    for part in (REPOSITORY, str(tmp_path / REPOSITORY), "captionkit download tiny"):
+        assert part in err
+    assert "Traceback" not in err
+
+
+def write_model(folder: Path, **changes: bytes | None) -> Path:
+    folder.mkdir()
+    for name, content in {**FILES, **changes}.items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"config.json": None}, "config.json is missing"),
+        ({"model-2.safetensors": None}, "model-2.safetensors is missing"),
+        ({"model-2.safetensors": FILES["model-2.safetensors"][:-1]}, "cut off"),
+        ({"model-1.safetensors": b"junk"}, "no safetensors file"),
+        ({"model.safetensors.index.json": b"{"}, "broken"),
+    ],
+)
+def test_unfit_weights_are_told_by_file(changes, problem, tmp_path):
+    folder = write_model(tmp_path / "model", **changes)
+    assert problem in (find_problem(folder) or "")
+    with pytest.raises(WeightsError, match="model"):
+        ensure_weights(Variant("mine", folder=folder), tmp_path)
+
+
+def test_variants_are_pinned_as_agreed():
+    qwen, qwen3 = get_variant("qwen"), get_variant("qwen3")
+    assert (qwen.repository, qwen.revision) == ("Qwen/Qwen2.5-VL-7B-Instruct", "cc59489")
+    assert (qwen3.repository, qwen3.revision) == ("Qwen/Qwen3-VL-8B-Instruct", "0c351dd")
+    assert get_variant("qwen2.5") == qwen
+    assert get_variant("demo").folder.name == "demo-model"
+
+
+def test_a_folder_or_a_repository_id_is_a_variant(tmp_path):
+    folder = write_model(tmp_path / "mine")
+    assert get_variant(str(folder)).grid_factor == 28
+    assert get_variant("someone/some-model").repository == "someone/some-model"
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"config\.json"):
+        get_variant(str(tmp_path))
+
+
+def test_an_unknown_variant_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"Unsupported model variant: nonesuch; known: demo, qwen"):
+        get_variant("nonesuch")
+
+
+def test_users_register_their_own(tmp_path):
+    register(Variant("mine-test", folder=tmp_path))
+    assert get_variant("mine-test").folder == tmp_path
+    with pytest.raises(ValueError, match="repository or a folder"):
+        register(Variant("nothing"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "budget", "size"),
+    [
+        (1280, 720, 144 * 784, (448, 252)),
+        (640, 360, 32 * 784, (196, 112)),
+        (100, 100, 100_000, (112, 112)),
+        (20, 20, 100_000, (56, 56)),
+    ],
+)
+def test_frames_get_the_size_of_the_models_own_rule(width, height, budget, size):
+    assert get_variant("qwen").frame_size(width, height, budget) == size
+
+
+def test_pictures_no_model_takes_are_refused():
+    with pytest.raises(ValueError, match="200 times"):
+        get_variant("qwen").frame_size(30_000, 100)
+    with pytest.raises(ValueError, match="pixel budget"):
+        get_variant("qwen").frame_size(640, 360, 100)

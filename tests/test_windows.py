@@ -1,0 +1,90 @@
+"""Windows tile a video, and samples spread over them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captionkit.windows import WindowSpan, compute_windows, sample_frames
+
+totals = st.integers(0, 20_000)
+sizes = st.integers(4, 2_000)
+thresholds = st.integers(0, 2_000)
+
+
+@given(totals, sizes, thresholds)
+def test_windows_tile_the_video_with_no_gap_or_overlap(total, size, threshold):
+    spans = compute_windows(total, size, threshold)
+    if total < 4:
+        assert spans == []
+        return
+    covered = [frame for span in spans for frame in range(span.start, span.end + 1)]
+    assert covered == list(range(total))
+
+
+@given(totals, sizes, thresholds)
+def test_only_the_last_window_may_differ_in_length(total, size, threshold):
+    spans = compute_windows(total, size, threshold)
+    assert all(len(span) == size for span in spans[:-1])
+    if spans and total > size:
+        least = min(size, max(threshold, 4))
+        assert least <= len(spans[-1]) < size + max(threshold, 4)
+
+
+@pytest.mark.parametrize(
+    ("total", "spans"),
+    [
+        (0, []),
+        (3, []),
+        (4, [(0, 3)]),
+        (256, [(0, 255)]),
+        (257, [(0, 256)]),
+        (383, [(0, 382)]),
+        (384, [(0, 255), (256, 383)]),
+        (512, [(0, 255), (256, 511)]),
+        (639, [(0, 255), (256, 638)]),
+        (640, [(0, 255), (256, 511), (512, 639)]),
+    ],
+)
+def test_windows_at_the_edges_of_the_rule(total, spans):
+    assert [(span.start, span.end) for span in compute_windows(total)] == spans
+
+
+@given(
+    st.integers(0, 10_000),
+    st.integers(4, 5_000),
+    st.floats(0.01, 10_000),
+    st.floats(0.01, 60),
+)
+def test_samples_are_even_in_number_distinct_and_span_the_window(start, length, seconds, rate):
+    span = WindowSpan(start, start + length - 1)
+    frames = sample_frames(span, seconds, rate)
+    assert len(frames) % 2 == 0
+    assert 4 <= len(frames) <= min(768, length)
+    assert frames[0] == span.start
+    assert frames[-1] == span.end
+    gaps = [b - a for a, b in itertools.pairwise(frames)]
+    assert min(gaps) >= 1
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_two_samples_a_second_by_default():
+    assert len(sample_frames(WindowSpan(0, 239), 8.0)) == 16
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"window_size": 0}, {"window_size": -1}, {"window_size": 3}, {"remainder_threshold": -1}],
+)
+def test_windows_that_make_no_sense_are_refused_by_name(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        compute_windows(100, **settings)
+
+
+@pytest.mark.parametrize("rate", [0, -2.0, float("nan"), float("inf")])
+def test_a_sampling_rate_that_makes_no_sense_is_refused(rate):
+    with pytest.raises(ValueError, match="sampling_fps"):
+        sample_frames(WindowSpan(0, 99), 4.0, rate)
