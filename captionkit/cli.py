@@ -145,7 +145,9 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     try:
         recipe = Recipe.load(options.recipe) if options.recipe else Recipe()
         given = {name: getattr(options, name) for name in _RECIPE_OPTIONS}
-        recipe = replace(recipe, **{k: v for k, v in given.items() if v not in (None, False)})
+        # An option that was not given is None, or False for a switch; 0 was given.
+        changes = {k: v for k, v in given.items() if v is not None and v is not False}
+        recipe = replace(recipe, **changes)
         get_variant(recipe.variant)
     except FileNotFoundError as error:
         raise _UsageError(f"--recipe {options.recipe}: no such file") from error

@@ -24,6 +24,7 @@ Imports tasks and recipe; called by the command line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -79,7 +80,8 @@ class JsonLines:
                 # A full disk may take a part first; asking again says why.
                 self._file.write(data[written:])
         except OSError as failure:
-            self._file.truncate(self._end)
+            with contextlib.suppress(OSError):  # /dev/stdout and its like cannot be cut
+                self._file.truncate(self._end)
             raise ExportError(
                 f"cannot write {self.path}: {failure.strerror}; the {self.lines} windows written "
                 "before are in it"

@@ -112,6 +112,8 @@ class Engine:
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
             "OMP_WAIT_POLICY": "passive",
             "TOKENIZERS_PARALLELISM": "false",
+            # Pinned to cores, a busy neighbour on one of them would hold all threads up.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_NO_USAGE_STATS": "1",
             **os.environ,
             # Weights are on disk before an engine starts: nothing is fetched for a window.
@@ -139,12 +141,10 @@ class Engine:
             answer = {"op": "failed", "error": f"the engine process ended ({error})"}
         except BaseException:
             # An interrupt while the model loads must not leave a process behind.
-            self._process.kill()
+            self._abandon()
             raise
         if answer["op"] == "failed":
-            self._process.kill()
-            self._process.wait()
-            self.closed = True
+            self._abandon()
             raise EngineError(
                 f"the engine for {self.key.model} did not start: {answer['error']}\n"
                 f"Last lines of {self.log_path}:\n{self._log_tail()}\n"
@@ -152,6 +152,12 @@ class Engine:
             )
         self.info = answer["info"]
         threading.Thread(target=self._read, args=(ours,), name="captionkit-engine", daemon=True).start()
+
+    def _abandon(self) -> None:
+        self.closed = True
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
 
     def _log_tail(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()

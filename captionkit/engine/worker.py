@@ -15,6 +15,7 @@ reconcile()
 
 # ruff: noqa: E402
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -233,6 +234,10 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
         gpu_memory_utilization=0.85,
     )
     if on_cpu:
+        # Without this vLLM quietly takes an executor that starts one more process.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        # It would tell with each request that the processor may not change the threads.
+        logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         _inspect_models_here()
         args.distributed_executor_backend = "uni"
         args.kv_cache_memory_bytes = _kv_bytes(Path(key.model), max(limit, _KV_TOKENS))

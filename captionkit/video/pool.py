@@ -155,8 +155,7 @@ class DecodePool:
 
     def close(self) -> None:
         """End the workers and drop temporary copies; may be called twice."""
-        for _ in range(self._count):
-            worker = self._idle.get()
+        for worker in [self._idle.get() for _ in range(self._count)]:
             if worker is not None:
                 worker.kill()
             self._idle.put(None)

@@ -1,0 +1,223 @@
+"""The command line as a user types it: exit codes, one-line errors, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import barcodes
+import psutil
+import pytest
+from conftest import DATA, SHARED
+
+from captionkit.cli import main
+from captionkit.recipe import Recipe
+
+
+def run(*arguments: str, **settings) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "captionkit.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **settings,
+    )
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--batch-size", "0"], "--batch-size"),
+        (["--batch-size", "-3"], "--batch-size"),
+        (["--window-size", "0"], "window_size"),
+        (["--sampling-fps", "-1"], "sampling_fps"),
+        (["--max-tokens", "0"], "max_output_tokens"),
+        (["--prompt", ""], "no text"),
+        (["--prompt", "nonesuch"], "default, av"),
+        (["--stage2", "Say {it} again"], "{caption}"),
+        (["--model", "nonesuch"], "Unsupported model variant: nonesuch"),
+        (["--recipe", "/nowhere/recipe.toml"], "no such file"),
+        (["--out", "/"], "is a folder"),
+        (["--window-size", "many"], "--window-size"),
+    ],
+)
+def test_bad_usage_is_one_clear_line_and_exit_code_2(arguments, word, harbour, capsys):
+    try:
+        code = main(["caption", harbour, *arguments])
+    except SystemExit as leaving:  # argparse's own way
+        code = leaving.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert word in said
+    assert "Traceback" not in said
+
+
+def test_files_that_cannot_be_captioned_are_told_and_exit_code_is_1(tmp_path, capsys):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no film")
+    one = barcodes.write(tmp_path / "one.mp4", 1)
+    bad = [tmp_path / "none.mp4", tmp_path, tmp_path / "empty.mp4", tmp_path / "text.mp4", one]
+    assert main(["caption", *map(str, bad)]) == 1
+    said = capsys.readouterr().err
+    for path in bad:
+        assert str(path) in said
+    for reason in ("no such file", "is a folder", "is empty", "cannot be read", "at least 4"):
+        assert reason in said
+    assert "0 of 0 windows captioned" in said
+    assert "Traceback" not in said
+
+
+def test_weights_without_a_config_are_bad_usage(tmp_path, harbour, capsys):
+    assert main(["caption", harbour, "--model", str(tmp_path)]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_no_vllm_says_which_extra_to_install(harbour, monkeypatch, capsys):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "vllm" else real(name, *a)
+    )
+    from captionkit.engine.client import Engine
+
+    monkeypatch.setattr(Engine, "_live", None)
+    assert main(["caption", harbour]) == 1
+    assert "captionkit[cpu]" in capsys.readouterr().err
+
+
+def test_doctor_says_what_is_there_and_what_to_do(tmp_path):
+    done = run("doctor", "--model-dir", tmp_path, env={**os.environ, "COLUMNS": "200"})
+    for word in ("Python", "torch", "vLLM", "GPU", "fp8", "PyAV", "weights demo"):
+        assert word in done.stdout
+    assert "captionkit download qwen" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_download_of_the_demo_model_finds_it_and_of_an_unknown_one_lists_the_known(capsys):
+    assert main(["download", "demo"]) == 0
+    assert "demo-model" in capsys.readouterr().err
+    assert main(["download", "nonesuch"]) == 2
+    assert "known: demo" in capsys.readouterr().err
+
+
+engine = pytest.mark.engine
+
+
+@engine
+def test_captions_are_written_as_lines_with_everything_recorded(tmp_path, harbour, model, capsys):
+    out = tmp_path / "captions.jsonl"
+    assert main(["caption", harbour, "--stage2", "--out", str(out)]) == 0
+    written = rows(out)
+    assert sorted(row["window"] for row in written) == [0, 1, 2, 3]
+    for row in written:
+        assert row["video"] == harbour
+        assert row["error"] is None
+        assert row["caption"] == row["captions"][1]["text"]
+        assert row["captions"][0]["text"] in row["captions"][1]["prompt_text"]
+        assert row["end_s"] > row["start_s"]
+    said = capsys.readouterr()
+    assert "4 of 4 windows captioned" in said.err
+    assert "harbour.mp4" in said.out
+
+
+@engine
+def test_an_earlier_result_is_kept_beside_the_new_one(tmp_path, harbour, model):
+    out = tmp_path / "captions.jsonl"
+    out.write_text("earlier\n")
+    assert main(["caption", harbour, "--max-tokens", "4", "--out", str(out)]) == 0
+    assert (tmp_path / "captions.jsonl.bak").read_text() == "earlier\n"
+    assert len(rows(out)) == 4
+
+
+@engine
+def test_one_bad_file_among_good_ones_costs_only_itself(tmp_path, harbour, model, capsys):
+    (tmp_path / "bad.mp4").write_text("no film")
+    odd = tmp_path / "my film 🎬 [x].mp4"
+    odd.write_bytes((DATA / "street.mp4").read_bytes())
+    out = tmp_path / "out.jsonl"
+    code = main(["caption", harbour, str(tmp_path / "bad.mp4"), str(odd), "--out", str(out)])
+    said = capsys.readouterr()
+    assert code == 1
+    assert "8 of 8 windows captioned" in said.err
+    assert "bad.mp4 cannot be read as a video" in said.err
+    assert {row["video"] for row in rows(out)} == {harbour, str(odd)}
+
+
+@engine
+def test_a_recipe_file_and_options_decide_together(tmp_path, harbour, model):
+    path, out = tmp_path / "r.toml", tmp_path / "out.jsonl"
+    Recipe(prompt="objects", max_output_tokens=20, window_size=512).save(path)
+    arguments = ["caption", harbour, "--recipe", path, "--prompt", "short", "--out", out]
+    assert main([str(each) for each in arguments]) == 0
+    wanted = Recipe(prompt="short", max_output_tokens=20, window_size=512)
+    assert {row["recipe"] for row in rows(out)} == {wanted.key}
+    assert len(rows(out)) == 2
+
+
+@engine
+def test_max_tokens_beyond_the_model_are_bad_usage(harbour, model, capsys):
+    assert main(["caption", harbour, "--max-tokens", "99999"]) == 2
+    assert "holds 32768 tokens" in capsys.readouterr().err
+
+
+@engine
+def test_a_full_disk_is_one_line_and_what_was_written_is_whole(harbour, model, capsys):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    assert main(["caption", harbour, "--max-tokens", "4", "--out", "/dev/full"]) == 1
+    said = capsys.readouterr().err
+    assert "cannot write /dev/full: No space left on device" in said
+    assert "Traceback" not in said
+
+
+@engine
+def test_killing_the_engine_in_mid_run_loses_no_window(tmp_path):
+    out = tmp_path / "out.jsonl"
+    films = sorted(map(str, DATA.glob("*.mp4")))
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "captionkit.cli", "caption", *films, "--batch-size", "2"),
+            *("--prompt", "dense", "--stage2", "--out", str(out)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (out.exists() and out.stat().st_size):
+        assert time.monotonic() < deadline, process.poll()
+        time.sleep(0.02)
+    for child in psutil.Process(process.pid).children():
+        if "captionkit.engine.worker" in " ".join(child.cmdline()):
+            child.send_signal(signal.SIGKILL)
+    said = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, said
+    written = rows(out)
+    assert len(written) == len({(row["video"], row["window"]) for row in written}) == 20
+    assert all(row["caption"] for row in written)
+
+
+@engine
+def test_real_videos_get_a_caption_or_a_clear_error(tmp_path, model, capsys):
+    if not SHARED.is_dir():
+        pytest.skip("no real videos beside this checkout")
+    films = [path for path in sorted(SHARED.iterdir()) if path.suffix in (".mp4", ".mkv", ".mov")]
+    out = tmp_path / "out.jsonl"
+    code = main(["caption", *map(str, films), "--out", str(out)])
+    said = capsys.readouterr().err
+    captioned = {row["video"] for row in rows(out) if row["caption"]}
+    # Three frames only; the corrupted one is captioned as far as it can be decoded, or says why not.
+    assert code == 1
+    for film in films:
+        assert str(film) in captioned or str(film) in said
+    assert len(captioned) >= 5
