@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.table import Table
 
 from captionkit.doctor import examine
-from captionkit.engine.client import EngineError
+from captionkit.engine.errors import EngineError
 from captionkit.export import ExportError, JsonLines
 from captionkit.flow import WindowResult, caption_windows
 from captionkit.models.variants import get_variant

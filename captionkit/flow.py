@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from captionkit.engine.client import CacheMissError
+from captionkit.engine.errors import CacheMissError
 from captionkit.stages.caption_generation import CaptionEvent, CaptionGenerationStage
 from captionkit.stages.caption_preparation import CaptionPreparationStage
 from captionkit.tasks import Clip, Video, VideoTask, Window

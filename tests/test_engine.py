@@ -17,7 +17,8 @@ import psutil
 import pytest
 from conftest import ROOT, noise_inputs
 
-from captionkit.engine.client import CacheMissError, Engine, EngineError
+from captionkit.engine.client import Engine
+from captionkit.engine.errors import CacheMissError, EngineError
 from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
 from captionkit.models.qwen_vl import GenerationError, QwenVL
 

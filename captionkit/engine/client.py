@@ -10,41 +10,22 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import importlib.util
 import itertools
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from captionkit import wire
 from captionkit.engine import protocol
+from captionkit.engine.errors import CacheMissError, EngineError, RequestError
+from captionkit.engine.process import EngineProcess
 from captionkit.engine.protocol import Completion, EngineKey, Request
 
-# A 7B takes a minute or two from a cold disk; what takes longer than this hangs.
-_START_LIMIT_S = 900.0
 _KNOWN_WINDOWS = 8192
-_LOG_LINES = 15
-
-
-class EngineError(RuntimeError):
-    """The engine could not start, or died."""
-
-
-class RequestError(ValueError):
-    """The one request was refused; others are not concerned."""
-
-
-class CacheMissError(RequestError):
-    """The engine does not hold this window's frames (any more): submit it with its frames."""
 
 
 @dataclass
@@ -90,11 +71,8 @@ class Engine:
             return cls._live
 
     def __init__(self, key: EngineKey) -> None:
-        _require_vllm()
         self.key = key
         self.closed = False
-        self.info: dict[str, Any] = {}
-        self.log_path = _log_folder() / f"engine-{os.getpid()}-{id(self):x}.log"
         self._ids = itertools.count()
         self._handles: dict[str, Handle] = {}
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -102,71 +80,29 @@ class Engine:
         self._send_lock = threading.Lock()
         self._encoder_runs: Future[int] = Future()
         self._start()
+        self._up = True
         atexit.register(self.close)
 
-    # -- the process -------------------------------------------------------------------------
-
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        environment = {
-            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
-            "OMP_WAIT_POLICY": "passive",
-            "TOKENIZERS_PARALLELISM": "false",
-            # Pinned to cores, a busy neighbour on one of them would hold all threads up.
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            **os.environ,
-            # Weights are on disk before an engine starts: nothing is fetched for a window.
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "captionkit.engine.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=environment,
-            )
-        theirs.close()
-        self._channel = ours
-        try:
-            wire.send(ours, {"op": "start", "key": asdict(self.key)})
-            ours.settimeout(_START_LIMIT_S)
-            answer, _ = wire.receive(ours)
-            ours.settimeout(None)
-        except (OSError, EOFError) as error:
-            answer = {"op": "failed", "error": f"the engine process ended ({error})"}
-        except BaseException:
-            # An interrupt while the model loads must not leave a process behind.
-            self._abandon()
-            raise
-        if answer["op"] == "failed":
-            self._abandon()
-            raise EngineError(
-                f"the engine for {self.key.model} did not start: {answer['error']}\n"
-                f"Last lines of {self.log_path}:\n{self._log_tail()}\n"
-                "`captionkit doctor` shows what this machine lacks."
-            )
-        self.info = answer["info"]
-        threading.Thread(target=self._read, args=(ours,), name="captionkit-engine", daemon=True).start()
-
-    def _abandon(self) -> None:
-        self.closed = True
-        self._process.kill()
-        self._process.wait()
-        self._channel.close()
-
-    def _log_tail(self) -> str:
-        lines = self.log_path.read_text(errors="replace").splitlines()
-        return "\n".join("  " + line for line in lines[-_LOG_LINES:])
+        self._process = EngineProcess(self.key)
+        threading.Thread(
+            target=self._read, args=(self._process,), name="captionkit-engine", daemon=True
+        ).start()
 
     @property
     def pid(self) -> int:
         """Process id of the engine."""
         return self._process.pid
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What vLLM runs with: device, dtype, quantization, lengths, cache sizes, start_s."""
+        return self._process.info
+
+    @property
+    def log_path(self) -> Path:
+        """Where vLLM writes its log."""
+        return self._process.log_path
 
     def close(self) -> None:
         """End the engine's process and fail what is under way; may be called twice."""
@@ -176,48 +112,55 @@ class Engine:
             self.closed = True
             left, self._handles = self._handles, {}
         atexit.unregister(self.close)
-        self._end_process()
+        self._process.end()
         for handle in left.values():
             _fail(handle, EngineError("the engine was closed"))
-
-    def _end_process(self) -> None:
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._channel.close()
 
     def restart(self) -> None:
         """End the process and start a new one; unfinished requests are submitted to it again."""
         with self._lock:
             if self.closed:
                 raise EngineError("the engine was closed; Engine.get starts a new one")
-            self._restart()
+            self._set_down()
+        self._restart()
+
+    def _set_down(self) -> None:
+        """Note that the process is gone; who cannot be captioned by another one is told so."""
+        self._up = False
+        self._known.clear()
+        for handle in list(self._handles.values()):
+            handle.restarts += 1
+            handle.text = ""
+            if handle.restarts > 1:
+                error: Exception = EngineError(
+                    "the engine died twice with this window; it was set aside"
+                )
+            elif handle.request.video.frames is None:
+                error = CacheMissError("the engine was restarted without this window's frames")
+            else:
+                continue
+            del self._handles[handle.id]
+            _fail(handle, error)
 
     def _restart(self) -> None:
-        self._end_process()
-        self._known.clear()
-        left, self._handles = self._handles, {}
+        # Without the lock: whoever submits or cancels meanwhile is not to wait for a model.
+        self._process.end()
+        failure: EngineError | None = None
         try:
             self._start()
         except EngineError as error:
-            for handle in left.values():
-                _fail(handle, error)
-            return
-        for handle in left.values():
-            handle.restarts += 1
-            if handle.restarts > 1:
-                _fail(handle, EngineError("the engine died twice with this window; it was set aside"))
-            elif handle.request.video.frames is None:
-                _fail(handle, CacheMissError("the engine was restarted without this window's frames"))
+            failure = error
+        with self._lock:
+            if failure or self.closed:
+                self.closed = True
+                left, self._handles = self._handles, {}
+                self._process.end()
             else:
-                handle.text = ""
-                self._post(handle)
-
-    # -- requests ----------------------------------------------------------------------------
+                left, self._up = {}, True
+                for handle in self._handles.values():
+                    self._post(handle)
+        for handle in left.values():
+            _fail(handle, failure or EngineError("the engine was closed"))
 
     def knows(self, uid: str) -> bool:
         """Whether a window was captioned under this id, so that its frames need not come again."""
@@ -264,6 +207,9 @@ class Engine:
         with self._lock:
             known = request.video.uid in self._known and not self.key.disable_mmcache
             self._handles[handle.id] = handle
+            if not self._up:
+                # It is on the list: the next process gets it as soon as it is there.
+                return
         if known and not with_frames:
             request = replace(request, video=replace(request.video, frames=None))
         message, payload = protocol.pack_request(handle.id, request)
@@ -272,7 +218,7 @@ class Engine:
     def _send(self, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         # Where the worker is gone, the reader sees it too and submits again what is unfinished.
         with contextlib.suppress(OSError), self._send_lock:
-            wire.send(self._channel, message, payload)
+            wire.send(self._process.channel, message, payload)
 
     def cancel(self, handle: Handle) -> None:
         """Stop a request; its future is cancelled at once."""
@@ -310,26 +256,23 @@ class Engine:
         self._send({"op": "encoder_runs"})
         return self._encoder_runs.result(timeout=60)
 
-    # -- answers -----------------------------------------------------------------------------
-
-    def _read(self, channel: socket.socket) -> None:
+    def _read(self, process: EngineProcess) -> None:
         try:
             while True:
-                message, _ = wire.receive(channel)
+                message, _ = wire.receive(process.channel)
                 self._answer(message)
         except (EOFError, OSError):
             pass
         with self._lock:
-            # Only the reader of the present process may restart it.
-            if not self.closed and channel is self._channel:
-                self._restart_after_death()
-
-    def _restart_after_death(self) -> None:
-        if self._handles:
-            self._restart()
-        else:
-            self.closed = True
-            self._end_process()
+            # Only the reader of the present process may bring up the next.
+            if self.closed or process is not self._process or not self._up:
+                return
+            if not self._handles:
+                self.closed = True
+                process.end()
+                return
+            self._set_down()
+        self._restart()
 
     def _answer(self, message: dict[str, Any]) -> None:
         op = message["op"]
@@ -385,17 +328,3 @@ class Engine:
 def _fail(handle: Handle, error: Exception) -> None:
     if handle.future.set_running_or_notify_cancel():
         handle.future.set_exception(error)
-
-
-def _require_vllm() -> None:
-    if importlib.util.find_spec("vllm") is None:
-        raise EngineError(
-            'vLLM is not installed: pip install "captionkit[cpu]" on a machine without a GPU, '
-            'pip install "captionkit[gpu]" on one with an NVIDIA GPU'
-        )
-
-
-def _log_folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"captionkit-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder

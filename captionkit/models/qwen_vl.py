@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from captionkit import hardware, loop, prompts
-from captionkit.engine.client import Engine, RequestError
+from captionkit.engine.client import Engine
+from captionkit.engine.errors import RequestError
 from captionkit.engine.protocol import Completion, EngineKey, Request, Sampling, Video
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights

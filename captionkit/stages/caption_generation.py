@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from captionkit import loop
-from captionkit.engine.client import CacheMissError, EngineError
+from captionkit.engine.errors import CacheMissError, EngineError
 from captionkit.engine.protocol import Sampling
 from captionkit.models.qwen_vl import PartialCaption, QwenVL
 from captionkit.models.variants import get_variant

@@ -1,0 +1,131 @@
+"""One engine process: started, asked for its state, ended. What is said to it is the client's.
+
+Imports no torch and no vLLM; called by ``engine.client``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from captionkit import wire
+from captionkit.engine.errors import EngineError
+from captionkit.engine.protocol import EngineKey
+
+# A 7B takes a minute or two from a cold disk; what takes longer than this hangs.
+_START_LIMIT_S = 900.0
+_LOG_LINES = 15
+_numbers = itertools.count()
+
+
+class EngineProcess:
+    """vLLM in a process and a session of its own, up and ready.
+
+    Parameters
+    ----------
+    key
+        What it is started with.
+
+    Raises
+    ------
+    EngineError
+        vLLM is missing, or did not start; carries the last lines of its log.
+    """
+
+    def __init__(self, key: EngineKey) -> None:
+        _require_vllm()
+        self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
+        self.channel, theirs = socket.socketpair()
+        environment = {
+            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
+            "OMP_WAIT_POLICY": "passive",
+            "TOKENIZERS_PARALLELISM": "false",
+            # Pinned to cores, a busy neighbour on one of them would hold all threads up.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+            **os.environ,
+            # Weights are on disk before an engine starts: nothing is fetched for a window.
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        with theirs, self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "captionkit.engine.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
+            )
+        try:
+            self.info = self._wait_until_ready(key)
+        except BaseException:
+            # Also on an interrupt: a model that loads must not be left behind.
+            self.kill()
+            self.end()
+            raise
+
+    def _wait_until_ready(self, key: EngineKey) -> dict[str, Any]:
+        try:
+            wire.send(self.channel, {"op": "start", "key": asdict(key)})
+            self.channel.settimeout(_START_LIMIT_S)
+            answer, _ = wire.receive(self.channel)
+            self.channel.settimeout(None)
+        except (OSError, EOFError) as error:
+            answer = {"op": "failed", "error": f"the engine process ended ({error})"}
+        if answer["op"] == "failed":
+            lines = self.log_path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            raise EngineError(
+                f"the engine for {key.model} did not start: {answer['error']}\n"
+                f"Last lines of {self.log_path}:\n"
+                + "\n".join("  " + line for line in lines)
+                + "\n`captionkit doctor` shows what this machine lacks."
+            )
+        return dict(answer["info"])
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it at once; its channel then tells the reader."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """Close the channel, which the worker takes as its leave; kill it where it does not go.
+
+        May be called again.
+        """
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.channel.close()
+
+
+def _require_vllm() -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineError(
+            'vLLM is not installed: pip install "captionkit[cpu]" on a machine without a GPU, '
+            'pip install "captionkit[gpu]" on one with an NVIDIA GPU'
+        )
+
+
+def _log_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"captionkit-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
