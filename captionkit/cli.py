@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 import uuid
 from dataclasses import fields, replace
 from pathlib import Path
@@ -235,12 +236,13 @@ async def _follow(
     )
     with progress:
         bar = progress.add_task("captioning", total=total, rate="")
+        begun = time.monotonic()
         async for result in caption_windows(tasks, preparation, generation):
             done.append(result)
             if lines:
                 lines.write(result.clip, result.window_index, result.error)
-            speed = progress.tasks[bar].speed
-            progress.update(bar, advance=1, rate=f"{speed:.1f} windows/s" if speed else "")
+            rate = len(done) / (time.monotonic() - begun)
+            progress.update(bar, advance=1, rate=f"{rate:.1f} windows/s")
     order = {id(task.data): place for place, task in enumerate(tasks)}
     return sorted(done, key=lambda result: (order[id(result.video)], result.window_index))
 

@@ -48,6 +48,7 @@ def rows(path: Path) -> list[dict]:
         (["--recipe", "/nowhere/recipe.toml"], "no such file"),
         (["--out", "/"], "is a folder"),
         (["--window-size", "many"], "--window-size"),
+        (["--fp8"], "fp8 needs an NVIDIA GPU"),
     ],
 )
 def test_bad_usage_is_one_clear_line_and_exit_code_2(arguments, word, harbour, capsys):
