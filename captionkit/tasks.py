@@ -57,18 +57,15 @@ class VideoMetadata:
 
 
 @dataclass(frozen=True)
-class Caption:
-    """One caption with everything that made it.
+class Completion:
+    """What the engine made of one prompt.
 
-    ``prompt`` is the final prompt in the model's chat format, ``prompt_text`` the readable part of
-    it. ``finish_reason`` is vLLM's: ``stop``, or ``length`` where ``max_output_tokens`` cut it off.
-    Times are in seconds, measured in the engine.
+    ``prompt`` is the final prompt in the model's chat format. ``finish_reason`` is vLLM's: ``stop``, or
+    ``length`` where ``max_output_tokens`` cut it off. Times are in seconds, measured in the engine.
     """
 
-    text: str
-    stage: int
     prompt: str
-    prompt_text: str
+    text: str
     finish_reason: str
     prompt_tokens: int
     output_tokens: int
@@ -76,6 +73,14 @@ class Caption:
     queue_s: float
     first_token_s: float
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption(Completion):
+    """A completion as a window's caption: of stage 1 or 2, with the readable part of its prompt."""
+
+    stage: int
+    prompt_text: str
 
 
 class LlmInputs(TypedDict):

@@ -100,6 +100,23 @@ def test_frames_hidden_by_an_edit_list_are_not_counted(films, pool, tmp_path):
         decord.read(cut, [0, 1], SIZE)
 
 
+@pytest.mark.parametrize(("name", "file"), [("mpegts", "cut.ts"), ("open-gop-mkv", "cut.mkv")])
+def test_a_stream_that_begins_in_the_middle_is_read_from_where_it_can_be(
+    films, pool, tmp_path, name, file
+):
+    path = tmp_path / file
+    with av.open(str(films[name])) as into, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(into.streams.video[0])
+        for number, packet in enumerate(into.demux(video=0)):
+            if packet.dts is not None and number >= 10:
+                packet.stream = copy
+                out.mux(packet)
+    metadata = pool.probe(path)
+    shown = numbers_of(pool.read(path, list(range(metadata.num_frames)), SIZE).pixels)
+    assert shown == list(range(FRAMES - len(shown), FRAMES))
+    assert len(shown) > 60
+
+
 def test_times_come_from_timestamps(films, pool):
     times = pool.probe(films["variable-frame-rate"]).frame_times
     wanted = np.array(FILMS["variable-frame-rate"][1]["times"]) / 1000

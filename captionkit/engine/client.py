@@ -23,7 +23,8 @@ from captionkit import wire
 from captionkit.engine import protocol
 from captionkit.engine.errors import CacheMissError, EngineError, RequestError
 from captionkit.engine.process import EngineProcess
-from captionkit.engine.protocol import Completion, EngineKey, Request
+from captionkit.engine.protocol import EngineKey, Request
+from captionkit.tasks import Completion
 
 _KNOWN_WINDOWS = 8192
 

@@ -70,21 +70,6 @@ class Request:
     priority: int = 0
 
 
-@dataclass(frozen=True)
-class Completion:
-    """What became of a request; ``prompt`` in the model's chat format, times in seconds."""
-
-    prompt: str
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    queue_s: float
-    first_token_s: float
-    seconds: float
-
-
 def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], bytes | memoryview]:
     """A request as a message and its payload."""
     frames = request.video.frames

@@ -27,7 +27,8 @@ from typing import Any
 
 from captionkit import wire
 from captionkit.engine import protocol
-from captionkit.engine.protocol import Completion, EngineKey, Request
+from captionkit.engine.protocol import EngineKey, Request
+from captionkit.tasks import Completion
 
 # A session's worth of encoded windows: at the reference's size (20 frames of 448 x 252, 1,440 tokens)
 # about 90. By vLLM's default only a few fit, and each new text would encode its video again.

@@ -15,10 +15,10 @@ import numpy as np
 from captionkit import hardware, loop, prompts
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import RequestError
-from captionkit.engine.protocol import Completion, EngineKey, Request, Sampling, Video
+from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights
-from captionkit.tasks import Caption, LlmInputs
+from captionkit.tasks import Caption, Completion, LlmInputs
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -132,6 +133,10 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
     if not shown:
         raise VideoError(f"{path} holds no video frame" + (f" ({damage})" if damage else ""))
     times = np.array(sorted(shown), dtype=np.int64)
+    first = _first_frame(path)
+    if first.pts is not None and not untimed:
+        # A stream that was cut in the middle begins with frames that lean on what is gone.
+        times = times[times >= first.pts]
     formats = set(container.format.name.split(","))
     counted = bool(untimed or formats & _UNTIMED or (np.diff(times) <= 0).any())
     # A file that was cut off tells more frames in its header than it holds.
@@ -143,7 +148,8 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
     if len(seconds) > 1:
         last = float(np.median(np.diff(seconds)))
     duration = float(seconds[-1]) + last
-    rotation = _rotation(path)
+    # PyAV gives the anticlockwise angle of the display matrix.
+    rotation = round(-first.rotation) % 360
     width, height = _shown_size(stream)
     if rotation % 180:
         width, height = height, width
@@ -153,7 +159,7 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
         frame_times=seconds,
         fps=len(seconds) / duration,
         duration=duration,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
         rotation=rotation,
         identity=file_identity(path),
@@ -193,15 +199,14 @@ def _count_frames(path: str) -> NDArray[np.float64]:
     return np.arange(count, dtype=np.float64)
 
 
-def _rotation(path: str) -> int:
-    """Clockwise degrees, from the first frame that decodes."""
+def _first_frame(path: str) -> VideoFrame:
+    """The first frame that decodes."""
     container, stream = open_video(path)
     with container:
         for packet in container.demux(stream):
             try:
                 for frame in packet.decode():
-                    # PyAV gives the anticlockwise angle of the display matrix.
-                    return round(-frame.rotation) % 360
+                    return frame
             except av.FFmpegError:
                 continue
     raise VideoError(f"{path} holds no frame that can be decoded")

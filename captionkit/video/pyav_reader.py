@@ -147,7 +147,7 @@ class PyAVReader:
         """All frames from here on with their names: the presentation time, or the number."""
         counter = 0
         context: Any = self._stream.codec_context
-        skipping = not self._index.counted and context.name in _SKIPPING_CODECS
+        skipping = not self._index.counted and self._index.metadata.codec in _SKIPPING_CODECS
         try:
             for packet in self._container.demux(self._stream):
                 # A frame that nobody asked for and no other leans on need not be decoded.
