@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -241,8 +242,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m captionkit.demo.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished model")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and log")
-    parser.add_argument("--vision-steps", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--vision-steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     options = parser.parse_args(argv)
@@ -254,13 +255,18 @@ def main(argv: list[str] | None = None) -> int:
         trainer.run("answers", log)
     trainer.save(options.out)
     commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "log", "-1", "--format=%H", "--", "."],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     made = {
         "command": " ".join(["python -m captionkit.demo.train", *(argv or sys.argv[1:])]),
         "commit": commit,
     }
     (options.out / "training.json").write_text(json.dumps(made, indent=1) + "\n")
+    shutil.copy(options.work / "train.jsonl", options.out)
     return 0
 
 
