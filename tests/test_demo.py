@@ -165,7 +165,7 @@ def test_each_kind_of_prompt_gets_its_kind_of_answer(model):
 
 @engine
 def test_a_second_stage_adds_what_a_short_caption_lacks(model):
-    scenes = held_out_scenes(30, 700_000)
+    scenes = held_out_scenes(16, 700_000)
     short = Recipe(prompt="short", temperature=0)
     added = Recipe(prompt="short", stage2_prompt="Add what is missing: {caption}", temperature=0)
     first, second = (shares(each, scenes) for each in caption_scenes(scenes, [short, added]))
@@ -177,7 +177,7 @@ def test_a_second_stage_adds_what_a_short_caption_lacks(model):
 
 @engine
 def test_held_out_scenes_pass_the_bars_and_a_missed_bar_is_exit_status_1(model, monkeypatch, capsys):
-    assert main(["--scenes", "50"]) == 0
+    assert main(["--scenes", "20"]) == 0
     assert "direction" in capsys.readouterr().out
     monkeypatch.setitem(BARS, "kind", 1.01)
     assert main(["--scenes", "4"]) == 1
