@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -267,6 +268,15 @@ def test_workers_leave_when_the_pool_closes(films):
     pool.close()
     pool.close()
     assert worker.process.poll() is not None
+
+
+def test_a_pool_that_nobody_closed_takes_its_workers_along(films):
+    pool = DecodePool(1)
+    pool.probe(films["plain"])
+    process = pool._idle.queue[-1].process
+    del pool
+    gc.collect()
+    assert process.poll() is not None
 
 
 def test_real_videos_are_read_where_they_are_present(pool):

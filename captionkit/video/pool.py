@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,8 @@ class DecodePool:
         self._lock = threading.Lock()
         self._buffers: OrderedDict[str, Path] = OrderedDict()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        # A pool that nobody closed, as in a notebook, takes its processes along when it goes.
+        weakref.finalize(self, _end_idle, self._idle)
 
     def probe(self, source: Source) -> VideoMetadata:
         """What a video shows and when.
@@ -215,6 +218,16 @@ class DecodePool:
                     self._buffers.popitem(last=False)[1].unlink()
             self._buffers.move_to_end(key)
             return str(self._buffers[key])
+
+
+def _end_idle(idle: queue.LifoQueue[_Worker | None]) -> None:
+    while True:
+        try:
+            worker = idle.get_nowait()
+        except queue.Empty:
+            return
+        if worker is not None:
+            worker.kill()
 
 
 def _name(source: Source) -> str:
