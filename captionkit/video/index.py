@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import os
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -133,7 +133,7 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
     if not shown:
         raise VideoError(f"{path} holds no video frame" + (f" ({damage})" if damage else ""))
     times = np.array(sorted(shown), dtype=np.int64)
-    first = _first_frame(path)
+    first = next(_decoded(path))
     if first.pts is not None and not untimed:
         # A stream that was cut in the middle begins with frames that lean on what is gone.
         times = times[times >= first.pts]
@@ -143,7 +143,11 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
     if stream.frames and stream.frames > len(shown) + discarded:
         damage = f"the header tells {stream.frames} frames, {len(shown) + discarded} are there"
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    seconds = _count_frames(path) / float(rate) if counted else (times - times[0]) * float(time_base)
+    if counted:
+        # By decoding all: such a container's packets need not be its frames.
+        seconds = np.arange(sum(1 for _ in _decoded(path))) / float(rate)
+    else:
+        seconds = (times - times[0]) * float(time_base)
     last = float(1 / rate)
     if len(seconds) > 1:
         last = float(np.median(np.diff(seconds)))
@@ -184,32 +188,21 @@ def _shown_size(stream: Any) -> tuple[int, int]:
     return width, stream.height
 
 
-def _count_frames(path: str) -> NDArray[np.float64]:
-    """Frame numbers, by decoding all: such a container's packets need not be its frames."""
+def _decoded(path: str) -> Iterator[VideoFrame]:
+    """All frames that decode, from the start; an error where there is none."""
     container, stream = open_video(path)
-    count = 0
+    found = False
     with container:
         for packet in container.demux(stream):
             try:
-                count += len(packet.decode())
+                frames = packet.decode()
             except av.FFmpegError:
                 continue
-    if count == 0:
+            for frame in frames:
+                found = True
+                yield frame
+    if not found:
         raise VideoError(f"{path} holds no frame that can be decoded")
-    return np.arange(count, dtype=np.float64)
-
-
-def _first_frame(path: str) -> VideoFrame:
-    """The first frame that decodes."""
-    container, stream = open_video(path)
-    with container:
-        for packet in container.demux(stream):
-            try:
-                for frame in packet.decode():
-                    return frame
-            except av.FFmpegError:
-                continue
-    raise VideoError(f"{path} holds no frame that can be decoded")
 
 
 def file_identity(path: str) -> str:
@@ -221,4 +214,4 @@ def file_identity(path: str) -> str:
         digest.update(file.read(_EDGE))
         file.seek(max(0, status.st_size - _EDGE))
         digest.update(file.read(_EDGE))
-    return re.sub(r"[^0-9a-f]", "", digest.hexdigest())[:32]
+    return digest.hexdigest()[:32]
