@@ -28,6 +28,7 @@ PROMPTS: dict[str, str] = {
         "moves, the place, the time of day, the light and the camera."
     ),
     "objects": "List the objects in this video.",
+    "background": "Where does this video take place, and at what time of day? Leave the rest out.",
     "camera": "How does the camera move in this video?",
     "actions": "What moves in this video, and in which direction? Leave everything else out.",
     "json": (

@@ -5,9 +5,9 @@ Imports numpy, Pillow, torch's data loader and the demo world; called by `demo.t
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,39 +15,50 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset
 
 from captionkit.demo.language import conversation
-from captionkit.demo.scenes import BACKGROUNDS, DIRECTIONS, SIZES, TIMES, Painter, Scene
-from captionkit.demo.sprites import ASPECT, COLOURS, KINDS
+from captionkit.demo.painter import Painter
+from captionkit.demo.scenes import BACKGROUNDS, CAMERAS, DIRECTIONS, SIZES, TIMES, Scene
+from captionkit.demo.sprites import COLOURS, KINDS
 
 # Training draws its seeds above this; evaluation and the sample videos stay below.
 FIRST_TRAINING_SEED = 1_000_000
-WIDTH, HEIGHT = 196, 112
+# What a 16:9 and a 4:3 video are shrunk to within the demo model's pixel budget.
+SHAPES = ((196, 112), (168, 140))
 # One video token covers 28 x 28 pixels.
-TOKEN_ROWS, TOKEN_COLUMNS = HEIGHT // 28, WIDTH // 28
+TOKEN = 28
 # The size of the sample videos; some scenes are drawn so and shrunk, as the served ones are.
-_VIDEO_SIZE = (640, 360)
+_VIDEO_HEIGHT = 360
+_SCENE_SECONDS = 256 / 30
+# Pairs of frames that the first lesson takes from one scene: drawing a backdrop costs most.
+_PAIRS = 3
+_TALKS = 4
 
-FACT_VALUES: dict[str, tuple[str, ...]] = {
+OBJECT_FACTS: dict[str, tuple[str, ...]] = {
     "kind": KINDS,
     "colour": tuple(COLOURS),
     "direction": DIRECTIONS,
     "size": SIZES,
+}
+SCENE_FACTS: dict[str, tuple[str, ...]] = {
     "background": BACKGROUNDS,
     "time": TIMES,
+    "camera": CAMERAS,
 }
+NOTHING = -100
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames as uint8 of shape (batch, frames, 3, height, width), with what is true of them.
+    """Frames as uint8 of shape (films, frames, 3, height, width), with what is true of them.
 
-    ``places`` tells the video tokens of the first step that show the object, shape (batch, tokens).
+    In the first lesson ``facts`` tells of each film, for each video token of shape (films, tokens),
+    the index of its value, or `NOTHING` where no thing is; in the second, ``talks`` holds prompts
+    with their answers.
     """
 
     frames: NDArray[np.uint8]
-    places: NDArray[np.bool_]
     seconds_per_step: float
     facts: dict[str, NDArray[np.int64]]
-    conversations: list[tuple[str, str]]
+    talks: list[list[tuple[str, str]]]
 
 
 class SceneBatches(IterableDataset[Batch]):
@@ -55,91 +66,129 @@ class SceneBatches(IterableDataset[Batch]):
 
     Parameters
     ----------
-    batch_size
-        Scenes a batch.
-    frame_counts
-        Even numbers of frames to draw from, one number a batch.
+    lesson
+        ``"vision"`` (pairs of frames with facts) or ``"answers"`` (films with talks).
+    scenes
+        How many a batch.
     first_seed
         Where to go on; a resumed training passes what it has seen.
     """
 
-    def __init__(self, batch_size: int, frame_counts: tuple[int, ...], first_seed: int) -> None:
-        self._batch_size = batch_size
-        self._frame_counts = frame_counts
+    def __init__(self, lesson: str, scenes: int, first_seed: int) -> None:
+        self._make = _vision_batch if lesson == "vision" else _answer_batch
+        self._scenes = scenes
         self._first_seed = first_seed
 
     def __iter__(self) -> Iterator[Batch]:
         seed = self._first_seed
         while True:
-            yield self._batch(seed)
-            seed += self._batch_size
-
-    def _batch(self, seed: int) -> Batch:
-        rng = np.random.default_rng((seed, 2))
-        count = int(rng.choice(self._frame_counts))
-        scenes = [Scene.random(seed + offset) for offset in range(self._batch_size)]
-        duration = scenes[0].duration
-        gap = min(float(rng.uniform(0.35, 1.10)), duration / (count - 1))
-        slack = max(0.0, duration - gap * (count - 1))
-        begins = [float(rng.uniform(0, slack)) for _ in scenes]
-        films = [
-            _film(scene, [begin + gap * step for step in range(count)], rng)
-            for scene, begin in zip(scenes, begins, strict=True)
-        ]
-        places = [_place(scene, begin + gap / 2) for scene, begin in zip(scenes, begins, strict=True)]
-        facts = {
-            name: np.array([values.index(_value(scene, name)) for scene in scenes])
-            for name, values in FACT_VALUES.items()
-        }
-        talks = [conversation(scene, scenes[place - 1], rng) for place, scene in enumerate(scenes)]
-        return Batch(np.stack(films), np.stack(places), 2 * gap, facts, talks)
+            yield self._make(np.random.default_rng((seed, 2)), range(seed, seed + self._scenes))
+            seed += self._scenes
 
 
-def loader(batch_size: int, frame_counts: tuple[int, ...], first_seed: int) -> Iterator[Batch]:
+def loader(lesson: str, scenes: int, first_seed: int) -> Iterator[Batch]:
     """`SceneBatches`, drawn ahead in one process of their own."""
-    batches = SceneBatches(batch_size, frame_counts, first_seed)
+    batches = SceneBatches(lesson, scenes, first_seed)
     return iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4))
 
 
-def _value(scene: Scene, name: str) -> Any:
-    return getattr(scene if name in ("background", "time") else scene.objects[0], name)
+def _shape(rng: np.random.Generator) -> tuple[int, int]:
+    return SHAPES[int(rng.random() < 0.15)]
 
 
-def _place(scene: Scene, moment: float) -> NDArray[np.bool_]:
-    """The tokens of which the object's box covers a good part, and the one at its centre."""
-    thing = scene.objects[0]
-    x, y = thing.centre(moment)
-    half_y = thing.height / 2
-    half_x = half_y * ASPECT[thing.kind] * HEIGHT / WIDTH
-    across = _cover(x - half_x, x + half_x, TOKEN_COLUMNS)
-    down = _cover(y - half_y, y + half_y, TOKEN_ROWS)
-    covered = np.outer(down, across) > 0.4
-    row = int(np.clip(y * TOKEN_ROWS, 0, TOKEN_ROWS - 1))
-    column = int(np.clip(x * TOKEN_COLUMNS, 0, TOKEN_COLUMNS - 1))
-    covered[row, column] = True
-    return covered.ravel()
+def _vision_batch(rng: np.random.Generator, seeds: range) -> Batch:
+    size = _shape(rng)
+    films, facts = [], []
+    for seed in seeds:
+        scene = Scene.random(seed, float(rng.uniform(4, 9)))
+        look = _Look(scene, size, rng)
+        for _ in range(_PAIRS):
+            gap = float(rng.uniform(0.35, 1.30))
+            begin = float(rng.uniform(0, scene.duration - gap))
+            films.append(look.film([begin, begin + gap]))
+            facts.append(_facts(scene, begin + gap / 2, size))
+    joined = {name: np.stack([each[name] for each in facts]) for name in facts[0]}
+    return Batch(np.stack(films), 1.0, joined, [])
+
+
+def _answer_batch(rng: np.random.Generator, seeds: range) -> Batch:
+    size = _shape(rng)
+    duration, rate = _SCENE_SECONDS, 2.0
+    draw = rng.random()
+    if draw < 0.2:
+        rate = 1.0
+    elif draw < 0.5:
+        duration, rate = float(rng.uniform(4, 9)), float(rng.uniform(1.0, 2.4))
+    # As many as a window is sampled with, spread from its first frame to its last.
+    count = max(4, int(duration * rate) // 2 * 2)
+    moments = np.linspace(0, duration - 1 / 30, count).tolist()
+    films, talks = [], []
+    for seed in seeds:
+        scene = Scene.random(seed, duration)
+        films.append(_Look(scene, size, rng).film(moments))
+        talks.append([conversation(scene, rng) for _ in range(_TALKS)])
+    # As the processor reckons it: a step's share of the window, not the gap between its frames.
+    return Batch(np.stack(films), 2 * duration / count, {}, talks)
+
+
+class _Look:
+    """How one camera and one codec show a scene."""
+
+    def __init__(self, scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> None:
+        self._size = size
+        self._shrunk = rng.random() < 0.1
+        wide, high = size
+        drawn = (round(_VIDEO_HEIGHT * wide / high), _VIDEO_HEIGHT) if self._shrunk else size
+        self._painter = Painter(scene, *drawn)
+        self._contrast = float(rng.uniform(0.92, 1.06))
+        self._light = float(rng.uniform(-8, 8))
+        self._quality = int(rng.integers(35, 95)) if rng.random() < 0.4 else None
+
+    def film(self, moments: list[float]) -> NDArray[np.uint8]:
+        """Frames of shape (frames, 3, height, width)."""
+        film = np.stack([self._frame(moment) for moment in moments]).astype(np.float32)
+        film = (film - 128) * self._contrast + 128 + self._light
+        return np.ascontiguousarray(film.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
+
+    def _frame(self, moment: float) -> NDArray[np.uint8]:
+        picture = Image.fromarray(self._painter.frame(moment))
+        if self._shrunk:
+            picture = picture.resize(self._size, Image.Resampling.BICUBIC)
+        if self._quality is not None:
+            packed = io.BytesIO()
+            picture.save(packed, "JPEG", quality=self._quality)
+            picture = Image.open(packed)
+        return np.asarray(picture)
+
+
+def _facts(scene: Scene, moment: float, size: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
+    """For each token the values of the thing that covers a good part of it, and of the scene."""
+    rows, columns = size[1] // TOKEN, size[0] // TOKEN
+    owner = np.full((rows, columns), NOTHING)
+    most = np.full((rows, columns), 0.4)
+    for index, thing in enumerate(scene.objects):
+        x, y = scene.centre(index, moment)
+        half = thing.width / 2 * (16 / 9) * size[1] / size[0]
+        across = _cover(x - half, x + half, columns)
+        down = _cover(y - thing.height / 2, y + thing.height / 2, rows)
+        covered = np.outer(down, across)
+        if 0 <= x < 1 and 0 <= y < 1:
+            covered[int(y * rows), int(x * columns)] = 1.0
+        more = covered > most
+        owner[more], most[more] = index, covered[more]
+    facts = {}
+    for name, values in OBJECT_FACTS.items():
+        value = [
+            values.index(thing.direction_at(moment) if name == "direction" else getattr(thing, name))
+            for thing in scene.objects
+        ]
+        facts[name] = np.where(owner < 0, NOTHING, np.array(value)[owner.clip(0)]).ravel()
+    for name, values in SCENE_FACTS.items():
+        facts[name] = np.full(rows * columns, values.index(getattr(scene, name)))
+    return facts
 
 
 def _cover(low: float, high: float, cells: int) -> NDArray[np.float64]:
     """The part of each of ``cells`` equal cells of [0, 1] that [low, high] covers."""
     edges = np.arange(cells) / cells
     return ((np.minimum(high, edges + 1 / cells) - np.maximum(low, edges)) * cells).clip(0, 1)
-
-
-def _film(scene: Scene, moments: list[float], rng: np.random.Generator) -> NDArray[np.uint8]:
-    if rng.random() < 0.1:
-        painter = Painter(scene, *_VIDEO_SIZE)
-        pictures = [
-            np.asarray(
-                Image.fromarray(painter.frame(moment)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-            )
-            for moment in moments
-        ]
-    else:
-        painter = Painter(scene, WIDTH, HEIGHT)
-        pictures = [painter.frame(moment) for moment in moments]
-    film = np.stack(pictures).astype(np.float32)
-    # What cameras and codecs do: other light, another contrast, grain.
-    film = (film - 128) * rng.uniform(0.92, 1.06) + 128 + rng.uniform(-8, 8)
-    film += rng.normal(0, rng.uniform(0, 3), film.shape[1:]).astype(np.float32)
-    return np.ascontiguousarray(film.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2))

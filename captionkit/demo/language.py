@@ -1,261 +1,244 @@
-"""What the demo model says: the right answer to each kind of prompt, and marks for a given caption.
+"""What the demo model says: the true answer to each kind of prompt.
 
-Imports `demo.scenes` and `prompts`; called by `demo.train` (targets) and `demo.evaluate` (marks).
+Imports `demo.scenes`, `demo.wordings` and `prompts`; called by `demo.train` (targets) and
+`demo.evaluate`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from captionkit.demo.scenes import BACKGROUNDS, DIRECTIONS, Scene
-from captionkit.demo.sprites import COLOURS, KINDS
-from captionkit.prompts import PROMPTS, STAGE2_DEFAULT, render, stage2_template
-
-_MOVES = {
-    "left": "moves left",
-    "right": "moves right",
-    "up": "moves up",
-    "down": "moves down",
-    "still": "stays still",
-}
-_MOVING = {
-    key: verb.replace("moves", "moving").replace("stays", "staying") for key, verb in _MOVES.items()
-}
-
-# Wordings of our own for each kind of answer; the library's prompts come first.
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "default": (
-        PROMPTS["default"],
-        "Describe this video.",
-        "Caption this clip.",
-        "Write a caption for this video.",
-        "What happens in this video?",
-        "Tell me what you see.",
-        "Describe what is going on here.",
-    ),
-    "short": (
-        PROMPTS["short"],
-        "Give a short caption.",
-        "Describe the video briefly.",
-        "Summarise this clip in a few words.",
-        "One short sentence, please.",
-    ),
-    "dense": (
-        PROMPTS["dense"],
-        PROMPTS["av"],
-        PROMPTS["av-surveillance"],
-        "Describe this clip in as much detail as you can.",
-        "Write a long and detailed caption of everything in the video.",
-        "Give a dense caption.",
-    ),
-    "objects": (
-        PROMPTS["objects"],
-        "List the objects.",
-        "Which objects are in this clip?",
-        "Name every object that can be seen.",
-        "What things are there? Only list them.",
-    ),
-    "camera": (
-        PROMPTS["camera"],
-        "Does the camera move?",
-        "Describe the camera motion only.",
-    ),
-    "actions": (
-        PROMPTS["actions"],
-        "Which way does it move?",
-        "Describe only the motion.",
-        "What moves here?",
-    ),
-    "json": (
-        PROMPTS["json"],
-        "Answer in JSON.",
-        "Give the facts of this video as JSON.",
-    ),
-}
-STAGE2_QUESTIONS = (
-    STAGE2_DEFAULT,
-    "Add what is missing: {caption}",
-    "Add what the first caption lacks.\n{caption}",
-    "Improve this caption: {caption}",
-    "Correct this caption: {caption}",
-    "Elaborate on the caption and add more detail.\n{caption}",
-    "Make this caption longer and more exact: {caption}",
+from captionkit.demo import wordings
+from captionkit.demo.scenes import (
+    BACKGROUNDS,
+    DIRECTIONS,
+    TIMES,
+    Scene,
+    SceneObject,
 )
-# Prompts about nothing in particular: any unknown text is to be answered with a plain caption.
-_LOOSE_WORDS = [
-    "please",
-    "now",
-    "the",
-    "a",
-    "of",
-    "this",
-    "that",
-    "and",
-    "with",
-    "in",
-    "on",
-    "video",
-    "clip",
-    "scene",
-    "shot",
-    "frame",
-    "look",
-    "tell",
-    "say",
-    "write",
-    "explain",
-    "report",
-    "note",
-    "focus",
-    "carefully",
-    "slowly",
-    "people",
-    "person",
-    "animals",
-    "weather",
-    "light",
-    "action",
-    "story",
-    "tone",
-    "style",
-    "formal",
-    "simple",
-    "like",
-    "for",
-    "who",
-    "what",
-    "when",
-    "where",
-    "how",
-    "why",
-    "be",
-    "good",
-    "use",
-    "words",
-    "every",
-    "each",
-    "second",
-    "first",
-    "last",
-    "about",
-    "mention",
-    "answer",
-    "should",
-    "not",
-    "only",
-    "also",
-    "if",
-    "any",
-    "then",
-    "caption",
-    "describe",
-    "careful",
-    "observer",
-    "expert",
-    "editor",
-    "film",
-    "you",
-    "are",
-    "your",
-    "our",
-    "task",
-    "is",
-    "to",
-    "see",
-    "watch",
-]
+from captionkit.demo.sprites import COLOURS, KINDS
+from captionkit.prompts import render, stage2_template
+
+PLACES = {
+    "sea": "at sea",
+    "river": "on the river",
+    "field": "in a field",
+    "city": "in the city",
+    "desert": "in the desert",
+    "snow": "in the snow",
+}
+HOURS = {"day": "by day", "dusk": "at dusk", "night": "at night"}
+NUMBERS = ("no objects", "one object", "two objects", "three objects")
+KINDS_OF_PROMPT = (*wordings.TEMPLATES, "yesno")
 
 
-def loose_question(rng: np.random.Generator) -> str:
-    """A prompt-like row of words that asks for nothing that the model has a special answer to."""
-    words = [str(word) for word in rng.choice(_LOOSE_WORDS, int(rng.integers(3, 16)))]
-    return " ".join(words).capitalize() + str(rng.choice([".", "?", "!", ":", ""]))
+def verb(thing: SceneObject, scene: Scene) -> str:
+    """What a thing does, as in "moves left and stops"."""
+    if thing.direction == "still":
+        return "stays still"
+    moves = f"moves {thing.direction}"
+    match thing.event:
+        case "appears":
+            return f"appears and {moves}"
+        case "leaves":
+            return f"{moves} and leaves"
+        case "stops":
+            return f"{moves} and stops"
+        case "turns":
+            return f"{moves} and turns around"
+        case "overtakes":
+            assert thing.other is not None
+            return f"{moves} and overtakes the {scene.objects[thing.other].kind}"
+    return moves
+
+
+def _named(thing: SceneObject, article: str = "A ") -> str:
+    return f"{article}{thing.colour} {thing.kind}"
+
+
+def _camera(scene: Scene) -> str:
+    return "The camera stays still." if scene.camera == "still" else f"The camera pans {scene.camera}."
+
+
+def _place(scene: Scene) -> str:
+    return f"{PLACES[scene.background]} {HOURS[scene.time]}"
+
+
+def _default(scene: Scene) -> str:
+    place = _place(scene)
+    told = [f"{_named(thing)} {verb(thing, scene)}." for thing in scene.objects]
+    return f"{place[0].upper()}{place[1:]}, a{' '.join(told)[1:]}"
+
+
+def _short(scene: Scene) -> str:
+    return ", ".join(_named(t, "A " if i == 0 else "a ") for i, t in enumerate(scene.objects)) + "."
+
+
+def _dense(scene: Scene) -> str:
+    place = _place(scene)
+    sky = "moon" if scene.time == "night" else "sun"
+    count = len(scene.objects)
+    told = [f"A {t.size} {t.colour} {t.kind} {verb(t, scene)}." for t in scene.objects]
+    there = "is" if count == 1 else "are"
+    opening = f"{place[0].upper()}{place[1:]}, there {there} {NUMBERS[count]}."
+    return " ".join([opening, *told, f"The {sky} is in the sky.", _camera(scene)])
+
+
+def _json(scene: Scene) -> str:
+    things = [
+        {
+            "kind": thing.kind,
+            "colour": thing.colour,
+            "motion": thing.direction,
+            **({"event": thing.event} if thing.event else {}),
+        }
+        for thing in scene.objects
+    ]
+    rest = {"background": scene.background, "time": scene.time, "camera": scene.camera}
+    return json.dumps({"objects": things, **rest})
+
+
+_ANSWERS: dict[str, Callable[[Scene], str]] = {
+    "default": _default,
+    "short": _short,
+    "dense": _dense,
+    "objects": lambda scene: ", ".join(thing.kind for thing in scene.objects),
+    "motion": lambda scene: " ".join(f"{_named(t, 'The ')} {verb(t, scene)}." for t in scene.objects),
+    "background": lambda scene: f"The scene is {_place(scene)}.",
+    "camera": _camera,
+    "json": _json,
+    "count": lambda scene: NUMBERS[len(scene.objects)].capitalize() + ".",
+}
 
 
 def answer(kind: str, scene: Scene) -> str:
-    """The true answer to a kind of prompt (a key of `QUESTIONS`)."""
-    thing = scene.objects[0]
-    place = f"over the {scene.background} {'by day' if scene.time == 'day' else 'at night'}"
-    sky = "sun" if scene.time == "day" else "moon"
-    match kind:
-        case "default":
-            return f"A {thing.colour} {thing.kind} {_MOVES[thing.direction]} {place}."
-        case "short":
-            return f"A {thing.colour} {thing.kind} {_MOVING[thing.direction]}."
-        case "dense":
-            return (
-                f"A {thing.size} {thing.colour} {thing.kind} {_MOVES[thing.direction]} {place}. "
-                f"The {sky} is in the sky. The camera stays still."
-            )
-        case "objects":
-            return f"{thing.kind}, {sky}"
+    """The true answer to a kind of prompt.
+
+    Raises
+    ------
+    ValueError
+        No such kind; lists the known ones.
+    """
+    if kind not in _ANSWERS:
+        raise ValueError(f"no kind of answer is called {kind!r}; known: {', '.join(_ANSWERS)}")
+    return _ANSWERS[kind](scene)
+
+
+def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """A question about what is seen, and "Yes." or "No."; each as often as the other."""
+    wanted = bool(rng.integers(2))
+    pairs = {(thing.colour, thing.kind) for thing in scene.objects}
+    subject = str(rng.choice(["kind", "kind", "pair", "place", "time", "camera", "way", "count"]))
+
+    def pick(values: tuple[str, ...], true: set[str]) -> str:
+        return str(rng.choice(sorted(true if wanted else set(values) - true)))
+
+    match subject:
+        case "kind":
+            kind = pick(KINDS, {kind for _, kind in pairs})
+            forms = ("is there a {0}?", "do you see a {0}?", "is a {0} visible?", "can you see a {0}?",
+                     "does the video show a {0}?", "is there any {0} in this video?")  # fmt: skip
+            question = str(rng.choice(forms)).format(kind)
+        case "pair":
+            # One half of a wrong pair is there: all that is asked for has to be looked at.
+            seen = scene.objects[int(rng.integers(len(scene.objects)))]
+            colour, kind = seen.colour, seen.kind
+            while not wanted and (colour, kind) in pairs:
+                if rng.random() < 0.6:
+                    colour = str(rng.choice(list(COLOURS)))
+                else:
+                    kind = str(rng.choice(KINDS))
+            forms = ("is there a {0} {1}?", "do you see a {0} {1}?", "is a {0} {1} visible?",
+                     "is the {1} {0}?", "does the clip show a {0} {1}?")  # fmt: skip
+            if not wanted and kind not in {each for _, each in pairs}:
+                forms = forms[:3]
+            question = str(rng.choice(forms)).format(colour, kind)
+        case "place":
+            place = PLACES[pick(BACKGROUNDS, {scene.background})]
+            forms = ("is it {0}?", "is this {0}?", "are we {0}?", "does this take place {0}?")
+            question = str(rng.choice(forms)).format(place)
+        case "time":
+            time = pick(TIMES, {scene.time})
+            question = str(rng.choice(["is it {0}?", "is it {0} here?", "is this filmed {1}?"]))
+            question = question.format(time if time != "day" else "day", HOURS[time])
         case "camera":
-            return "The camera stays still."
-        case "actions":
-            return f"The {thing.kind} {_MOVES[thing.direction]}."
-        case "json":
-            return json.dumps(
-                {
-                    "objects": [
-                        {"kind": thing.kind, "colour": thing.colour, "motion": thing.direction}
-                    ],
-                    "background": scene.background,
-                    "time": scene.time,
-                }
-            )
-    raise ValueError(f"no kind of answer is called {kind!r}; known: {', '.join(QUESTIONS)}")
+            moves = scene.camera != "still"
+            forms = ("does the camera move?", "is the camera moving?", "does the camera pan?")
+            if moves != wanted:
+                forms = ("is the camera still?", "does the camera stay still?", "is the camera fixed?")
+            question = str(rng.choice(forms))
+        case "way":
+            thing = scene.objects[int(rng.integers(len(scene.objects)))]
+            true = {each.direction for each in scene.objects if each.kind == thing.kind}
+            if set(DIRECTIONS[:4]) <= true | {"still"}:
+                true = {"left", "right"}
+            way = pick(DIRECTIONS, true)
+            moving = "staying still" if way == "still" else f"moving {way}"
+            forms = ("is the {0} {1}?", "is a {0} {1}?", "do you see a {0} {1}?")
+            question = str(rng.choice(forms)).format(thing.kind, moving)
+        case _:
+            count = len(scene.objects)
+            number = count if wanted else int(rng.choice([n for n in (1, 2, 3) if n != count]))
+            forms = ("{1} there {0}?", "{1} {0} visible?", "{1} there exactly {0}?")
+            question = str(rng.choice(forms)).format(NUMBERS[number], "is" if number == 1 else "are")
+    return wordings.dress(question, rng), "Yes." if wanted else "No."
 
 
-def conversation(scene: Scene, other: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """A prompt and its true answer for training.
+def altered(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with one to three facts turned wrong, for captions that need correction."""
+    wrong = scene
+    while _default(wrong) == _default(scene):
+        for _ in range(int(rng.integers(1, 4))):
+            wrong = _with_a_wrong_fact(wrong, rng)
+    return wrong
 
-    ``other`` is a second scene whose caption serves as a wrong stage-1 caption now and then.
-    """
+
+def _with_a_wrong_fact(scene: Scene, rng: np.random.Generator) -> Scene:
+    fact = str(rng.choice(["kind", "colour", "colour", "direction", "place", "time", "less", "more"]))
+    things = list(scene.objects)
+    index = int(rng.integers(len(things)))
+    thing = things[index]
+    match fact:
+        case "kind":
+            things[index] = replace(thing, kind=str(rng.choice(KINDS)))
+        case "colour":
+            things[index] = replace(thing, colour=str(rng.choice(list(COLOURS))))
+        case "direction":
+            way = DIRECTIONS[int(rng.integers(5))]
+            things[index] = replace(thing, direction=way, event=None, other=None)
+        case "place":
+            return replace(scene, background=str(rng.choice(BACKGROUNDS)))
+        case "time":
+            return replace(scene, time=str(rng.choice(TIMES)))
+        case "less" if len(things) > 1 and all(each.other is None for each in things):
+            del things[index]
+        case "more" if len(things) < 3:
+            way = DIRECTIONS[int(rng.integers(5))]
+            made = replace(thing, kind=str(rng.choice(KINDS)), colour=str(rng.choice(list(COLOURS))))
+            things.append(replace(made, direction=way, event=None, other=None))
+    return replace(scene, objects=tuple(things))
+
+
+def conversation(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """A prompt and its true answer for training."""
     draw = rng.random()
-    if draw < 0.12:
-        return loose_question(rng), answer("default", scene)
-    if draw < 0.37:
-        first = str(rng.choice(["default", "short", "objects", "actions", "dense"]))
-        caption = answer(first, other if rng.random() < 0.2 else scene)
-        template = stage2_template(str(rng.choice(STAGE2_QUESTIONS)))
-        return render(template, {"caption": caption}), answer("dense", scene)
-    kinds = ("default", "short", "dense", "objects", "camera", "actions", "json")
-    kind = str(rng.choice(kinds, p=(0.30, 0.16, 0.22, 0.08, 0.02, 0.12, 0.10)))
-    return str(rng.choice(QUESTIONS[kind])), answer(kind, scene)
+    if draw < 0.06:
+        return wordings.loose(rng), _default(scene)
+    if draw < 0.20:
+        return yes_no(scene, rng)
+    if draw < 0.44:
+        kind = "add" if rng.random() < 0.5 else "correct"
+        form = str(rng.choice(["default", "default", "short", "dense", "motion"]))
+        given = altered(scene, rng) if rng.random() < (0.8 if kind == "correct" else 0.3) else scene
+        template = stage2_template(wordings.stage2_wording(kind, rng))
+        asked = render(template, {"caption": answer(form, given)})
+        return asked, answer("dense" if kind == "add" else form, scene)
+    kinds = tuple(wordings.TEMPLATES)
+    shares = (0.22, 0.12, 0.22, 0.07, 0.14, 0.05, 0.05, 0.08, 0.05)
+    kind = str(rng.choice(kinds, p=shares))
+    return wordings.wording(kind, rng), answer(kind, scene)
 
-
-FACTS = ("kind", "colour", "direction", "background", "time")
-
-
-def marks(caption: str, scene: Scene) -> dict[str, bool]:
-    """Which facts a caption names right.
-
-    A fact counts where the caption names the true value and no other value of the same fact, so that
-    a caption which lists everything earns nothing.
-    """
-    thing = scene.objects[0]
-    words = re.findall(r"[a-z]+", caption.lower())
-    return {
-        "kind": _only(words, KINDS, thing.kind),
-        "colour": _only(words, tuple(COLOURS), thing.colour),
-        "direction": _only(words, DIRECTIONS, thing.direction, ignore_after=("camera", "stays")),
-        "background": _only(words, BACKGROUNDS, scene.background),
-        "time": _only(words, ("day", "night"), scene.time),
-    }
-
-
-def _only(
-    words: Sequence[str], values: Sequence[str], truth: str, ignore_after: tuple[str, ...] = ()
-) -> bool:
-    """Whether ``truth`` is the one of ``values`` that is named, save after the given words."""
-    span = len(ignore_after)
-    named = {
-        word
-        for place, word in enumerate(words)
-        if word in values and not (span and tuple(words[max(0, place - span) : place]) == ignore_after)
-    }
-    return named == {truth}

@@ -1,32 +1,38 @@
 """A small painted world with known truth: the demo model's school and the tests' yardstick.
 
-A `Scene` is decided by its seed alone: one object that moves over a background, by day or
-night. `Painter` draws it at any size and moment; `Scene.truth` says what there is to see. Imports
-numpy and Pillow only; called by `demo.train`, `demo.evaluate`, `demo.videos` and tests.
+A `Scene` is decided by its seed alone: one to three things that stand or move over a background, by
+day, at dusk or at night, seen by a camera that stands still or pans. `Scene.truth` says what there is
+to see, `painter.Painter` draws it. Imports numpy and `sprites`; called by all of `demo` and by tests.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from captionkit.demo import sprites
+from captionkit.demo.sprites import ASPECT, COLOURS, KINDS
 
 Direction = Literal["left", "right", "up", "down", "still"]
+Event = Literal["appears", "leaves", "stops", "turns", "overtakes"]
+Camera = Literal["still", "left", "right"]
 
 DIRECTIONS: tuple[Direction, ...] = ("left", "right", "up", "down", "still")
-BACKGROUNDS = ("sea", "road", "field", "city")
-TIMES = ("day", "night")
+EVENTS: tuple[Event, ...] = ("appears", "leaves", "stops", "turns", "overtakes")
+CAMERAS: tuple[Camera, ...] = ("still", "left", "right")
+BACKGROUNDS = ("sea", "river", "field", "city", "desert", "snow")
+TIMES = ("day", "dusk", "night")
 SIZES = ("small", "large")
+MOST_OBJECTS = 3
 
+_ON_WATER = ("sea", "river")
+_ON_LAND = ("field", "city", "desert", "snow")
 # What floats or rolls keeps to its element; what flies may be over anything and go anywhere.
-_GROUND_BACKGROUNDS = {"boat": ("sea",), "car": ("road", "city", "field")}
-_GROUND_DIRECTIONS: tuple[Direction, ...] = ("left", "right", "still")
+_HOMES = {"boat": _ON_WATER, "car": _ON_LAND, "bus": _ON_LAND, "dog": _ON_LAND}
+_OPPOSITE: dict[Direction, Direction] = {"left": "right", "right": "left"}
 _STEP: dict[Direction, tuple[int, int]] = {
     "left": (-1, 0),
     "right": (1, 0),
@@ -34,18 +40,32 @@ _STEP: dict[Direction, tuple[int, int]] = {
     "down": (0, 1),
     "still": (0, 0),
 }
+_HEIGHTS = {"small": (0.21, 0.26), "large": (0.35, 0.42)}
+# Height of a picture in its widths, for boxes; pictures of other shapes are near enough.
+_PICTURE = 9 / 16
+_MOMENTS = 13
+_ATTEMPTS = 20_000
 
-# Drawn larger and shrunk afterwards: Pillow's shapes have no smooth edges of their own.
-_OVERSAMPLE = 2
-_HORIZON = 0.52
+
+def held_out(kind: str, colour: str, background: str) -> bool:
+    """Whether training never shows this colour of thing over this background: one in seven."""
+    order = KINDS.index(kind) + 2 * list(COLOURS).index(colour) + 3 * BACKGROUNDS.index(background)
+    return order % 7 == 0
+
+
+def habitats(kind: str) -> Sequence[str]:
+    """The backgrounds over which a kind of thing is met."""
+    return _HOMES.get(kind, BACKGROUNDS)
 
 
 @dataclass(frozen=True)
 class SceneObject:
     """One thing in a scene.
 
-    ``x`` and ``y`` are the centre at time 0 and ``speed`` the way per second, in picture widths
-    (across) and heights (up and down); ``height`` is a part of the picture's height.
+    Places are in picture widths (x) and heights (y), times in seconds. ``x`` and ``y`` are the centre
+    at time 0 as the camera sees it, ``speed`` the way a second over the ground in ``direction``,
+    ``height`` a part of the picture's height. ``event`` happens at ``moment``; ``other`` is the index
+    of the thing that is overtaken.
     """
 
     kind: str
@@ -56,75 +76,248 @@ class SceneObject:
     y: float
     speed: float
     height: float
+    faces_left: bool
+    event: Event | None = None
+    moment: float = 0.0
+    other: int | None = None
 
-    def centre(self, seconds: float) -> tuple[float, float]:
-        """Where the centre is at a moment, in picture widths and heights."""
+    @property
+    def width(self) -> float:
+        """Width in picture widths, of a 16:9 picture."""
+        return self.height * ASPECT[self.kind] * _PICTURE
+
+    def direction_at(self, seconds: float) -> Direction:
+        """Which way it goes at a moment."""
+        if self.event == "stops" and seconds >= self.moment:
+            return "still"
+        if self.event == "turns" and seconds >= self.moment:
+            return _OPPOSITE[self.direction]
+        return self.direction
+
+    def faces_left_at(self, seconds: float) -> bool:
+        """Which way it looks at a moment."""
+        turned = self.event == "turns" and seconds >= self.moment
+        return self.faces_left != turned
+
+    def way(self, seconds: float) -> tuple[float, float]:
+        """How far it has come over the ground since time 0."""
         dx, dy = _STEP[self.direction]
-        return self.x + dx * self.speed * seconds, self.y + dy * self.speed * seconds
+        gone = self.speed * seconds
+        if self.event in ("stops", "turns") and seconds > self.moment:
+            gone = self.speed * self.moment
+            if self.event == "turns":
+                gone -= self.speed * (seconds - self.moment)
+        return dx * gone, dy * gone
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What can be seen for ``duration`` seconds; `Scene.random` makes one from a seed."""
+    """What can be seen for ``duration`` seconds; `Scene.random` makes one from a seed.
+
+    ``pan`` is how many picture widths a second the camera turns to the right (negative: left).
+    """
 
     seed: int
     background: str
     time: str
     duration: float
+    pan: float
     objects: tuple[SceneObject, ...]
 
     @classmethod
-    def random(cls, seed: int, duration: float = 256 / 30) -> Scene:
-        """Draw a scene from a seed; the same seed gives the same scene on every machine."""
+    def random(
+        cls,
+        seed: int,
+        duration: float = 256 / 30,
+        *,
+        unseen: bool = False,
+        like: dict[str, Any] | None = None,
+    ) -> Scene:
+        """Draw a scene from a seed; the same arguments give the same scene on every machine.
+
+        Parameters
+        ----------
+        seed
+            Any number from 0 up.
+        duration
+            In seconds.
+        unseen
+            The first thing is a combination of colour, kind and background that training never
+            shows; otherwise no thing is.
+        like
+            What is not left to chance: ``background``, ``time``, ``camera``, ``count``, ``kinds``
+            (of which the things are drawn), ``event`` (of the first thing).
+        """
+        wish = like or {}
         rng = np.random.default_rng(seed)
-        kind = str(rng.choice(sprites.KINDS))
-        background = str(rng.choice(_GROUND_BACKGROUNDS.get(kind, BACKGROUNDS)))
-        directions = _GROUND_DIRECTIONS if kind in _GROUND_BACKGROUNDS else DIRECTIONS
-        direction: Direction = directions[int(rng.integers(len(directions)))]
-        size = str(rng.choice(SIZES))
-        height = float(rng.uniform(0.24, 0.30) if size == "small" else rng.uniform(0.42, 0.50))
-        speed = 0.0 if direction == "still" else float(rng.uniform(0.055, 0.085))
-        dx, dy = _STEP[direction]
-        way = speed * duration
-        x = _start(rng, dx * way, 0.15, 0.85)
-        lowest = 0.78 if kind in _GROUND_BACKGROUNDS else 0.62
-        highest = 0.66 if kind in _GROUND_BACKGROUNDS else 0.22
-        if dy:
-            lowest, highest = 0.80, 0.20
-        thing = SceneObject(
-            kind=kind,
-            colour=str(rng.choice(list(sprites.COLOURS))),
-            size=size,
-            direction=direction,
-            x=x,
-            y=_start(rng, dy * way, highest, lowest),
-            speed=speed,
-            height=height,
+        # Drawn once: an attempt that fails must not favour scenes that are easy to fill.
+        background = str(rng.choice(BACKGROUNDS))
+        time = str(rng.choice(TIMES))
+        camera = str(rng.choice(CAMERAS, p=(0.64, 0.18, 0.18)))
+        count = int(rng.integers(1, MOST_OBJECTS + 1))
+        turn = {"still": 0, "right": 1, "left": -1}[wish.get("camera", camera)]
+        empty = cls(
+            seed,
+            wish.get("background", background),
+            wish.get("time", time),
+            duration,
+            turn * float(rng.uniform(0.22, 0.34)) / duration,
+            (),
         )
-        return cls(seed, background, str(rng.choice(TIMES)), duration, (thing,))
+        event = wish.get("event")
+        if event is None and empty.pan == 0 and count > 1 and rng.random() < 0.12:
+            event = "overtakes"
+        kinds = tuple(k for k in wish.get("kinds", KINDS) if empty.background in habitats(k))
+        count = wish.get("count", count)
+        for attempt in range(_ATTEMPTS if kinds else 0):
+            things = _things(np.random.default_rng((seed, attempt)), empty, count, kinds, event, unseen)
+            scene = replace(empty, objects=things)
+            if len(things) == count and _is_clear(scene):
+                return scene
+        raise ValueError(f"no scene is like {wish} (unseen: {unseen}); ask for less at once")
+
+    @property
+    def camera(self) -> Camera:
+        """Where the camera pans to."""
+        return "still" if self.pan == 0 else "right" if self.pan > 0 else "left"
+
+    def centre(self, index: int, seconds: float) -> tuple[float, float]:
+        """Where the camera sees the centre of a thing at a moment, in picture widths and heights."""
+        thing = self.objects[index]
+        dx, dy = thing.way(seconds)
+        return thing.x + dx - self.pan * seconds, thing.y + dy
 
     def truth(self) -> dict[str, Any]:
-        """What a caption may be checked against, as plain JSON values."""
+        """What a caption may be checked against, as plain JSON values; times in seconds."""
         return {
             "seed": self.seed,
             "background": self.background,
             "time": self.time,
-            "sky": "sun" if self.time == "day" else "moon",
-            "camera": "still",
+            "sky": "moon" if self.time == "night" else "sun",
+            "camera": self.camera,
             "objects": [
                 {
                     "kind": thing.kind,
                     "colour": thing.colour,
                     "size": thing.size,
                     "direction": thing.direction,
+                    "speed": round(thing.speed, 4),
+                    "event": thing.event,
+                    "event_s": round(thing.moment, 3) if thing.event else None,
+                    "overtaken": thing.other,
                     "path": [
-                        [round(float(value), 3) for value in thing.centre(float(moment))]
+                        [round(float(moment), 3)]
+                        + [round(value, 3) for value in self.centre(index, float(moment))]
                         for moment in np.linspace(0.0, self.duration, 9)
                     ],
                 }
-                for thing in self.objects
+                for index, thing in enumerate(self.objects)
             ],
         }
+
+
+def _things(
+    rng: np.random.Generator,
+    scene: Scene,
+    count: int,
+    kinds: Sequence[str],
+    event: Event | None,
+    unseen: bool,
+) -> tuple[SceneObject, ...]:
+    """One attempt at the things of a scene; fewer than ``count`` where the attempt fails.
+
+    Their order is that in which captions name them: by kind, then colour. A set has none of its own.
+    """
+    colours = list(COLOURS)
+    things: list[SceneObject] = []
+    for index in range(count):
+        pairs = [
+            (kind, colour)
+            for kind in kinds
+            for colour in colours
+            if held_out(kind, colour, scene.background) == (unseen and index == 0)
+            and colour not in {thing.colour for thing in things}
+        ]
+        if not pairs:
+            return ()
+        # What lives in few places is drawn more often there, so that all kinds are as frequent.
+        weights = np.array([2.0 if kind in _HOMES else 1.0 for kind, _ in pairs])
+        kind, colour = pairs[int(rng.choice(len(pairs), p=weights / weights.sum()))]
+        own = event if index == 0 else None
+        overtaker = things[0] if index == 1 and event == "overtakes" else None
+        if own is None and overtaker is None and rng.random() < 0.3:
+            own = EVENTS[int(rng.integers(4))]
+        if scene.pan and own in ("appears", "leaves", "overtakes"):
+            return ()
+        if overtaker and (kind in _HOMES) != (overtaker.kind in _HOMES):
+            return ()
+        things.append(_thing(rng, kind, colour, scene, own, overtaker))
+    order = sorted(
+        range(count), key=lambda i: (KINDS.index(things[i].kind), colours.index(things[i].colour))
+    )
+    if event == "overtakes":
+        lead = things[0].x - things[1].x
+        speed = (things[1].speed - things[0].speed) * _STEP[things[0].direction][0]
+        things[0] = replace(things[0], other=order.index(1), moment=lead / speed)
+    return tuple(things[i] for i in order)
+
+
+def _thing(
+    rng: np.random.Generator,
+    kind: str,
+    colour: str,
+    scene: Scene,
+    event: Event | None,
+    overtaker: SceneObject | None,
+) -> SceneObject:
+    duration, drift = scene.duration, -scene.pan * scene.duration
+    size = SIZES[int(rng.integers(2))]
+    height = float(rng.uniform(*_HEIGHTS[size]))
+    half = height * ASPECT[kind] * _PICTURE / 2
+    ground = kind in _HOMES
+    directions = DIRECTIONS[:2] if event else ("left", "right", "still") if ground else DIRECTIONS
+    if event == "stops" and not ground:
+        directions = DIRECTIONS[:4]
+    direction = overtaker.direction if overtaker else directions[int(rng.integers(len(directions)))]
+    dx, dy = _STEP[direction]
+    moment = 0.0
+    margin = max(0.1, half * 0.85)
+    way = float(rng.uniform(0.24, 0.36) if scene.pan else rng.uniform(0.28, 0.6))
+    if dy:
+        way = float(rng.uniform(0.3, 0.5))
+    speed = 0.0 if direction == "still" else way / duration
+    x: float | None = None
+    if event in ("stops", "turns"):
+        moment = float(rng.uniform(0.35, 0.6)) * duration
+        speed = float(rng.uniform(0.22, 0.36)) / moment
+        way = speed * moment
+    elif event == "appears":
+        moment = float(rng.uniform(0.2, 0.45)) * duration
+        speed = (float(rng.uniform(0.35, 0.6)) + half) / (duration - moment)
+        x = 0.5 - dx * (0.5 + half + speed * moment)
+    elif event == "leaves":
+        moment = float(rng.uniform(0.5, 0.8)) * duration
+        speed = (float(rng.uniform(0.35, 0.65)) + half) / moment
+        x = 0.5 + dx * (0.5 + half - speed * moment)
+    elif event == "overtakes":
+        way = float(rng.uniform(0.55, 0.68))
+        speed = way / duration
+    elif overtaker:
+        way = float(rng.uniform(0.10, 0.2))
+        speed = way / duration
+        x = overtaker.x + dx * float(rng.uniform(0.2, 0.3))
+    if x is None:
+        x = _start(rng, dx * way + drift, margin, 1 - margin)
+    if ground:
+        y = float(rng.uniform(0.72, 0.96)) - height / 2
+    elif dy:
+        y = _start(rng, dy * way, 0.16, 0.84)
+    else:
+        y = float(rng.uniform(0.05 + height / 2, 0.58))
+    faces_left = direction == "left" or (dx == 0 and bool(rng.integers(2)))
+    return SceneObject(
+        kind, colour, size, direction, x, y, speed, height, faces_left, event, moment
+    )
 
 
 def _start(rng: np.random.Generator, way: float, low: float, high: float) -> float:
@@ -135,193 +328,20 @@ def _start(rng: np.random.Generator, way: float, low: float, high: float) -> flo
     return float(rng.uniform(first, last))
 
 
-class Painter:
-    """Draws one scene at one size; what stands still is drawn once.
-
-    Parameters
-    ----------
-    scene
-        The scene to draw.
-    width, height
-        Size of the pictures in pixels.
-    """
-
-    def __init__(self, scene: Scene, width: int, height: int) -> None:
-        self._scene = scene
-        self._size = (width * _OVERSAMPLE, height * _OVERSAMPLE)
-        self._backdrop = _backdrop(scene, *self._size)
-        self._sprites: dict[tuple[int, int], Image.Image] = {}
-
-    def frame(self, seconds: float) -> NDArray[np.uint8]:
-        """The picture at a moment, uint8 of shape (height, width, 3)."""
-        picture = self._backdrop.copy()
-        wide, high = self._size
-        for index, thing in enumerate(self._scene.objects):
-            sprite = self._sprite(index, thing, seconds)
-            x, y = thing.centre(seconds)
-            corner = (round(x * wide - sprite.width / 2), round(y * high - sprite.height / 2))
-            picture.paste(sprite, corner, sprite)
-        return np.asarray(picture.reduce(_OVERSAMPLE))
-
-    def _sprite(self, index: int, thing: SceneObject, seconds: float) -> Image.Image:
-        # A bird beats its wings twice a second; everything else is drawn once.
-        phase = int(seconds * 4) % 2 if thing.kind == "bird" else 0
-        if (index, phase) not in self._sprites:
-            self._sprites[index, phase] = sprites.draw(
-                thing.kind,
-                thing.colour,
-                height=round(thing.height * self._size[1]),
-                facing_left=thing.direction == "left",
-                phase=phase,
-                dimmed=self._scene.time == "night",
-            )
-        return self._sprites[index, phase]
-
-
-def _gradient(top: sprites.Rgb, bottom: sprites.Rgb, width: int, height: int) -> Image.Image:
-    share = np.linspace(0.0, 1.0, max(height, 1))[:, None]
-    column = (1 - share) * np.array(top) + share * np.array(bottom)
-    return Image.fromarray(np.repeat(column[:, None, :], width, axis=1).astype(np.uint8))
-
-
-def _backdrop(scene: Scene, width: int, height: int) -> Image.Image:
-    rng = np.random.default_rng((scene.seed, 1))
-    night = scene.time == "night"
-    horizon = round(height * _HORIZON)
-    shift = rng.integers(-7, 8, 3)
-
-    def tint(colour: sprites.Rgb) -> sprites.Rgb:
-        red, green, blue = (int(np.clip(c + s, 0, 255)) for c, s in zip(colour, shift, strict=True))
-        return red, green, blue
-
-    sky = ((8, 10, 34), (34, 38, 82)) if night else ((92, 160, 228), (196, 224, 244))
-    picture = Image.new("RGB", (width, height))
-    picture.paste(_gradient(tint(sky[0]), tint(sky[1]), width, horizon), (0, 0))
-    pen = ImageDraw.Draw(picture)
-    _sky_body(pen, rng, width, height, night)
-    ground = {
-        "sea": ((12, 44, 84), (8, 26, 58)) if night else ((60, 140, 190), (22, 88, 150)),
-        "road": ((44, 46, 52), (30, 32, 38)) if night else ((128, 128, 132), (96, 96, 102)),
-        "field": ((22, 58, 34), (12, 38, 22)) if night else ((134, 190, 92), (84, 148, 62)),
-        "city": ((52, 44, 48), (34, 30, 36)) if night else ((190, 178, 164), (150, 140, 130)),
-    }[scene.background]
-    picture.paste(_gradient(tint(ground[0]), tint(ground[1]), width, height - horizon), (0, horizon))
-    _GROUND[scene.background](pen, rng, width, height, horizon, night)
-    return picture
-
-
-def _sky_body(
-    pen: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int, night: bool
-) -> None:
-    radius = height * 0.06
-    x, y = float(rng.uniform(0.08, 0.92)) * width, float(rng.uniform(0.09, 0.16)) * height
-    if night:
-        for _ in range(30):
-            a, b = rng.uniform(0, width), rng.uniform(0, height * _HORIZON)
-            dot = height * 0.003
-            pen.ellipse((a - dot, b - dot, a + dot, b + dot), fill=(210, 214, 230))
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(232, 232, 214))
-        pen.ellipse(
-            (x - radius * 0.4, y - radius * 1.1, x + radius * 1.4, y + radius * 0.8),
-            fill=(12, 14, 40),
-        )
-        return
-    for step in range(12):
-        angle = step * math.pi / 6
-        pen.line(
-            (x, y, x + 1.7 * radius * math.cos(angle), y + 1.7 * radius * math.sin(angle)),
-            fill=(255, 226, 130),
-            width=max(1, round(height * 0.008)),
-        )
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 236, 150))
-    for _ in range(int(rng.integers(1, 4))):
-        a, b = float(rng.uniform(0, width)), float(rng.uniform(0.2, 0.38)) * height
-        for puff in range(4):
-            r = height * (0.022 + 0.012 * (puff % 2))
-            c = a + puff * height * 0.04
-            pen.ellipse((c - r, b - r, c + r, b + r), fill=(240, 246, 250))
-
-
-def _sea(
-    pen: ImageDraw.ImageDraw,
-    rng: np.random.Generator,
-    width: int,
-    height: int,
-    horizon: int,
-    night: bool,
-) -> None:
-    crest = (52, 96, 140) if night else (150, 206, 230)
-    for _ in range(46):
-        y = float(rng.uniform(horizon + 3, height))
-        x, near = float(rng.uniform(0, width)), (y - horizon) / (height - horizon)
-        half = height * (0.015 + 0.05 * near)
-        pen.arc((x - half, y - half / 3, x + half, y + half / 3), 200, 340, fill=crest, width=2)
-
-
-def _road(
-    pen: ImageDraw.ImageDraw,
-    rng: np.random.Generator,
-    width: int,
-    height: int,
-    horizon: int,
-    night: bool,
-) -> None:
-    verge = (20, 46, 30) if night else (120, 168, 88)
-    pen.rectangle((0, horizon, width, horizon + 0.05 * height), fill=verge)
-    paint = (150, 150, 140) if night else (244, 244, 236)
-    y, dash = height * 0.93, width * 0.09
-    x = -float(rng.uniform(0, 2 * dash))
-    while x < width:
-        pen.rectangle((x, y, x + dash, y + height * 0.02), fill=paint)
-        x += 2 * dash
-    for _ in range(3):
-        a = float(rng.uniform(0, width))
-        pen.rectangle((a, horizon - height * 0.16, a + width * 0.008, horizon + 4), fill=(70, 62, 56))
-
-
-def _field(
-    pen: ImageDraw.ImageDraw,
-    rng: np.random.Generator,
-    width: int,
-    height: int,
-    horizon: int,
-    night: bool,
-) -> None:
-    hill = (18, 46, 30) if night else (112, 168, 84)
-    for _ in range(3):
-        x, half = float(rng.uniform(0, width)), float(rng.uniform(0.2, 0.4)) * width
-        rise = float(rng.uniform(0.05, 0.11)) * height
-        pen.pieslice((x - half, horizon - rise, x + half, horizon + rise), 180, 360, fill=hill)
-    leaf = (16, 64, 36) if night else (58, 124, 52)
-    for _ in range(90):
-        x, y = float(rng.uniform(0, width)), float(rng.uniform(horizon + 4, height))
-        blade = height * 0.018
-        pen.line((x, y, x + blade / 2, y - blade), fill=leaf, width=2)
-
-
-def _city(
-    pen: ImageDraw.ImageDraw,
-    rng: np.random.Generator,
-    width: int,
-    height: int,
-    horizon: int,
-    night: bool,
-) -> None:
-    x = -float(rng.uniform(0, 0.05)) * width
-    while x < width:
-        wide = float(rng.uniform(0.06, 0.12)) * width
-        top = horizon - float(rng.uniform(0.10, 0.30)) * height
-        grey = int(rng.integers(24, 44)) if night else int(rng.integers(120, 170))
-        pen.rectangle((x, top, x + wide, horizon), fill=(grey, grey, grey + 14))
-        step = height * 0.045
-        for row in np.arange(top + step / 2, horizon - step / 2, step).tolist():
-            for column in np.arange(x + step / 2, x + wide - step / 2, step).tolist():
-                lit = rng.random() < 0.5
-                pane = (236, 206, 120) if night and lit else (grey - 20, grey - 14, grey + 6)
-                pen.rectangle((column, row, column + step * 0.45, row + step * 0.5), fill=pane)
-        x += wide + width * 0.006
-    kerb = (88, 82, 84) if night else (222, 214, 202)
-    pen.rectangle((0, horizon, width, horizon + 0.03 * height), fill=kerb)
-
-
-_GROUND = {"sea": _sea, "road": _road, "field": _field, "city": _city}
+def _is_clear(scene: Scene) -> bool:
+    """Whether everything can be seen: inside the picture, and hardly behind another thing."""
+    for moment in np.linspace(0.0, scene.duration, _MOMENTS).tolist():
+        centres = [scene.centre(index, moment) for index in range(len(scene.objects))]
+        for thing, (x, y) in zip(scene.objects, centres, strict=True):
+            if thing.event not in ("appears", "leaves") and not 0.08 <= x <= 0.92:
+                return False
+            if not 0.1 <= y <= 0.9:
+                return False
+        for (i, one), (k, two) in itertools.combinations(enumerate(scene.objects), 2):
+            across = min(one.width, two.width, (one.width + two.width) / 2 - abs(centres[i][0] - centres[k][0]))
+            down = min(one.height, two.height, (one.height + two.height) / 2 - abs(centres[i][1] - centres[k][1]))
+            smaller = min(one.width * one.height, two.width * two.height)
+            passing = one.other == k or two.other == i
+            if across > 0 and down > 0 and across * down > (0.4 if passing else 0.08) * smaller:
+                return False
+    return True

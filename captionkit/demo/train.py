@@ -2,7 +2,7 @@
 
 Two lessons. First the vision tower alone, on two frames at a time, with throw-away heads that ask
 for each fact: form, colour and motion are learnt there, cheaply. Then the language model learns to
-answer prompts about films of four to sixteen frames. Training goes through the same processor, chat
+answer prompts about films of four to twenty frames. Training goes through the same processor, chat
 template and position rule as serving. Stop it at any time: the same command goes on from the last
 checkpoint. Imports torch and transformers (extra ``cpu`` or ``gpu``); run by hand.
 """
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,31 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from captionkit.demo import architecture  # noqa: E402
-from captionkit.demo.batches import FACT_VALUES, FIRST_TRAINING_SEED, Batch, loader  # noqa: E402
+from captionkit.demo.batches import (  # noqa: E402
+    FIRST_TRAINING_SEED,
+    NOTHING,
+    OBJECT_FACTS,
+    SCENE_FACTS,
+    Batch,
+    loader,
+)
 from captionkit.demo.muon import Muon  # noqa: E402
+from captionkit.demo.scenes import EVENTS  # noqa: E402
 
 _SAVE_EVERY = 250
 _LOG_EVERY = 50
-
-
-# What the whole picture shows; the other facts are the object's.
-_SCENE_FACTS = ("background", "time")
+_OTHER_FACT_WORDS = ("one", "two", "three", "One", "Two", "Three", "Yes", "No", "pans", "stays", ".", ",")
 
 
 class FactHeads(nn.Module):
-    """Throw-away heads on each video token: is the object here, and what are the facts."""
+    """Throw-away heads on each video token: is a thing here, and what are the facts."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.here = nn.Linear(width, 1)
+        every = {**OBJECT_FACTS, **SCENE_FACTS}
         self.name = nn.ModuleDict(
-            {name: nn.Linear(width, len(values)) for name, values in FACT_VALUES.items()}
+            {name: nn.Linear(width, len(values)) for name, values in every.items()}
         )
 
 
@@ -83,13 +90,30 @@ def _optimisers(modules: nn.Module, peak: float) -> list[torch.optim.Optimizer]:
     ]
 
 
+@dataclass
+class _Row:
+    """A film and its talks as tokens; ``talk`` is 0 for the film, ``after`` the place behind it."""
+
+    ids: list[int]
+    labels: list[int]
+    talk: list[int]
+    after: list[int]
+
+    def add(self, ids: list[int], labels: list[int], talk: int) -> None:
+        self.ids += ids
+        self.labels += labels
+        self.talk += [talk] * len(ids)
+        self.after += list(range(len(ids))) if talk else [0] * len(ids)
+
+
 class Trainer:
     """The model, its optimiser, and what it takes to go on after a stop."""
 
-    def __init__(self, work: Path, vision_steps: int, steps: int, batch_size: int) -> None:
+    def __init__(self, work: Path, vision_steps: int, steps: int, scenes: int) -> None:
         self.work = work
         self.lengths = {"vision": vision_steps, "answers": steps}
-        self.batch_size = batch_size
+        # The first lesson takes three pairs of frames from each of a few more scenes.
+        self.scenes = {"vision": scenes * 4 // 3, "answers": scenes}
         self.tokenizer = architecture.make_tokenizer()
         self.processor = architecture.make_processor(self.tokenizer)
         self.config = architecture.make_config(self.tokenizer)
@@ -104,7 +128,8 @@ class Trainer:
     def _fact_tokens(self) -> Tensor:
         """Weight of each token in the loss: words that carry a fact count four times."""
         weights = torch.ones(self.config.text_config.vocab_size)
-        for values in FACT_VALUES.values():
+        told = [*OBJECT_FACTS.values(), *SCENE_FACTS.values(), EVENTS, _OTHER_FACT_WORDS]
+        for values in told:
             for value in values:
                 for form in (value, " " + value):
                     weights[self.tokenizer.encode(form)] = 4.0
@@ -120,50 +145,56 @@ class Trainer:
         pixels, grid = self._pixels(batch)
         tokens = self.model.model.visual(pixels, grid_thw=grid).pooler_output
         tokens = tokens.view(len(batch.frames), -1, tokens.shape[-1])
-        places = torch.from_numpy(batch.places)
+        facts = {name: torch.from_numpy(values) for name, values in batch.facts.items()}
         here = self.heads.here(tokens).squeeze(-1)
-        loss = functional.binary_cross_entropy_with_logits(here, places.float())
-        right = {"place": ((here > 0) == places).float().mean().item()}
-        for name, values in batch.facts.items():
-            truth = torch.from_numpy(values)[:, None].expand(places.shape)
-            asked = torch.ones_like(places) if name in _SCENE_FACTS else places
-            logits = self.heads.name[name](tokens[asked])
-            loss = loss + functional.cross_entropy(logits, truth[asked])
-            right[name] = (logits.argmax(-1) == truth[asked]).float().mean().item()
+        there = facts["kind"] != NOTHING
+        loss = functional.binary_cross_entropy_with_logits(here, there.float())
+        right = {"here": ((here > 0) == there).float().mean().item()}
+        for name, truth in facts.items():
+            told = truth != NOTHING
+            logits = self.heads.name[name](tokens[told])
+            loss = loss + functional.cross_entropy(logits, truth[told])
+            right[name] = (logits.argmax(-1) == truth[told]).float().mean().item()
         return loss, right
 
     def answer_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Loss of the second lesson, with the share of fact words that were foreseen."""
+        """Loss of the second lesson, with the share of fact words that were foreseen.
+
+        All talks about a film stand in one row behind it; each sees the film and itself only, at
+        the positions that it would have alone.
+        """
         pixels, grid = self._pixels(batch)
         steps, high, wide = (int(part) for part in grid[0])
         merged = (steps, high // 2, wide // 2)
-        video_id = self.config.video_token_id
-        rows, labels = [], []
-        for question, answer in batch.conversations:
-            content = [{"type": "video"}, {"type": "text", "text": question}]
-            prompt = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-            )
-            prompt = prompt.replace("<|video_pad|>", "<|video_pad|>" * math.prod(merged))
-            asked = self.tokenizer.encode(prompt)
-            told = self.tokenizer.encode(answer + "<|im_end|>")
-            rows.append(asked + told)
-            labels.append([-100] * len(asked) + told)
-        longest = max(len(row) for row in rows)
+        rows = [self._row(talks, math.prod(merged)) for talks in batch.talks]
+        longest = max(len(row.ids) for row in rows)
         pad = self.config.text_config.pad_token_id
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
-        truth = torch.tensor([row + [-100] * (longest - len(row)) for row in labels])
-        video_start = rows[0].index(video_id)
-        positions = position_ids(longest, video_start, merged, batch.seconds_per_step)
+
+        def joined(name: str, filler: int) -> Tensor:
+            lists = [getattr(row, name) for row in rows]
+            return torch.tensor([each + [filler] * (longest - len(each)) for each in lists])
+
+        ids, labels, talk = joined("ids", pad), joined("labels", NOTHING), joined("talk", -1)
+        after = joined("after", 0)
+        video_start = rows[0].ids.index(self.config.video_token_id)
+        most = int(after.max()) + 1
+        alone = position_ids(
+            video_start + math.prod(merged) + most, video_start, merged, batch.seconds_per_step
+        )
+        positions = alone[:, after + video_start + math.prod(merged)]
+        positions[:, :, : video_start + math.prod(merged)] = alone[:, None, :-most]
+        earlier = torch.ones(longest, longest, dtype=torch.bool).tril()
+        known = (talk[:, None, :] == 0) | (talk[:, None, :] == talk[:, :, None])
         hidden = self.model.model(
             input_ids=ids,
-            position_ids=positions[:, None].expand(3, len(rows), longest),
+            position_ids=positions,
+            attention_mask=(earlier & known)[:, None],
             pixel_values_videos=pixels,
             video_grid_thw=grid,
             use_cache=False,
         ).last_hidden_state[:, :-1]
-        wanted = truth[:, 1:]
-        asked_for = wanted != -100
+        wanted = labels[:, 1:]
+        asked_for = wanted != NOTHING
         logits = self.model.lm_head(hidden[asked_for])
         target = wanted[asked_for]
         weight = self.marks[target]
@@ -171,6 +202,22 @@ class Trainer:
         facts = weight > 1
         right = (logits[facts].argmax(-1) == target[facts]).float().mean().item()
         return loss / weight.sum(), {"fact words": right}
+
+    def _row(self, talks: list[tuple[str, str]], video_tokens: int) -> _Row:
+        row = _Row([], [], [], [])
+        for number, (question, answer) in enumerate(talks, 1):
+            content = [{"type": "video"}, {"type": "text", "text": question}]
+            prompt = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+            before, asked = prompt.split("<|video_pad|>", 1)
+            if number == 1:
+                shared = self.tokenizer.encode(before + "<|video_pad|>" * video_tokens)
+                row.add(shared, [NOTHING] * len(shared), 0)
+            asked_ids = self.tokenizer.encode(asked)
+            told = self.tokenizer.encode(answer + "<|im_end|>")
+            row.add(asked_ids + told, [NOTHING] * len(asked_ids) + told, number)
+        return row
 
     def run(self, lesson: str, log: Any) -> None:
         """Give one lesson, from its last checkpoint where there is one."""
@@ -199,10 +246,9 @@ class Trainer:
                 part.load_state_dict(kept)
         if done >= total:
             return
-        sizes = {"vision": self.batch_size * 2, "answers": self.batch_size}
+        scenes = self.scenes[lesson]
         lesson_seed = FIRST_TRAINING_SEED + (0 if lesson == "vision" else 10_000_000)
-        counts = (2,) if lesson == "vision" else (4, 4, 4, 6, 8, 16)
-        batches: Iterator[Batch] = loader(sizes[lesson], counts, lesson_seed + done * sizes[lesson])
+        batches: Iterator[Batch] = loader(lesson, scenes, lesson_seed + done * scenes)
         begun, seen, losses = time.monotonic(), [], []
         modules.train()
         for step in range(done, total):
@@ -244,12 +290,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and log")
     parser.add_argument("--vision-steps", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--batch-size", type=int, default=24)
+    parser.add_argument("--scenes", type=int, default=12, help="scenes a step of the second lesson")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(options.work, options.vision_steps, options.steps, options.batch_size)
+    trainer = Trainer(options.work, options.vision_steps, options.steps, options.scenes)
     with (options.work / "train.jsonl").open("a") as log:
         trainer.run("vision", log)
         trainer.run("answers", log)
