@@ -14,6 +14,7 @@ from captionkit.tasks import Clip, LlmInputs, Video, VideoTask
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
+VIDEOS = DATA / "videos"
 SHARED = ROOT.parent / "shared" / "videos"
 
 
@@ -29,7 +30,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def harbour() -> str:
-    return str(DATA / "harbour.mp4")
+    return str(VIDEOS / "harbour.mp4")
 
 
 @pytest.fixture

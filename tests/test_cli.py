@@ -13,7 +13,7 @@ from pathlib import Path
 import barcodes
 import psutil
 import pytest
-from conftest import DATA, SHARED
+from conftest import SHARED, VIDEOS
 
 from captionkit.cli import main
 from captionkit.recipe import Recipe
@@ -144,7 +144,7 @@ def test_an_earlier_result_is_kept_beside_the_new_one(tmp_path, harbour, model):
 def test_one_bad_file_among_good_ones_costs_only_itself(tmp_path, harbour, model, capsys):
     (tmp_path / "bad.mp4").write_text("no film")
     odd = tmp_path / "my film 🎬 [x].mp4"
-    odd.write_bytes((DATA / "street.mp4").read_bytes())
+    odd.write_bytes((VIDEOS / "street.mp4").read_bytes())
     out = tmp_path / "out.jsonl"
     code = main(["caption", harbour, str(tmp_path / "bad.mp4"), str(odd), "--out", str(out)])
     said = capsys.readouterr()
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_is_whole(harbour, model, c
 @engine
 def test_killing_the_engine_in_mid_run_loses_no_window(tmp_path):
     out = tmp_path / "out.jsonl"
-    films = sorted(map(str, DATA.glob("*.mp4")))
+    films = sorted(map(str, VIDEOS.glob("*.mp4")))
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "captionkit.cli", "caption", *films, "--batch-size", "2"),

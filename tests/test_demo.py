@@ -1,108 +1,27 @@
-"""The demo world tells the truth, and its model sees it."""
+"""The demo model, trained and served: its lessons, and what it says through real vLLM."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DATA, ROOT
+from conftest import DATA, ROOT, VIDEOS
 
-from captionkit.demo import language
-from captionkit.demo.evaluate import (
-    BARS,
-    caption_film,
-    caption_scenes,
-    held_out_scenes,
-    main,
-    shares,
-)
-from captionkit.demo.scenes import Painter, Scene
-from captionkit.demo.sprites import COLOURS
-from captionkit.demo.videos import FPS, FRAMES_A_SCENE, film_truth, sample_scenes
-from captionkit.prompts import PROMPTS
+from captionkit.demo import evaluate, forms, language
+from captionkit.demo.evaluate import ADD, CORRECT, Film, caption_film, held_out_scenes, marks, recall
+from captionkit.demo.marks import mark
+from captionkit.demo.videos import sample_scenes
+from captionkit.prompts import render
 from captionkit.recipe import Recipe
-from captionkit.video import DecodePool
 
-SAMPLES = sorted(DATA.glob("*.mp4"))
-
-
-def test_a_seed_decides_a_scene_to_the_last_pixel():
-    first, second = Scene.random(5), Scene.random(5)
-    assert first == second != Scene.random(6)
-    pictures = [Painter(scene, 196, 112).frame(2.5) for scene in (first, second)]
-    np.testing.assert_array_equal(*pictures)
-    assert pictures[0].shape == (112, 196, 3)
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_an_object_moves_as_its_truth_says_and_stays_in_the_picture(seed):
-    scene = Scene.random(seed)
-    thing = scene.objects[0]
-    (x0, y0), (x1, y1) = thing.centre(0), thing.centre(scene.duration)
-    moved = {
-        "left": x1 - x0 < -0.3,
-        "right": x1 - x0 > 0.3,
-        "up": y1 - y0 < -0.3,
-        "down": y1 - y0 > 0.3,
-        "still": (x0, y0) == (x1, y1),
-    }
-    assert moved[thing.direction]
-    assert all(0 <= value <= 1 for value in (x0, y0, x1, y1))
-
-
-def test_the_colour_that_is_told_is_the_colour_that_is_painted():
-    for seed in range(30):
-        scene = Scene.random(seed)
-        thing = scene.objects[0]
-        height = 360
-        picture = Painter(scene, 640, height).frame(0.0).astype(int)
-        x, y = thing.centre(0.0)
-        reach = round(thing.height * height / 2)
-        column, row = round(x * 640), round(y * height)
-        box = picture[max(0, row - reach) : row + reach, max(0, column - reach) : column + reach]
-        light = 0.82 if scene.time == "night" else 1.0
-        near = np.abs(box - np.array(COLOURS[thing.colour]) * light).max(axis=-1) < 24
-        assert near.mean() > 0.1, scene
-
-
-def test_the_right_answer_earns_all_marks_and_listing_everything_none():
-    for seed in range(40):
-        scene = Scene.random(seed)
-        for kind in ("default", "dense"):
-            assert all(language.marks(language.answer(kind, scene), scene).values())
-    everything = "left right up down red blue boat car bird balloon sea road field city day night"
-    assert not any(language.marks(everything, scene).values())
-    # A camera that stays still says nothing of the object.
-    text = "A red boat moves left over the sea by day. The camera stays still."
-    moving = next(s for s in map(Scene.random, range(99)) if s.objects[0].direction == "left")
-    assert language.marks(text, moving)["direction"]
-
-
-def test_every_library_prompt_is_taught():
-    taught = {text for texts in language.QUESTIONS.values() for text in texts}
-    assert set(PROMPTS.values()) <= taught
-
-
-def test_sample_videos_and_their_truth_belong_together():
-    assert 4 <= len(SAMPLES) <= 6
-    assert sum(path.stat().st_size for path in SAMPLES) < 8 * 2**20
-    scenes = sample_scenes()
-    with DecodePool(1) as pool:
-        for path in SAMPLES:
-            truth = json.loads(path.with_suffix(".json").read_text())
-            assert truth == film_truth(scenes[path.stem])
-            metadata = pool.probe(path)
-            assert metadata.num_frames == truth["frames"] == len(truth["scenes"]) * FRAMES_A_SCENE
-            assert (metadata.width, metadata.height, metadata.codec) == (640, 360, "h264")
-            assert 20 <= metadata.duration <= 60
-            for entry, scene in zip(truth["scenes"], scenes[path.stem], strict=True):
-                middle = entry["start_frame"] + 100
-                shown = pool.read(path, [middle], (640, 360)).pixels[0].transpose(1, 2, 0)
-                painted = Painter(scene, 640, 360).frame(100 / FPS)
-                assert np.abs(shown.astype(int) - painted.astype(int)).mean() < 6
+engine = pytest.mark.engine
+PLAIN = Recipe(variant="demo", temperature=0)
 
 
 def test_the_models_weights_are_small_safetensors_with_their_history():
@@ -112,15 +31,43 @@ def test_the_models_weights_are_small_safetensors_with_their_history():
     made = json.loads((folder / "training.json").read_text())
     assert made["command"].startswith("python -m captionkit.demo.train")
     assert re.fullmatch(r"[0-9a-f]{40}", made["commit"])
+    table = json.loads((folder / "evaluation.json").read_text())
+    assert table["scenes"] >= 300
+    assert {f"{fact}, unseen seeds" for fact in evaluate.BARS} <= table["figures"].keys()
+    last = json.loads((folder / "train.jsonl").read_text().splitlines()[-1])
+    assert last["lesson"] == "answers"
+
+
+def test_an_interval_covers_its_share_and_narrows_with_more_scenes():
+    few, many = evaluate.Share(9, 10), evaluate.Share(900, 1000)
+    for share in (few, many):
+        low, high = share.interval
+        assert 0 < low < share.value < high < 1
+    assert few.interval[1] - few.interval[0] > 3 * (many.interval[1] - many.interval[0])
+    assert evaluate.Share(0, 0).interval == (0.0, 1.0)
+
+
+def test_a_caption_counts_as_repaired_only_where_every_wrong_fact_is_right():
+    thing = {"kind": "boat", "colour": "red", "direction": "left", "event": None}
+    truth = {"objects": [thing], "background": "sea", "time": "day"}
+    given = mark("At sea at night, a blue boat moves left.", truth)
+    for said, repaired in (
+        ("At sea by day, a red boat moves left.", True),
+        ("At sea by day, a blue boat moves left.", False),
+        ("At sea by day, a red boat moves left. A red car stays still.", False),
+    ):
+        assert evaluate.is_repaired(given, mark(said, truth)) is repaired
+
+
+def _run(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_training_positions_follow_vllms_rule():
     pytest.importorskip("vllm")
-    import subprocess
-    import sys
-
     # In a process of its own: it imports vLLM.
-    code = """
+    _run("""
 from captionkit.demo.train import architecture, position_ids
 import torch
 from types import SimpleNamespace
@@ -139,49 +86,137 @@ model.iter_mm_grid_thw = lambda features: Served.iter_mm_grid_thw(model, feature
 length = 4 + 8 * 4 * 7 + 20
 served, _ = Served.get_mrope_input_positions(model, [0] * length, [feature])
 assert torch.equal(served, position_ids(length, 4, (8, 4, 7), 1.0667)), "they differ"
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+""")
 
 
-engine = pytest.mark.engine
+@engine
+def test_talks_packed_behind_one_film_are_learnt_as_if_each_stood_alone(tmp_path):
+    _run(f"""
+from dataclasses import replace
+from pathlib import Path
+from captionkit.demo.train import Trainer
+from captionkit.demo.batches import SceneBatches
+import torch
+trainer = Trainer(Path({str(tmp_path)!r}), 1, 1, 2)
+trainer.model.eval()
+batch = next(iter(SceneBatches("answers", 2, 5)))
+seen = {{}}
+keep = lambda module, args, kwargs, out: seen.update(
+    hidden=out.last_hidden_state, positions=kwargs["position_ids"]
+)
+trainer.model.model.language_model.register_forward_hook(keep, with_kwargs=True)
+def states(talks):
+    with torch.no_grad():
+        trainer.answer_loss(replace(batch, frames=batch.frames[:1], talks=[talks]))
+    return seen["hidden"][0], seen["positions"][:, 0]
+talks = batch.talks[0]
+together, places = states(talks)
+tokens = batch.frames.shape[1] // 2 * batch.frames.shape[3] // 28 * batch.frames.shape[4] // 28
+row = trainer._row(talks, tokens)
+for number, talk in enumerate(talks, 1):
+    alone, positions = states([talk])
+    mine = [place for place, owner in enumerate(row.talk) if owner == number]
+    first = row.talk.count(0)
+    assert torch.allclose(together[mine], alone[first:], atol=1e-4), number
+    assert torch.equal(places[:, mine], positions[:, first:]), number
+""")
+
+
+@engine
+def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
+    _run(f"""
+from pathlib import Path
+import io, torch
+from captionkit.demo import train
+train._SAVE_EVERY = 1
+def trained(name, *stops):
+    for stop in stops:
+        trainer = train.Trainer(Path({str(tmp_path)!r}) / name, 3, 2, 2)
+        trainer.work.mkdir(exist_ok=True)
+        save, steps = torch.save, []
+        def counting(*args):
+            save(*args)
+            steps.append(1)
+        def ended(path, target, replace=Path.replace):
+            replace(path, target)
+            if len(steps) == stop:
+                raise KeyboardInterrupt
+        torch.save, Path.replace, kept = counting, ended, Path.replace
+        try:
+            trainer.run("vision", io.StringIO())
+        except KeyboardInterrupt:
+            pass
+        torch.save, Path.replace = save, kept
+    return trainer.model.model.visual.state_dict()
+whole, parts = trained("whole", None), trained("parts", 1, None)
+for name, weight in whole.items():
+    assert torch.allclose(weight, parts[name], atol=1e-5), name
+""")
 
 
 @engine
 def test_sample_videos_are_captioned_truly(model):
+    facts = []
     for name, scenes in sample_scenes().items():
-        right = shares(caption_film(DATA / f"{name}.mp4", Recipe(temperature=0)), scenes)
-        assert min(right.values()) >= 0.75, (name, right)
+        told = marks(caption_film(VIDEOS / f"{name}.mp4", PLAIN), scenes)
+        assert recall(told).value >= 0.7, (name, told)
+        facts += told
+    assert recall(facts).value >= 0.9
+
+
+@pytest.fixture(scope="module")
+def film():
+    with Film(held_out_scenes(10, 700_000)) as film:
+        yield film
 
 
 @engine
-def test_each_kind_of_prompt_gets_its_kind_of_answer(model):
-    (scene,) = held_out_scenes(1, 700_001)
-    kinds = ("default", "short", "objects", "actions", "camera", "dense", "json")
-    said = caption_scenes([scene], [Recipe(prompt=kind, temperature=0) for kind in kinds])
-    assert [each[0] for each in said] == [language.answer(kind, scene) for kind in kinds]
-    assert json.loads(said[-1][0])["background"] == scene.background
+def test_each_kind_of_prompt_gets_its_kind_of_answer(model, film):
+    library = evaluate.LIBRARY
+    held = [(kind, text) for kind, texts in forms.NEVER_TAUGHT.items() for text in texts]
+    obeyed = []
+    for start in range(0, len(library + held), 10):
+        asked = (library + held)[start : start + 10]
+        asked += library[: 10 - len(asked)]
+        said = film.ask([text for _, text in asked], "demo")
+        for (kind, text), answer in zip(asked, said, strict=True):
+            assert (kind, text) not in library or forms.has_form(kind, answer), (text, answer)
+            obeyed.append(forms.has_form(kind, answer))
+    assert np.mean(obeyed) > 0.9
 
 
 @engine
-def test_a_second_stage_adds_what_a_short_caption_lacks(model):
-    scenes = held_out_scenes(16, 700_000)
-    short = Recipe(prompt="short", temperature=0)
-    added = Recipe(prompt="short", stage2_prompt="Add what is missing: {caption}", temperature=0)
-    first, second = (shares(each, scenes) for each in caption_scenes(scenes, [short, added]))
-    assert first["background"] == first["time"] == 0
-    assert second["background"] > 0.9
-    assert second["time"] > 0.9
-    assert second["kind"] >= 0.8
+def test_a_second_stage_adds_what_a_short_caption_lacks(model, film):
+    short = replace(PLAIN, prompt="short")
+    first, second = (
+        marks(film.captions(recipe), film.scenes)
+        for recipe in (short, replace(short, stage2_prompt=ADD))
+    )
+    assert recall(second).value > recall(first).value + 0.1
 
 
 @engine
-def test_held_out_scenes_pass_the_bars_and_a_missed_bar_is_exit_status_1(model, monkeypatch, capsys):
-    assert main(["--scenes", "20"]) == 0
-    assert "direction" in capsys.readouterr().out
-    monkeypatch.setitem(BARS, "kind", 1.01)
-    assert main(["--scenes", "4"]) == 1
-    assert "missed: kind" in capsys.readouterr().out
+def test_a_wrong_caption_is_repaired(model, film):
+    rng = np.random.default_rng(3)
+    wrong = [language.answer("default", language.altered(each, rng)) for each in film.scenes]
+    said = film.ask([render(CORRECT, {"caption": each}) for each in wrong], "demo")
+    assert recall(marks(said, film.scenes)).value > recall(marks(wrong, film.scenes)).value + 0.05
+    assert all(forms.has_form("default", each) for each in said)
+
+
+@engine
+def test_a_missed_bar_is_exit_status_1(model, monkeypatch, capsys, tmp_path):
+    # Few scenes decide no bar: these are moved to where they are passed or missed for certain.
+    monkeypatch.setattr(evaluate, "BARS", dict.fromkeys(evaluate.BARS, (0.3, 0.3)))
+    monkeypatch.setattr(evaluate, "OTHER_BARS", dict.fromkeys(evaluate.OTHER_BARS, 0.3))
+    monkeypatch.setattr(evaluate, "false_facts", lambda marked: evaluate.Share(0, 1))
+    report = tmp_path / "report.json"
+    assert evaluate.main(["--scenes", "12", "--out", str(report)]) == 0
+    assert "no bar missed" in capsys.readouterr().out
+    assert json.loads(report.read_text())["missed"] == []
+    monkeypatch.setitem(evaluate.BARS, "colour", (1.01, 0.3))
+    assert evaluate.main(["--scenes", "4"]) == 1
+    assert "missed: colour (unseen seeds)" in capsys.readouterr().out
 
 
 @engine

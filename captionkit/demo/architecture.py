@@ -99,7 +99,8 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "depth": depth,
             "hidden_size": 192,
             "intermediate_size": 512,
-            "num_heads": 3,
+            # Many small heads: each thing's patches have to find one another.
+            "num_heads": 6,
             "out_hidden_size": 256,
             "tokens_per_second": TOKENS_PER_SECOND,
             # Pictures are so small that every layer may look at the whole of them.

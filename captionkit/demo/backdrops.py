@@ -53,9 +53,7 @@ class _Canvas:
     light: tuple[float, float, float]
 
     def lit(self, colour: Rgb) -> Rgb:
-        red, green, blue = (
-            round(part * light) for part, light in zip(colour, self.light, strict=True)
-        )
+        red, green, blue = (round(part * light) for part, light in zip(colour, self.light, strict=True))
         return red, green, blue
 
     def across(self, share: float) -> int:
@@ -209,7 +207,9 @@ def _desert(canvas: _Canvas) -> None:
         tip = (x + half * float(rng.uniform(-0.3, 0.3)), canvas.horizon - rise)
         left, right = (x - half, canvas.horizon), (x + half, canvas.horizon)
         pen.polygon([left, tip, right], fill=canvas.lit((216, 176, 116)))
-        pen.polygon([tip, right, (tip[0] + half * 0.1, canvas.horizon)], fill=canvas.lit((190, 146, 92)))
+        pen.polygon(
+            [tip, right, (tip[0] + half * 0.1, canvas.horizon)], fill=canvas.lit((190, 146, 92))
+        )
     for _ in range(canvas.across(26)):
         x, y, half = float(rng.uniform(0, canvas.width)), canvas.low(), height * 0.05
         box = (x - half, y - half / 4, x + half, y + half / 4)

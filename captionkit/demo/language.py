@@ -241,4 +241,3 @@ def conversation(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     shares = (0.22, 0.12, 0.22, 0.07, 0.14, 0.05, 0.05, 0.08, 0.05)
     kind = str(rng.choice(kinds, p=shares))
     return wordings.wording(kind, rng), answer(kind, scene)
-

@@ -49,9 +49,7 @@ class Painter:
         picture = Image.fromarray(self._view(seconds))
         nearest_last = sorted(
             range(len(self._scene.objects)),
-            key=lambda index: (
-                self._scene.objects[index].y + self._scene.objects[index].height / 2
-            ),
+            key=lambda index: self._scene.objects[index].y + self._scene.objects[index].height / 2,
         )
         for index in nearest_last:
             thing = self._scene.objects[index]
@@ -95,9 +93,7 @@ class Painter:
                 phase=phase,
                 light=backdrops.LIGHT[self._scene.time],
             )
-            canvas = Image.new(
-                "RGBA", (drawn.width + 2 * _OVERSAMPLE, drawn.height + 2 * _OVERSAMPLE)
-            )
+            canvas = Image.new("RGBA", (drawn.width + 2 * _OVERSAMPLE, drawn.height + 2 * _OVERSAMPLE))
             canvas.paste(drawn, offset)
             # Premultiplied, or edges would take on the black of what is transparent.
             self._sprites[key] = canvas.convert("RGBa").reduce(_OVERSAMPLE).convert("RGBA")

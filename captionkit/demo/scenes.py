@@ -315,9 +315,7 @@ def _thing(
     else:
         y = float(rng.uniform(0.05 + height / 2, 0.58))
     faces_left = direction == "left" or (dx == 0 and bool(rng.integers(2)))
-    return SceneObject(
-        kind, colour, size, direction, x, y, speed, height, faces_left, event, moment
-    )
+    return SceneObject(kind, colour, size, direction, x, y, speed, height, faces_left, event, moment)
 
 
 def _start(rng: np.random.Generator, way: float, low: float, high: float) -> float:
@@ -338,8 +336,14 @@ def _is_clear(scene: Scene) -> bool:
             if not 0.1 <= y <= 0.9:
                 return False
         for (i, one), (k, two) in itertools.combinations(enumerate(scene.objects), 2):
-            across = min(one.width, two.width, (one.width + two.width) / 2 - abs(centres[i][0] - centres[k][0]))
-            down = min(one.height, two.height, (one.height + two.height) / 2 - abs(centres[i][1] - centres[k][1]))
+            across = min(
+                one.width, two.width, (one.width + two.width) / 2 - abs(centres[i][0] - centres[k][0])
+            )
+            down = min(
+                one.height,
+                two.height,
+                (one.height + two.height) / 2 - abs(centres[i][1] - centres[k][1]),
+            )
             smaller = min(one.width * one.height, two.width * two.height)
             passing = one.other == k or two.other == i
             if across > 0 and down > 0 and across * down > (0.4 if passing else 0.08) * smaller:

@@ -155,7 +155,10 @@ def _kite(pen: _Pen, colour: Rgb, phase: int) -> None:
     sway = 0.10 if phase else -0.10
     pen.line([(0.5, 0.66), (0.5 + sway, 0.80), (0.5 - sway, 0.90), (0.5, 0.99)], _DARK, 0.02)
     for y, x in ((0.80, 0.5 + sway), (0.90, 0.5 - sway)):
-        pen.polygon([(x - 0.12, y - 0.03), (x + 0.12, y + 0.03), (x + 0.12, y - 0.03), (x - 0.12, y + 0.03)], colour)
+        pen.polygon(
+            [(x - 0.12, y - 0.03), (x + 0.12, y + 0.03), (x + 0.12, y - 0.03), (x - 0.12, y + 0.03)],
+            colour,
+        )
     pen.polygon([(0.5, 0.0), (0.98, 0.26), (0.5, 0.68), (0.02, 0.26)], colour)
     pen.polygon([(0.5, 0.0), (0.98, 0.26), (0.5, 0.26)], _darker(colour))
     pen.polygon([(0.02, 0.26), (0.5, 0.26), (0.5, 0.68)], _darker(colour))

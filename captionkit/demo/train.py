@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from torch.nn import functional  # noqa: E402
 
 from captionkit.demo import architecture  # noqa: E402
 from captionkit.demo.batches import (  # noqa: E402
-    FIRST_TRAINING_SEED,
     NOTHING,
     OBJECT_FACTS,
     SCENE_FACTS,
@@ -44,7 +42,20 @@ from captionkit.demo.scenes import EVENTS  # noqa: E402
 
 _SAVE_EVERY = 250
 _LOG_EVERY = 50
-_OTHER_FACT_WORDS = ("one", "two", "three", "One", "Two", "Three", "Yes", "No", "pans", "stays", ".", ",")
+_OTHER_FACT_WORDS = (
+    "one",
+    "two",
+    "three",
+    "One",
+    "Two",
+    "Three",
+    "Yes",
+    "No",
+    "pans",
+    "stays",
+    ".",
+    ",",
+)
 
 
 class FactHeads(nn.Module):
@@ -247,8 +258,7 @@ class Trainer:
         if done >= total:
             return
         scenes = self.scenes[lesson]
-        lesson_seed = FIRST_TRAINING_SEED + (0 if lesson == "vision" else 10_000_000)
-        batches: Iterator[Batch] = loader(lesson, scenes, lesson_seed + done * scenes)
+        batches = loader(lesson, scenes, done)
         begun, seen, losses = time.monotonic(), [], []
         modules.train()
         for step in range(done, total):

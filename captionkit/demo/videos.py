@@ -1,8 +1,8 @@
 """Films of demo scenes, with their truth beside them: ``python -m captionkit.demo.videos``.
 
 A film strings scenes together, each exactly one default window long (256 frames at 30 a second), so
-that windows differ. Imports PyAV and the demo world; writes the sample videos of ``data/`` and serves
-`demo.evaluate` and tests.
+that windows differ. Imports PyAV and the demo world; writes the sample videos of ``data/videos``, a
+large film for tests of scale, and serves `demo.evaluate` and tests.
 """
 
 from __future__ import annotations
@@ -10,36 +10,110 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import av
 
-from captionkit.demo.scenes import Painter, Scene
+from captionkit.demo.painter import Painter
+from captionkit.demo.scenes import Scene
 
 FPS = 30
 FRAMES_A_SCENE = 256
 WIDTH, HEIGHT = 640, 360
 
-# Name → how many scenes, and which ones belong there.
-_SAMPLES: dict[str, tuple[int, Callable[[Scene], bool]]] = {
-    "harbour": (4, lambda scene: scene.background == "sea" and scene.time == "day"),
-    "street": (4, lambda scene: scene.objects[0].kind == "car"),
-    "countryside": (3, lambda scene: scene.background == "field"),
-    "night": (4, lambda scene: scene.time == "night"),
-    "sky": (5, lambda scene: scene.objects[0].kind in ("balloon", "bird")),
-}
+_GROUND = ("car", "bus", "dog")
+_AIR = ("balloon", "bird", "plane", "kite")
+# Name → what each of its scenes is like; see `Scene.random`.
+_SAMPLES: dict[str, list[dict[str, Any]]] = {
+    "harbour": [
+        {"background": "sea", "time": "day", "kinds": ["boat"], "count": 1, "event": "turns"},
+        {"background": "sea", "time": "day", "kinds": ["boat", "bird"], "count": 2},
+        {"background": "sea", "time": "dusk", "kinds": ["boat"], "count": 2, "event": "overtakes", "camera": "still"},
+        {"background": "sea", "time": "night", "kinds": ["boat", "balloon"], "count": 2},
+    ],
+    "street": [
+        {"background": "city", "time": "day", "kinds": _GROUND, "count": 1, "event": "appears", "camera": "still"},
+        {"background": "city", "time": "day", "kinds": ["car", "bus"], "count": 2, "event": "overtakes", "camera": "still"},
+        {"background": "city", "time": "dusk", "kinds": _GROUND, "count": 2, "event": "stops"},
+        {"background": "city", "time": "night", "kinds": ["car", "bus"], "count": 2, "camera": "right"},
+        {"background": "city", "time": "day", "kinds": ["dog"], "count": 1, "event": "turns"},
+    ],
+    "countryside": [
+        {"background": "field", "time": "day", "kinds": ["dog", "kite"], "count": 2, "camera": "still"},
+        {"background": "field", "time": "day", "kinds": ["bird", "bus"], "count": 2, "camera": "left"},
+        {"background": "field", "time": "dusk", "kinds": ["balloon", "car"], "count": 3},
+    ],
+    "sky": [
+        {"background": "desert", "time": "day", "kinds": ["balloon"], "count": 3, "camera": "still"},
+        {"background": "sea", "time": "day", "kinds": ["plane", "bird"], "count": 2, "event": "overtakes", "camera": "still"},
+        {"background": "field", "time": "day", "kinds": ["kite"], "count": 2, "camera": "still"},
+        {"background": "city", "time": "dusk", "kinds": _AIR, "count": 3, "camera": "still"},
+        {"background": "snow", "time": "day", "kinds": ["plane", "balloon"], "count": 2},
+        {"background": "river", "time": "dusk", "kinds": _AIR, "count": 1, "camera": "right"},
+        {"background": "desert", "time": "night", "kinds": _AIR, "count": 2, "camera": "still"},
+    ],
+    "night": [
+        {"time": "night", "background": "city", "count": 1, "kinds": ["bus"], "event": "leaves", "camera": "still"},
+        {"time": "night", "background": "snow", "count": 2, "camera": "still"},
+        {"time": "night", "background": "river", "count": 2, "camera": "left"},
+        {"time": "night", "background": "field", "count": 3, "camera": "still"},
+    ],
+    "winter": [
+        {"background": "snow", "time": "day", "kinds": ["dog"], "count": 1, "camera": "still"},
+        {"background": "snow", "time": "day", "kinds": ["bus", "kite"], "count": 2, "camera": "right"},
+        {"background": "snow", "time": "dusk", "kinds": ["car", "plane"], "count": 2},
+    ],
+    "desert": [
+        {"background": "desert", "time": "day", "kinds": ["car"], "count": 1, "camera": "right"},
+        {"background": "desert", "time": "dusk", "kinds": ["bus", "bird"], "count": 2},
+        {"background": "desert", "time": "dusk", "kinds": ["car", "dog"], "count": 2, "event": "stops"},
+        {"background": "desert", "time": "night", "kinds": ["balloon", "plane"], "count": 2},
+    ],
+    "river": [
+        {"background": "river", "time": "day", "kinds": ["boat"], "count": 2, "event": "overtakes", "camera": "still"},
+        {"background": "river", "time": "day", "kinds": ["boat", "bird"], "count": 2, "camera": "left"},
+        {"background": "river", "time": "dusk", "kinds": ["boat", "kite"], "count": 2},
+    ],
+}  # fmt: skip
+# Old cameras made 4:3.
+_SIZES = {"river": (480, 360)}
 # Far below the seeds of training and apart from those of evaluation.
 _FIRST_SEED = 500_000
+_LARGE_SEED = 600_000
+_LARGE_SIZE = (320, 180)
+# The large film moves in steps: rendering all of its frames would take hours.
+_LARGE_DRAWN_FPS = 6
 
 
 def write_film(
-    path: Path, scenes: Sequence[Scene], *, size: tuple[int, int] = (WIDTH, HEIGHT), fps: int = FPS
+    path: Path,
+    scenes: Iterable[Scene],
+    *,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    fps: int = FPS,
+    drawn_fps: int | None = None,
+    preset: str = "veryfast",
 ) -> None:
-    """Render scenes one after another as H.264; each lasts as long as it says."""
+    """Render scenes one after another as H.264; each lasts as long as it says.
+
+    Parameters
+    ----------
+    path, scenes
+        Where to, and what.
+    size
+        Width and height in pixels.
+    fps
+        Frames a second.
+    drawn_fps
+        How many of them are drawn anew; None draws all.
+    preset
+        x264's: slower makes smaller files.
+    """
     # One thread, so that the same scenes give the same bytes everywhere.
-    options = {"crf": "25", "preset": "slow", "threads": "1"}
+    options = {"crf": "26", "preset": preset, "threads": "1"}
+    each = 1 if drawn_fps is None else fps // drawn_fps
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height = size
@@ -47,12 +121,14 @@ def write_film(
         for scene in scenes:
             painter = Painter(scene, *size)
             for number in range(round(scene.duration * fps)):
-                frame = av.VideoFrame.from_ndarray(painter.frame(number / fps), format="rgb24")
+                if number % each == 0:
+                    pixels = painter.frame(number / fps)
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
-def film_truth(scenes: Sequence[Scene], fps: int = FPS) -> dict[str, Any]:
+def film_truth(scenes: Iterable[Scene], fps: int = FPS) -> dict[str, Any]:
     """What a film shows and when, as plain JSON values; times in seconds."""
     entries, start = [], 0
     for scene in scenes:
@@ -69,32 +145,47 @@ def film_truth(scenes: Sequence[Scene], fps: int = FPS) -> dict[str, Any]:
 
 
 def sample_scenes() -> dict[str, list[Scene]]:
-    """The scenes of each sample video; neighbours differ in object or colour."""
+    """The scenes of each sample video."""
     films: dict[str, list[Scene]] = {}
     seed = _FIRST_SEED
-    for name, (count, fits) in _SAMPLES.items():
-        scenes: list[Scene] = []
-        while len(scenes) < count:
-            scene = Scene.random(seed, FRAMES_A_SCENE / FPS)
+    for name, wishes in _SAMPLES.items():
+        films[name] = []
+        for wish in wishes:
+            films[name].append(Scene.random(seed, FRAMES_A_SCENE / FPS, like=wish))
             seed += 1
-            looks = {(s.objects[0].colour, s.objects[0].direction) for s in scenes}
-            thing = scene.objects[0]
-            if fits(scene) and (thing.colour, thing.direction) not in looks:
-                scenes.append(scene)
-        films[name] = scenes
     return films
 
 
+def large_scenes(windows: int) -> Iterator[Scene]:
+    """Scenes for a film of so many default windows, each different."""
+    for number in range(windows):
+        yield Scene.random(_LARGE_SEED + number, FRAMES_A_SCENE / FPS)
+
+
+def _write(path: Path, scenes: Sequence[Scene], **how: Any) -> None:
+    write_film(path, scenes, **how)
+    truth = json.dumps(film_truth(scenes), indent=1)
+    path.with_suffix(".json").write_text(truth + "\n", encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Write the sample videos and their truth."""
+    """Write the sample videos, or one large film, with their truth."""
     parser = argparse.ArgumentParser(prog="python -m captionkit.demo.videos", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder, say data")
-    folder: Path = parser.parse_args(argv).out
+    parser.add_argument("--out", type=Path, required=True, help="folder, say data/videos")
+    parser.add_argument(
+        "--windows", type=int, help="write large.mp4 with so many windows instead of the samples"
+    )
+    options = parser.parse_args(argv)
+    folder: Path = options.out
     folder.mkdir(parents=True, exist_ok=True)
+    if options.windows is not None:
+        if options.windows < 1:
+            parser.error(f"--windows is {options.windows}; give 1 or more")
+        scenes = list(large_scenes(options.windows))
+        _write(folder / "large.mp4", scenes, size=_LARGE_SIZE, drawn_fps=_LARGE_DRAWN_FPS)
+        return 0
     for name, scenes in sample_scenes().items():
-        write_film(folder / f"{name}.mp4", scenes)
-        truth = json.dumps(film_truth(scenes), indent=1)
-        (folder / f"{name}.json").write_text(truth + "\n", encoding="utf-8")
+        _write(folder / f"{name}.mp4", scenes, size=_SIZES.get(name, (WIDTH, HEIGHT)), preset="slow")
     return 0
 
 

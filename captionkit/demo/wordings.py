@@ -109,7 +109,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{tell} how many {things} there are", "how many?", "number of {things}?",
     ),
 }  # fmt: skip
-_OF_LIBRARY = {
+OF_LIBRARY = {
     "default": ("default",),
     "short": ("short",),
     "dense": ("dense", "av", "av-surveillance"),
@@ -146,13 +146,95 @@ _AFTER = (
     "take your time", "stick to what you see", "no introduction", "be honest", "use simple language",
     "leave everything else out", "nothing else", "do not add anything else",
 )  # fmt: skip
-_LOOSE = (
-    "please now the a of this that and with in on look careful slowly people person animals weather story "
-    "tone style formal simple like for who when why be good use words every second first last about "
-    "mention should not also if any then observer expert editor you are your our task is to see watch "
-    "blog customer child poem funny serious data label training robot street view audience reader one of "
-    "my was been may can could would think believe know music sound voice news sport"
-).split()
+_LOOSE = [
+    "please",
+    "now",
+    "the",
+    "a",
+    "of",
+    "this",
+    "that",
+    "and",
+    "with",
+    "in",
+    "on",
+    "look",
+    "careful",
+    "slowly",
+    "people",
+    "person",
+    "animals",
+    "weather",
+    "story",
+    "tone",
+    "style",
+    "formal",
+    "simple",
+    "like",
+    "for",
+    "who",
+    "when",
+    "why",
+    "be",
+    "good",
+    "use",
+    "words",
+    "every",
+    "second",
+    "first",
+    "last",
+    "about",
+    "mention",
+    "should",
+    "not",
+    "also",
+    "if",
+    "any",
+    "then",
+    "observer",
+    "expert",
+    "editor",
+    "you",
+    "are",
+    "your",
+    "our",
+    "task",
+    "is",
+    "to",
+    "see",
+    "watch",
+    "blog",
+    "customer",
+    "child",
+    "poem",
+    "funny",
+    "serious",
+    "data",
+    "label",
+    "training",
+    "robot",
+    "street",
+    "view",
+    "audience",
+    "reader",
+    "one",
+    "of",
+    "my",
+    "was",
+    "been",
+    "may",
+    "can",
+    "could",
+    "would",
+    "think",
+    "believe",
+    "know",
+    "music",
+    "sound",
+    "voice",
+    "news",
+    "sport",
+]
 
 
 def fill(template: str, rng: np.random.Generator) -> str:
@@ -163,7 +245,7 @@ def fill(template: str, rng: np.random.Generator) -> str:
 
 def wording(kind: str, rng: np.random.Generator) -> str:
     """A prompt of one of the kinds of `TEMPLATES`, as somebody may write it."""
-    own = _OF_LIBRARY.get(kind, ())
+    own = OF_LIBRARY.get(kind, ())
     if own and rng.random() < 0.2:
         return PROMPTS[str(rng.choice(own))]
     return dress(fill(str(rng.choice(TEMPLATES[kind])), rng), rng)
