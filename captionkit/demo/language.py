@@ -140,8 +140,14 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     match subject:
         case "kind":
             kind = pick(KINDS, {kind for _, kind in pairs})
-            forms = ("is there a {0}?", "do you see a {0}?", "is a {0} visible?", "can you see a {0}?",
-                     "does the video show a {0}?", "is there any {0} in this video?")  # fmt: skip
+            forms = (
+                "is there a {0}?",
+                "do you see a {0}?",
+                "is a {0} visible?",
+                "can you see a {0}?",
+                "does the video show a {0}?",
+                "is there any {0} in this video?",
+            )
             question = str(rng.choice(forms)).format(kind)
         case "pair":
             # One half of a wrong pair is there: all that is asked for has to be looked at.
@@ -152,8 +158,13 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
                     colour = str(rng.choice(list(COLOURS)))
                 else:
                     kind = str(rng.choice(KINDS))
-            forms = ("is there a {0} {1}?", "do you see a {0} {1}?", "is a {0} {1} visible?",
-                     "is the {1} {0}?", "does the clip show a {0} {1}?")  # fmt: skip
+            forms = (
+                "is there a {0} {1}?",
+                "do you see a {0} {1}?",
+                "is a {0} {1} visible?",
+                "is the {1} {0}?",
+                "does the clip show a {0} {1}?",
+            )
             if not wanted and kind not in {each for _, each in pairs}:
                 forms = forms[:3]
             question = str(rng.choice(forms)).format(colour, kind)

@@ -164,11 +164,11 @@ class Scene:
             turn * float(rng.uniform(0.22, 0.34)) / duration,
             (),
         )
+        count = wish.get("count", count)
         event = wish.get("event")
         if event is None and empty.pan == 0 and count > 1 and rng.random() < 0.12:
             event = "overtakes"
         kinds = tuple(k for k in wish.get("kinds", KINDS) if empty.background in habitats(k))
-        count = wish.get("count", count)
         for attempt in range(_ATTEMPTS if kinds else 0):
             things = _things(np.random.default_rng((seed, attempt)), empty, count, kinds, event, unseen)
             scene = replace(empty, objects=things)
@@ -336,14 +336,9 @@ def _is_clear(scene: Scene) -> bool:
             if not 0.1 <= y <= 0.9:
                 return False
         for (i, one), (k, two) in itertools.combinations(enumerate(scene.objects), 2):
-            across = min(
-                one.width, two.width, (one.width + two.width) / 2 - abs(centres[i][0] - centres[k][0])
-            )
-            down = min(
-                one.height,
-                two.height,
-                (one.height + two.height) / 2 - abs(centres[i][1] - centres[k][1]),
-            )
+            gap_x, gap_y = (abs(centres[i][axis] - centres[k][axis]) for axis in (0, 1))
+            across = min(one.width, two.width, (one.width + two.width) / 2 - gap_x)
+            down = min(one.height, two.height, (one.height + two.height) / 2 - gap_y)
             smaller = min(one.width * one.height, two.width * two.height)
             passing = one.other == k or two.other == i
             if across > 0 and down > 0 and across * down > (0.4 if passing else 0.08) * smaller:

@@ -23,60 +23,65 @@ FPS = 30
 FRAMES_A_SCENE = 256
 WIDTH, HEIGHT = 640, 360
 
-_GROUND = ("car", "bus", "dog")
-_AIR = ("balloon", "bird", "plane", "kite")
-# Name → what each of its scenes is like; see `Scene.random`.
+
+def _like(background: str, time: str, count: int, kinds: str, **more: str) -> dict[str, Any]:
+    """A wish, see `Scene.random`; no kinds means any."""
+    wish = {"background": background, "time": time, "count": count, **more}
+    return wish | {"kinds": kinds.split()} if kinds else wish
+
+
+# Name → what each of its scenes is like.
 _SAMPLES: dict[str, list[dict[str, Any]]] = {
     "harbour": [
-        {"background": "sea", "time": "day", "kinds": ["boat"], "count": 1, "event": "turns"},
-        {"background": "sea", "time": "day", "kinds": ["boat", "bird"], "count": 2},
-        {"background": "sea", "time": "dusk", "kinds": ["boat"], "count": 2, "event": "overtakes", "camera": "still"},
-        {"background": "sea", "time": "night", "kinds": ["boat", "balloon"], "count": 2},
+        _like("sea", "day", 1, "boat", event="turns"),
+        _like("sea", "day", 2, "boat bird"),
+        _like("sea", "dusk", 2, "boat", event="overtakes", camera="still"),
+        _like("sea", "night", 2, "boat balloon"),
     ],
     "street": [
-        {"background": "city", "time": "day", "kinds": _GROUND, "count": 1, "event": "appears", "camera": "still"},
-        {"background": "city", "time": "day", "kinds": ["car", "bus"], "count": 2, "event": "overtakes", "camera": "still"},
-        {"background": "city", "time": "dusk", "kinds": _GROUND, "count": 2, "event": "stops"},
-        {"background": "city", "time": "night", "kinds": ["car", "bus"], "count": 2, "camera": "right"},
-        {"background": "city", "time": "day", "kinds": ["dog"], "count": 1, "event": "turns"},
+        _like("city", "day", 1, "car bus dog", event="appears", camera="still"),
+        _like("city", "day", 2, "car bus", event="overtakes", camera="still"),
+        _like("city", "dusk", 2, "car bus dog", event="stops"),
+        _like("city", "night", 2, "car bus", camera="right"),
+        _like("city", "day", 1, "dog", event="turns"),
     ],
     "countryside": [
-        {"background": "field", "time": "day", "kinds": ["dog", "kite"], "count": 2, "camera": "still"},
-        {"background": "field", "time": "day", "kinds": ["bird", "bus"], "count": 2, "camera": "left"},
-        {"background": "field", "time": "dusk", "kinds": ["balloon", "car"], "count": 3},
+        _like("field", "day", 2, "dog kite", camera="still"),
+        _like("field", "day", 2, "bird bus", camera="left"),
+        _like("field", "dusk", 3, "balloon car"),
     ],
     "sky": [
-        {"background": "desert", "time": "day", "kinds": ["balloon"], "count": 3, "camera": "still"},
-        {"background": "sea", "time": "day", "kinds": ["plane", "bird"], "count": 2, "event": "overtakes", "camera": "still"},
-        {"background": "field", "time": "day", "kinds": ["kite"], "count": 2, "camera": "still"},
-        {"background": "city", "time": "dusk", "kinds": _AIR, "count": 3, "camera": "still"},
-        {"background": "snow", "time": "day", "kinds": ["plane", "balloon"], "count": 2},
-        {"background": "river", "time": "dusk", "kinds": _AIR, "count": 1, "camera": "right"},
-        {"background": "desert", "time": "night", "kinds": _AIR, "count": 2, "camera": "still"},
+        _like("desert", "day", 3, "balloon", camera="still"),
+        _like("sea", "day", 2, "plane bird", event="overtakes", camera="still"),
+        _like("field", "day", 2, "kite", camera="still"),
+        _like("city", "dusk", 3, "balloon bird plane kite", camera="still"),
+        _like("snow", "day", 2, "plane balloon"),
+        _like("river", "dusk", 1, "balloon bird plane kite", camera="right"),
+        _like("desert", "night", 2, "balloon bird plane kite", camera="still"),
     ],
     "night": [
-        {"time": "night", "background": "city", "count": 1, "kinds": ["bus"], "event": "leaves", "camera": "still"},
-        {"time": "night", "background": "snow", "count": 2, "camera": "still"},
-        {"time": "night", "background": "river", "count": 2, "camera": "left"},
-        {"time": "night", "background": "field", "count": 3, "camera": "still"},
+        _like("city", "night", 1, "bus", event="leaves", camera="still"),
+        _like("snow", "night", 2, "", camera="still"),
+        _like("river", "night", 2, "", camera="left"),
+        _like("field", "night", 3, "", camera="still"),
     ],
     "winter": [
-        {"background": "snow", "time": "day", "kinds": ["dog"], "count": 1, "camera": "still"},
-        {"background": "snow", "time": "day", "kinds": ["bus", "kite"], "count": 2, "camera": "right"},
-        {"background": "snow", "time": "dusk", "kinds": ["car", "plane"], "count": 2},
+        _like("snow", "day", 1, "dog", camera="still"),
+        _like("snow", "day", 2, "bus kite", camera="right"),
+        _like("snow", "dusk", 2, "car plane"),
     ],
     "desert": [
-        {"background": "desert", "time": "day", "kinds": ["car"], "count": 1, "camera": "right"},
-        {"background": "desert", "time": "dusk", "kinds": ["bus", "bird"], "count": 2},
-        {"background": "desert", "time": "dusk", "kinds": ["car", "dog"], "count": 2, "event": "stops"},
-        {"background": "desert", "time": "night", "kinds": ["balloon", "plane"], "count": 2},
+        _like("desert", "day", 1, "car", camera="right"),
+        _like("desert", "dusk", 2, "bus bird"),
+        _like("desert", "dusk", 2, "car dog", event="stops"),
+        _like("desert", "night", 2, "balloon plane"),
     ],
     "river": [
-        {"background": "river", "time": "day", "kinds": ["boat"], "count": 2, "event": "overtakes", "camera": "still"},
-        {"background": "river", "time": "day", "kinds": ["boat", "bird"], "count": 2, "camera": "left"},
-        {"background": "river", "time": "dusk", "kinds": ["boat", "kite"], "count": 2},
+        _like("river", "day", 2, "boat", event="overtakes", camera="still"),
+        _like("river", "day", 2, "boat bird", camera="left"),
+        _like("river", "dusk", 2, "boat kite"),
     ],
-}  # fmt: skip
+}
 # Old cameras made 4:3.
 _SIZES = {"river": (480, 360)}
 # Far below the seeds of training and apart from those of evaluation.
