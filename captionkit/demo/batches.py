@@ -30,8 +30,6 @@ TOKEN = 28
 # The size of the sample videos; some scenes are drawn so and shrunk, as the served ones are.
 _VIDEO_HEIGHT = 360
 _SCENE_SECONDS = 256 / 30
-# Pairs of frames that the first lesson takes from one scene: drawing a backdrop costs most.
-_PAIRS = 3
 _TALKS = 4
 _SECOND_LESSON = 10_000_000
 # The first lesson begins with one thing before a still camera, and so many steps later all is left to
@@ -110,12 +108,10 @@ def _vision_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
         easy = rng.random() < 1 - step / _EASY_STEPS
         like: dict[str, Any] = {"count": 1, "camera": "still"} if easy else {}
         scene = Scene.random(seed, float(rng.uniform(4, 9)), like=like)
-        look = _Look(scene, size, rng)
-        for _ in range(_PAIRS):
-            gap = float(rng.uniform(0.35, 1.30))
-            begin = float(rng.uniform(0, scene.duration - gap))
-            films.append(look.film([begin, begin + gap]))
-            facts.append(_facts(scene, begin + gap / 2, size))
+        gap = float(rng.uniform(0.35, 1.30))
+        begin = float(rng.uniform(0, scene.duration - gap))
+        films.append(_Look(scene, size, rng).film([begin, begin + gap]))
+        facts.append(_facts(scene, begin + gap / 2, size))
     joined = {name: np.stack([each[name] for each in facts]) for name in facts[0]}
     return Batch(np.stack(films), 1.0, joined, [])
 

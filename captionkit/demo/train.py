@@ -123,8 +123,8 @@ class Trainer:
     def __init__(self, work: Path, vision_steps: int, steps: int, scenes: int) -> None:
         self.work = work
         self.lengths = {"vision": vision_steps, "answers": steps}
-        # The first lesson takes three pairs of frames from each of a few more scenes.
-        self.scenes = {"vision": scenes * 4 // 3, "answers": scenes}
+        # Two frames of a scene in the first lesson, up to twenty in the second.
+        self.scenes = {"vision": scenes * 4, "answers": scenes}
         self.tokenizer = architecture.make_tokenizer()
         self.processor = architecture.make_processor(self.tokenizer)
         self.config = architecture.make_config(self.tokenizer)
