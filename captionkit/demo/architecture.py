@@ -99,8 +99,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "depth": depth,
             "hidden_size": 128,
             "intermediate_size": 384,
-            # Many small heads: each thing's patches have to find one another.
-            "num_heads": 4,
+            "num_heads": 2,
             "out_hidden_size": 256,
             "tokens_per_second": TOKENS_PER_SECOND,
             # Pictures are so small that every layer may look at the whole of them.

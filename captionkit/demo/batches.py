@@ -5,7 +5,6 @@ Imports numpy, Pillow, torch's data loader and the demo world; called by `demo.t
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ _TALKS = 4
 _SECOND_LESSON = 10_000_000
 # The first lesson begins with one thing before a still camera, and so many steps later all is left to
 # chance: with full scenes from the start, kind and direction were at 48% after 500 steps.
-_EASY_STEPS = 600
+_EASY_STEPS = 500
 
 OBJECT_FACTS: dict[str, tuple[str, ...]] = {
     "kind": KINDS,
@@ -137,7 +136,7 @@ def _answer_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
 
 
 class _Look:
-    """How one camera and one codec show a scene."""
+    """How one camera shows a scene."""
 
     def __init__(self, scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> None:
         self._size = size
@@ -147,7 +146,6 @@ class _Look:
         self._painter = Painter(scene, *drawn)
         self._contrast = float(rng.uniform(0.92, 1.06))
         self._light = float(rng.uniform(-8, 8))
-        self._quality = int(rng.integers(35, 95)) if rng.random() < 0.4 else None
 
     def film(self, moments: list[float]) -> NDArray[np.uint8]:
         """Frames of shape (frames, 3, height, width)."""
@@ -159,10 +157,6 @@ class _Look:
         picture = Image.fromarray(self._painter.frame(moment))
         if self._shrunk:
             picture = picture.resize(self._size, Image.Resampling.BICUBIC)
-        if self._quality is not None:
-            packed = io.BytesIO()
-            picture.save(packed, "JPEG", quality=self._quality)
-            picture = Image.open(packed)
         return np.asarray(picture)
 
 
