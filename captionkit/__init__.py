@@ -9,11 +9,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from captionkit.comparison import ab, compare
+    from captionkit.export import load_captions
     from captionkit.flow import WindowResult, caption_windows
     from captionkit.models.qwen_vl import QwenVL
     from captionkit.models.variants import Variant, register
     from captionkit.prompts import PROMPTS
     from captionkit.recipe import Recipe
+    from captionkit.run import Run, open_run, runs
+    from captionkit.session import Session
     from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
     from captionkit.tasks import Caption, Clip, Video, VideoMetadata, VideoTask, Window
     from captionkit.video import VideoError, probe, read_frames
@@ -29,6 +33,8 @@ _HOMES = {
     "PROMPTS": "prompts",
     "QwenVL": "models.qwen_vl",
     "Recipe": "recipe",
+    "Run": "run",
+    "Session": "session",
     "Variant": "models.variants",
     "Video": "tasks",
     "VideoError": "video",
@@ -36,11 +42,16 @@ _HOMES = {
     "VideoTask": "tasks",
     "Window": "tasks",
     "WindowResult": "flow",
+    "ab": "comparison",
     "caption_windows": "flow",
+    "compare": "comparison",
     "compute_windows": "windows",
+    "load_captions": "export",
+    "open_run": "run",
     "probe": "video",
     "read_frames": "video",
     "register": "models.variants",
+    "runs": "run",
 }
 __all__ = [
     "PROMPTS",
@@ -50,6 +61,8 @@ __all__ = [
     "Clip",
     "QwenVL",
     "Recipe",
+    "Run",
+    "Session",
     "Variant",
     "Video",
     "VideoError",
@@ -57,11 +70,16 @@ __all__ = [
     "VideoTask",
     "Window",
     "WindowResult",
+    "ab",
     "caption_windows",
+    "compare",
     "compute_windows",
+    "load_captions",
+    "open_run",
     "probe",
     "read_frames",
     "register",
+    "runs",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``captionkit caption | download | doctor``.
+"""The command line: ``captionkit caption | runs | export | download | doctor``.
 
 Every error a user can cause is one line that names the file or option and the way out. Exit code 0:
 all done; 1: something failed, what was done is on disk; 2: bad usage; 130: interrupted.
@@ -29,13 +29,15 @@ from rich.table import Table
 
 from captionkit.doctor import examine
 from captionkit.engine.errors import EngineError
-from captionkit.export import ExportError, JsonLines
+from captionkit.export import FORMATS, ExportError, JsonLines
 from captionkit.flow import WindowResult, caption_windows
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import WeightsError, ensure_weights
 from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
 from captionkit.recipe import Recipe
+from captionkit.run import open_run, runs
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
+from captionkit.store import DEFAULT_PATH, StoreError
 from captionkit.tasks import Clip, Video, VideoTask
 from captionkit.video import READERS
 
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     except _UsageError as error:
         _say_error(console, error)
         return 2
-    except (EngineError, WeightsError, ExportError) as error:
+    except (EngineError, WeightsError, ExportError, StoreError) as error:
         _say_error(console, error)
         return 1
     except BrokenPipeError:
@@ -106,6 +108,22 @@ def _parser() -> argparse.ArgumentParser:
     caption.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write captions here")
     _add_model_dir(caption)
     caption.set_defaults(run=_caption)
+    history = commands.add_parser("runs", help="list the runs of a store")
+    _add_store(history)
+    history.set_defaults(run=_runs)
+    export = commands.add_parser("export", help="write a run's captions to a file")
+    export.add_argument("number", type=int, metavar="RUN", help="its number, see captionkit runs")
+    export.add_argument("--out", type=Path, required=True, metavar="PATH", help="file or folder")
+    told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
+    export.add_argument("--format", help=f"by default the suffix of --out; {told}")
+    export.add_argument("--stage", type=int, choices=(1, 2), help="this stage alone")
+    export.add_argument("--checks", action="store_true", help="add what may be wrong")
+    export.add_argument(
+        "--prefer-human", action="store_true", help="edits and ratings win over generated text"
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace what stands there")
+    _add_store(export)
+    export.set_defaults(run=_export)
     download = commands.add_parser("download", help="download a model's weights")
     download.add_argument("variant", metavar="VARIANT", help="for example qwen")
     _add_model_dir(download)
@@ -123,6 +141,54 @@ def _add_model_dir(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where downloaded weights are kept",
     )
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", type=Path, default=DEFAULT_PATH, metavar="FILE", help="where the runs are kept"
+    )
+
+
+def _existing_store(options: argparse.Namespace) -> Path:
+    store: Path = options.store
+    if not store.is_file():
+        raise _UsageError(f"there is no store {store}; run this where the session ran, or give --store")
+    return store
+
+
+def _runs(options: argparse.Namespace, console: Console) -> int:
+    listed = runs(_existing_store(options))
+    table = Table(highlight=False)
+    for heading in ("run", *listed.columns):
+        table.add_column(heading, overflow="fold")
+    for number, row in listed.iterrows():
+        cells = [_cell(value) for value in row]
+        table.add_row(str(number), *cells)
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _cell(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    return escape(_printable(f"{value:.1f}" if isinstance(value, float) else str(value)))
+
+
+def _export(options: argparse.Namespace, console: Console) -> int:
+    try:
+        run = open_run(options.number, _existing_store(options))
+    except KeyError as error:
+        raise _UsageError(error.args[0]) from error
+    written = run.export(
+        options.out,
+        options.format,
+        stage=options.stage,
+        checks=options.checks,
+        prefer_human=options.prefer_human,
+        overwrite=options.overwrite,
+    )
+    console.print(f"run {run.id} is in {escape(str(written))}")
+    return 0
 
 
 def _caption(options: argparse.Namespace, console: Console) -> int:

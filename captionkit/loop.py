@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -13,9 +14,14 @@ _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
 
+def submit(coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
+    """Begin a coroutine in the background; cancelling the future cancels it."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
+
+
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end; an interrupt cancels it and lets it clean up first."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
+    future = submit(coroutine)
     try:
         return future.result()
     except KeyboardInterrupt:

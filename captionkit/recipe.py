@@ -94,8 +94,7 @@ class Recipe:
 
     def save(self, path: str | Path) -> None:
         """Write as TOML; what is None is left out."""
-        kept = {name: value for name, value in asdict(self).items() if value is not None}
-        Path(path).write_text(tomli_w.dumps({"recipe": kept}), encoding="utf-8")
+        Path(path).write_text(toml(self), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -127,6 +126,12 @@ class Recipe:
             return cls(**entries)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def toml(recipe: Recipe) -> str:
+    """A recipe as TOML; what is None is left out."""
+    kept = {name: value for name, value in asdict(recipe).items() if value is not None}
+    return tomli_w.dumps({"recipe": kept})
 
 
 _OPTIONAL_TYPES: dict[str, type] = {"stage2_prompt": str, "pixel_budget": int, "seed": int}

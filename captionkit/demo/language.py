@@ -132,6 +132,7 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A question about what is seen, and "Yes." or "No."; each as often as the other."""
     wanted = bool(rng.integers(2))
     pairs = {(thing.colour, thing.kind) for thing in scene.objects}
+    forms: tuple[str, ...]
     subject = str(rng.choice(["kind", "kind", "pair", "place", "time", "camera", "way", "count"]))
 
     def pick(values: tuple[str, ...], true: set[str]) -> str:
@@ -184,7 +185,7 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
             question = str(rng.choice(forms))
         case "way":
             thing = scene.objects[int(rng.integers(len(scene.objects)))]
-            true = {each.direction for each in scene.objects if each.kind == thing.kind}
+            true: set[str] = {each.direction for each in scene.objects if each.kind == thing.kind}
             if set(DIRECTIONS[:4]) <= true | {"still"}:
                 true = {"left", "right"}
             way = pick(DIRECTIONS, true)

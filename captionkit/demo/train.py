@@ -42,6 +42,7 @@ from captionkit.demo.scenes import EVENTS  # noqa: E402
 
 _SAVE_EVERY = 250
 _LOG_EVERY = 50
+_WARM_UP = 0.1
 _OTHER_FACT_WORDS = (
     "one",
     "two",
@@ -86,6 +87,16 @@ def position_ids(
     text = np.broadcast_to(np.arange(after), (3, after)) + video.max() + 1
     before = np.broadcast_to(np.arange(video_start), (3, video_start))
     return torch.from_numpy(np.concatenate([before, video, text], axis=1)).long()
+
+
+def learning_rate(progress: float) -> float:
+    """The learning rate after a part of a lesson, as a part of its peak: up, then down to nothing.
+
+    A function of progress alone, so that a lesson that is resumed may also be made longer.
+    """
+    if progress < _WARM_UP:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / _WARM_UP)) / 2
+    return (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
 def _optimisers(modules: nn.Module, peak: float) -> list[torch.optim.Optimizer]:
@@ -241,20 +252,14 @@ class Trainer:
             modules = nn.ModuleList([self.model.model.language_model])
         peak = 1.5e-3 if lesson == "vision" else 1e-3
         optimisers = _optimisers(modules, peak)
-        schedules = [
-            torch.optim.lr_scheduler.OneCycleLR(
-                each, each.defaults["lr"], total + 1, pct_start=0.1, cycle_momentum=False
-            )
-            for each in optimisers
-        ]
         path = self.work / f"{lesson}.pt"
         done = 0
         if path.exists():
             state = torch.load(path, weights_only=True)
             done = state["done"]
             modules.load_state_dict(state["modules"])
-            for part, kept in zip((*optimisers, *schedules), state["progress"], strict=True):
-                part.load_state_dict(kept)
+            for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(kept)
         if done >= total:
             return
         scenes = self.scenes[lesson]
@@ -266,8 +271,10 @@ class Trainer:
             modules.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-            for part in (*optimisers, *schedules):
-                part.step()
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = optimiser.defaults["lr"] * learning_rate(step / total)
+                optimiser.step()
             seen.append(right)
             losses.append(loss.item())
             if (step + 1) % _LOG_EVERY == 0:
@@ -281,7 +288,7 @@ class Trainer:
                 state = {
                     "done": step + 1,
                     "modules": modules.state_dict(),
-                    "progress": [part.state_dict() for part in (*optimisers, *schedules)],
+                    "optimisers": [optimiser.state_dict() for optimiser in optimisers],
                 }
                 torch.save(state, path.with_suffix(".part"))
                 path.with_suffix(".part").replace(path)

@@ -1,4 +1,4 @@
-"""Results as files. JSON lines: one window a line, written as it is done.
+"""JSON lines as the command line writes them: one window a line, the moment it is done.
 
 Fields of a line:
 
@@ -31,12 +31,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from captionkit.export.errors import ExportError
 from captionkit.recipe import Recipe
 from captionkit.tasks import Clip, Window
-
-
-class ExportError(OSError):
-    """A file cannot be written; what was written before is intact."""
 
 
 class JsonLines:

@@ -47,6 +47,8 @@ class CaptionPreparationStage(ProcessingStage):
         Decoding processes; None takes a few.
     verbose
         Kept for the reference's signature.
+    cache_salt
+        Part of each window's id: under another salt a window is new to all caches, for measurements.
     """
 
     model_variant: str = "qwen"
@@ -60,6 +62,7 @@ class CaptionPreparationStage(ProcessingStage):
     reader: Reader = "pyav"
     workers: int | None = None
     verbose: bool = False
+    cache_salt: str = ""
     _name: str = field(default="caption_preparation", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -74,17 +77,27 @@ class CaptionPreparationStage(ProcessingStage):
         self._pool: DecodePool | None = None
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, *, reader: Reader = "pyav") -> CaptionPreparationStage:
-        """The stage that a recipe asks for."""
-        return cls(
+    def from_recipe(
+        cls,
+        recipe: Recipe,
+        *,
+        reader: Reader = "pyav",
+        pool: DecodePool | None = None,
+        cache_salt: str = "",
+    ) -> CaptionPreparationStage:
+        """The stage that a recipe asks for, with a decode pool of its own or a ``pool`` to share."""
+        stage = cls(
             model_variant=recipe.variant,
             prompt_text=recipe.prompt_text,
             sampling_fps=recipe.sampling_fps,
             window_size=recipe.window_size,
             remainder_threshold=recipe.remainder_threshold,
             pixel_budget=recipe.pixel_budget,
-            reader=reader,
+            reader=reader if pool is None else pool.reader,
+            cache_salt=cache_salt,
         )
+        stage._pool = pool
+        return stage
 
     def _template(self) -> str:
         return prompts.resolve(
@@ -209,7 +222,7 @@ class CaptionPreparationStage(ProcessingStage):
         return LlmInputs(
             prompt=prompts.render(self._template(), values),
             multi_modal_data={"video": pixels},
-            multi_modal_uuids={"video": _uid(metadata, numbers, size, self.reader)},
+            multi_modal_uuids={"video": _uid(metadata, numbers, size, self.reader + self.cache_salt)},
             video_metadata={
                 "fps": len(span) / seconds,
                 "frames_indices": [frame - span.start for frame in sampled],

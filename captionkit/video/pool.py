@@ -93,7 +93,7 @@ class DecodePool:
             raise ValueError(f"no reader is called {reader!r}; known: {', '.join(READERS)}")
         count = workers or min(4, os.cpu_count() or 1)
         self.workers = count
-        self._reader = reader
+        self.reader = reader
         self._limit = timeout_s
         # None stands for a worker that is not started yet. The last one used comes first: it has
         # the file open.
@@ -150,7 +150,7 @@ class DecodePool:
             "path": self._path(source),
             "numbers": numbers,
             "size": list(size),
-            "reader": self._reader,
+            "reader": self.reader,
         }
         answer, payload = self._ask(message, source)
         pixels = np.frombuffer(payload, np.uint8).reshape(answer["shape"])

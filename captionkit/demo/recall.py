@@ -1,0 +1,85 @@
+"""How much of the truth a run's captions tell, for videos whose truth is known.
+
+Imports marks; works on any run of videos that have a truth file beside them, as the sample videos do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionkit.demo.marks import mark
+
+if TYPE_CHECKING:
+    from captionkit.run import Run
+
+FACTS = ("kind", "colour", "motion", "background", "time")
+
+
+def fact_recall(run: Run) -> pd.DataFrame:
+    """The share of true facts that each caption tells, one row a window and stage.
+
+    Columns: video, window, stage, one for each of `FACTS` (0 to 1), ``recall`` of all facts together
+    and ``false``, the number of facts told that are not so. Windows that no single scene covers are
+    left out. `summary` gives the mean over windows.
+
+    Raises
+    ------
+    ValueError
+        No video of the run has a truth file (``harbour.json`` beside ``harbour.mp4``).
+    """
+    places = {
+        (video, number): (path, start, end)
+        for video, number, path, start, end in run.store.rows(
+            "SELECT video, number, path, start_s, end_s FROM jobs JOIN windows ON key = window_key "
+            "WHERE run = ?",
+            (run.id,),
+        )
+    }
+    truths = {path: _scenes(path) for path, _, _ in places.values()}
+    if not any(truths.values()):
+        raise ValueError(
+            f"no video of run {run.id} has a truth file beside it; the sample videos have, see "
+            "captionkit.demo.videos"
+        )
+    rows = []
+    for caption in run.captions.dropna(subset="text").itertuples():
+        path, start, end = places[caption.video, caption.window]
+        scene = _covering(truths[path], start, end)
+        if scene is None:
+            continue
+        marks = mark(caption.text, scene)
+        row: dict[str, Any] = {name: getattr(caption, name) for name in ("video", "window", "stage")}
+        for name in FACTS:
+            told = [right for (fact, _), right in marks.facts.items() if fact == name]
+            row[name] = sum(told) / len(told)
+        rows.append({**row, "recall": marks.recall, "false": marks.false})
+    return pd.DataFrame(rows, columns=["video", "window", "stage", *FACTS, "recall", "false"])
+
+
+def summary(run: Run) -> pd.DataFrame:
+    """`fact_recall` on average, one row a stage."""
+    return fact_recall(run).groupby("stage")[[*FACTS, "recall", "false"]].mean()
+
+
+def _scenes(path: str) -> list[dict[str, Any]]:
+    beside = Path(path).with_suffix(".json")
+    if not beside.is_file():
+        return []
+    try:
+        truth = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError:
+        return []
+    scenes = truth.get("scenes") if isinstance(truth, dict) else None
+    return scenes if isinstance(scenes, list) else []
+
+
+def _covering(scenes: list[dict[str, Any]], start: float, end: float) -> dict[str, Any] | None:
+    slack = 0.05
+    for scene in scenes:
+        if scene["start_s"] - slack <= start and end <= scene["end_s"] + slack:
+            return scene
+    return None

@@ -1,0 +1,187 @@
+"""Windows, captions and comparisons as HTML and figures, for people.
+
+All text that comes from a model or a file is escaped; colours are readable on light and dark ground
+and never the only mark. Imports compare; called by runs, sessions, exports and widgets.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionkit.comparison import Images, Piece, word_diff
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from captionkit.comparison import Comparison
+    from captionkit.matrix import Matrix
+    from captionkit.run import Run
+
+MOST_ROWS = 50
+STYLE = """
+.ck {border-collapse: collapse; font: 13px/1.45 system-ui, sans-serif}
+.ck th, .ck td {text-align: left; vertical-align: top; padding: 5px 9px;
+  border-bottom: 1px solid rgba(128, 128, 128, .35); white-space: pre-wrap;
+  overflow-wrap: anywhere; max-width: 34em}
+.ck img {display: block; width: 128px; border-radius: 4px}
+.ck ins {background: rgba(46, 160, 67, .22); text-decoration: underline; font-weight: 600}
+.ck del {background: rgba(218, 54, 51, .20); text-decoration: line-through}
+.ck .e {color: #d1242f; font-weight: 600}
+.ck-m {font: 13px/1.6 system-ui, sans-serif; margin: 2px 0 6px}
+"""
+
+
+def picture(images: Images, video: str, window: int) -> str:
+    """A thumbnail as an image element with a text for those who do not see it; else nothing."""
+    data = images(video, window)
+    if data is None:
+        return ""
+    text = html.escape(f"{video}, window {window}")
+    return f'<img alt="{text}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+
+
+def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """A table; cells are HTML already, heads and caption are text."""
+    head = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in heads)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    said = f'<div class="ck-m">{html.escape(caption)}</div>' if caption else ""
+    return (
+        f'<style>{STYLE}</style>{said}<table class="ck"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
+    """Both sides of a word diff as HTML; removed words struck through, added ones underlined."""
+    left = right = ""
+    for piece in pieces:
+        before, after = html.escape(piece.before), html.escape(piece.after)
+        same = piece.kind == "same"
+        left += before if same or not before else f"<del>{before}</del>"
+        right += after if same or not after else f"<ins>{after}</ins>"
+    return left, right
+
+
+def windows_html(table: pd.DataFrame, images: Images) -> str:
+    """Windows with thumbnails."""
+    rows = []
+    for row in table.head(MOST_ROWS).itertuples():
+        cells = [picture(images, row.video, row.window), html.escape(str(row.video)), str(row.window)]
+        if "start" in table and "end" in table:
+            cells.append(f"{row.start:.1f} to {row.end:.1f} s")
+        if "frames" in table:
+            cells.append(str(row.frames))
+        if "note" in table:
+            cells.append(html.escape(str(row.note)))
+        rows.append(cells)
+    heads = ["", "video", "window"]
+    heads += ["time"] if "start" in table and "end" in table else []
+    heads += [name for name in ("frames", "note") if name in table]
+    return table_html(heads, rows, _count(len(table), "window"))
+
+
+def run_html(run: Run) -> str:
+    """A run: what it is, how far, and its captions with thumbnails."""
+    images, table = run._images(), run.captions
+    rows = []
+    groups = table.groupby(["video", "window"], sort=False)
+    for (video, window), group in list(groups)[:MOST_ROWS]:
+        first = group.iloc[0]
+        span = f"{first['start_s']:.1f} to {first['end_s']:.1f} s"
+        place = f"{html.escape(str(video))} {window}\n{span}"
+        rows.append([picture(images, video, window), place, *_stages(run, group)])
+    stages = 1 if run.recipe.stage2_prompt is None else 2
+    heads = ["", "window", *(["caption"] if stages == 1 else ["stage 1", "stage 2"])]
+    said = f"run {run.id}: {run.recipe.variant}, {run.status}, {run.progress}"
+    return table_html(heads, rows, said)
+
+
+def _stages(run: Run, group: pd.DataFrame) -> list[str]:
+    cells = []
+    for stage in (1,) if run.recipe.stage2_prompt is None else (1, 2):
+        told = []
+        for row in group[group["stage"] == stage].itertuples():
+            if isinstance(row.error, str):
+                told.append(f'<span class="e">failed: {html.escape(row.error)}</span>')
+            else:
+                told.append(html.escape(row.text))
+        cells.append("\n".join(told))
+    return cells
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """Two captions of each window, with what differs marked."""
+    rows = []
+    for row in comparison.table.head(MOST_ROWS).itertuples():
+        left, right = diff_cells(word_diff(row.before, row.after))
+        place = f"{html.escape(str(row.video))} {row.window}\n{row.start_s:.1f} to {row.end_s:.1f} s"
+        rows.append([picture(comparison.images, row.video, row.window), place, left, right])
+    facts = comparison.summary
+    said = _count(len(comparison.table), "window")
+    if len(comparison.table):
+        said += f", {facts['same']:.0%} the same, word overlap {facts['overlap']:.2f}"
+    return table_html(["", "window", *comparison.names], rows, said)
+
+
+def matrix_html(matrix: Matrix) -> str:
+    """Windows against prompts."""
+    table = matrix.table
+    rows = []
+    for (video, window), row in table.head(MOST_ROWS).iterrows():
+        cells = [
+            html.escape(text) if isinstance(text, str) else '<span class="e">failed</span>'
+            for text in row
+        ]
+        place = f"{html.escape(str(video))} {window}"
+        rows.append([picture(matrix.images, video, window), place, *cells])
+    return table_html(["", "window", *map(str, table.columns)], rows, _count(len(table), "window"))
+
+
+def _count(count: int, what: str) -> str:
+    shown = f", the first {MOST_ROWS} shown" if count > MOST_ROWS else ""
+    return f"{count} {what}{'' if count == 1 else 's'}{shown}"
+
+
+def sweep_figure(table: pd.DataFrame) -> Figure:
+    """Throughput and time a window by batch size, a line for each prompt, fp8 and cache state."""
+    # Not pyplot: a figure that nobody closes would stay in memory, and be shown twice in a notebook.
+    from matplotlib.figure import Figure
+
+    measured = table[table["windows_per_s"].notna()]
+    if measured.empty:
+        raise ValueError("no setting was measured; there is nothing to draw")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    styles: dict[str, Any] = {"cold": {"linestyle": "-"}, "warm": {"linestyle": "--"}}
+    several = measured["prompt"].nunique() > 1, measured["fp8"].nunique() > 1
+    for place, ((prompt, eight), group) in enumerate(measured.groupby(["prompt", "fp8"], sort=False)):
+        for cache, line in group.groupby("cache", sort=False):
+            name = [_shortened(prompt)] if several[0] else []
+            name += ["fp8" if eight else "bf16"] if several[1] else []
+            look = {"color": f"C{place}", "marker": "os^Dv"[place % 5], **styles[cache]}
+            sizes = line["batch_size"].to_numpy()
+            left.plot(sizes, line["windows_per_s"], label=", ".join([*name, cache]), **look)
+            right.plot(sizes, line["seconds_p50"], **look)
+            right.fill_between(
+                sizes, line["seconds_p50"], line["seconds_p95"], alpha=0.12, color=f"C{place}"
+            )
+    for axes, title in ((left, "windows a second"), (right, "seconds a window, p50 to p95")):
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("captions at once")
+        axes.set_xscale("log", base=2)
+        sizes = sorted(measured["batch_size"].unique())
+        axes.set_xticks(sizes, map(str, sizes))
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    left.legend(frameon=False)
+    return figure
+
+
+def _shortened(text: str, most: int = 32) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,49 @@
+"""The tables of the store, and what brings a file of an older version to this one.
+
+Imports nothing; called by `store`.
+"""
+
+VERSION = 1
+
+TABLES = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, recipe TEXT NOT NULL, recipe_key TEXT NOT NULL,
+    repeats INTEGER NOT NULL, batch_size INTEGER NOT NULL, created TEXT NOT NULL,
+    busy_s REAL NOT NULL DEFAULT 0, note TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX runs_by_key ON runs (key);
+CREATE TABLE windows (
+    key TEXT PRIMARY KEY, video TEXT NOT NULL, path TEXT NOT NULL, clip TEXT NOT NULL,
+    number INTEGER NOT NULL, start_frame INTEGER NOT NULL, end_frame INTEGER NOT NULL,
+    start_s REAL NOT NULL, end_s REAL NOT NULL, source TEXT NOT NULL, note TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE results (
+    id INTEGER PRIMARY KEY, recipe_key TEXT NOT NULL, window_key TEXT NOT NULL,
+    repeat INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, error TEXT,
+    warnings TEXT NOT NULL DEFAULT '[]', created TEXT NOT NULL
+);
+CREATE INDEX results_by_work ON results (recipe_key, window_key, repeat);
+CREATE TABLE jobs (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, position INTEGER NOT NULL,
+    repeat INTEGER NOT NULL, window_key TEXT NOT NULL REFERENCES windows,
+    result INTEGER REFERENCES results ON DELETE SET NULL,
+    PRIMARY KEY (run, position, repeat)
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_result ON jobs (result);
+CREATE TABLE captions (
+    result INTEGER NOT NULL REFERENCES results ON DELETE CASCADE, stage INTEGER NOT NULL,
+    prompt TEXT NOT NULL, prompt_text TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    queue_s REAL NOT NULL, first_token_s REAL NOT NULL, seconds REAL NOT NULL,
+    rating INTEGER, edited_text TEXT, note TEXT,
+    PRIMARY KEY (result, stage)
+) WITHOUT ROWID;
+CREATE TABLE choices (
+    id INTEGER PRIMARY KEY, run_a INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+    run_b INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, window_key TEXT NOT NULL,
+    choice TEXT NOT NULL CHECK (choice IN ('a', 'b', 'tie')), created TEXT NOT NULL,
+    UNIQUE (run_a, run_b, window_key)
+);
+"""
+# What brings a file of an older version to the next one: version → statements.
+MIGRATIONS: dict[int, str] = {}

@@ -1,0 +1,210 @@
+"""Measuring settings: each on the same windows, cold and warm, no one with another's cache.
+
+Imports stages, flow and compare; called by sessions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from captionkit import loop
+from captionkit.comparison import overlap
+from captionkit.engine.errors import EngineError
+from captionkit.flow import caption_windows
+from captionkit.models.weights import WeightsError
+from captionkit.prompts import resolve
+from captionkit.recipe import Recipe
+from captionkit.sources import task_of
+from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
+from captionkit.tasks import Caption
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from captionkit.session import Session
+
+COLUMNS = (
+    "prompt", "fp8", "batch_size", "cache", "windows", "windows_per_s", "output_tokens_per_s",
+    "first_token_p50_s", "first_token_p95_s", "seconds_p50", "seconds_p95", "peak_memory_gb",
+    "cached_tokens", "agreement", "error",
+)  # fmt: skip
+_SAMPLE_S = 0.05
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep measured: ``table`` has the columns `COLUMNS`, one row a setting and cache state.
+
+    ``cache`` is ``cold`` (no cache knows the windows) or ``warm`` (the same once more).
+    ``windows_per_s`` counts decoding in. Seconds are those of a window from submission on, over all
+    its stages, with the wait for its turn; ``first_token`` is that of stage 1. ``peak_memory_gb`` is
+    resident memory of the engine and the decoders together while the setting ran; what the engine
+    holds from settings before is in it. ``agreement`` is the mean word overlap with the first setting
+    that worked. A setting that cannot run has only its ``error``.
+    """
+
+    table: pd.DataFrame
+
+    def figure(self) -> Figure:
+        """Windows a second and seconds a window by batch size: a line for each prompt, fp8 and cache.
+
+        Raises
+        ------
+        ValueError
+            No setting could run.
+        """
+        from captionkit import display
+
+        return display.sweep_figure(self.table)
+
+    def _repr_html_(self) -> str:
+        return str(
+            self.table.to_html(index=False, float_format="{:.3g}".format, na_rep="", escape=True)
+        )
+
+
+def sweep(
+    session: Session,
+    *,
+    batch_sizes: Sequence[int],
+    fp8: Sequence[bool],
+    prompts: Sequence[str],
+    windows: pd.DataFrame | None,
+    **settings: Any,
+) -> Sweep:
+    """Measure each combination of ``prompts``, ``fp8`` and ``batch_sizes`` on the same windows.
+
+    Parameters
+    ----------
+    session
+        What to measure with; its store is not written to.
+    batch_sizes, fp8, prompts
+        The grid. fp8 varies slowest: it needs another engine.
+    windows
+        Rows of the session's table; None takes all.
+    settings
+        Other fields of `Recipe`.
+
+    Raises
+    ------
+    ValueError
+        An axis is empty or a value does not fit, or no setting at all could run.
+    """
+    for name, values in (("batch_sizes", batch_sizes), ("fp8", fp8), ("prompts", prompts)):
+        if not values:
+            raise ValueError(f"{name} is empty; give at least one value")
+    if min(batch_sizes) < 1:
+        raise ValueError(f"batch_sizes holds {min(batch_sizes)}; give 1 or more")
+    for prompt in prompts:
+        resolve(prompt)
+    rows: list[dict[str, Any]] = []
+    first: list[str | None] | None = None
+    for eight, prompt, batch_size in itertools.product(fp8, prompts, batch_sizes):
+        row: dict[str, Any] = {"prompt": prompt, "fp8": eight, "batch_size": batch_size}
+        try:
+            recipe = session.make_recipe(prompt, **{**settings, "fp8": eight})
+            stage = CaptionGenerationStage.from_recipe(
+                recipe, model_dir=session.model_dir, caption_batch_size=batch_size
+            )
+            stage.setup()
+        except (ValueError, EngineError, WeightsError) as error:
+            rows.append({**row, "error": str(error)})
+            continue
+        salt = uuid.uuid4().hex
+        for cache in ("cold", "warm"):
+            measured, texts = _measure(session, recipe, stage, windows, salt)
+            first = first or texts
+            pairs = [
+                (a, b) for a, b in zip(first, texts, strict=True) if a is not None and b is not None
+            ]
+            agreement = float(np.mean([overlap(*pair) for pair in pairs])) if pairs else None
+            rows.append({**row, "cache": cache, **measured, "agreement": agreement})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    if first is None:
+        reasons = "; ".join(dict.fromkeys(table["error"]))
+        raise ValueError(f"no setting of the sweep can run: {reasons}")
+    return Sweep(table)
+
+
+def _measure(
+    session: Session,
+    recipe: Recipe,
+    generation: CaptionGenerationStage,
+    windows: pd.DataFrame | None,
+    salt: str,
+) -> tuple[dict[str, Any], list[str | None]]:
+    chosen = session.sources.select(windows)
+    preparation = CaptionPreparationStage.from_recipe(
+        recipe, pool=session.sources.pool, cache_salt=salt
+    )
+    task, _ = task_of(chosen)
+    errors: list[str] = []
+    first_tokens: list[float] = []
+    totals: list[float] = []
+    captions: list[Caption] = []
+
+    async def work() -> None:
+        async for result in caption_windows([task], preparation, generation):
+            if result.error:
+                errors.append(result.error)
+                continue
+            stages = result.window.captions[recipe.variant]
+            captions.extend(stages)
+            first_tokens.append(stages[0].first_token_s)
+            totals.append(sum(each.seconds for each in stages))
+
+    with _PeakMemory() as memory:
+        begun = time.monotonic()
+        loop.run(work())
+        spent = time.monotonic() - begun
+    texts = [window.caption.get(recipe.variant) for clip in task.data.clips for window in clip.windows]
+    measured: dict[str, Any] = {
+        "windows": len(totals),
+        "windows_per_s": len(totals) / spent,
+        "output_tokens_per_s": sum(each.output_tokens for each in captions) / spent,
+        "peak_memory_gb": memory.most / 1e9,
+        "cached_tokens": sum(each.cached_tokens for each in captions),
+        "error": "; ".join(dict.fromkeys(errors)) or None,
+    }
+    for name, values in (("first_token_{}_s", first_tokens), ("seconds_{}", totals)):
+        for part in (50, 95):
+            measured[name.format(f"p{part}")] = float(np.percentile(values, part)) if values else None
+    return measured, texts
+
+
+class _PeakMemory:
+    """The most resident memory of all child processes while a block runs, in bytes."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_SAMPLE_S):
+            total = 0
+            for child in psutil.Process(os.getpid()).children(recursive=True):
+                try:
+                    total += child.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.most = max(self.most, total)
+
+    def __enter__(self) -> _PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()

@@ -1,0 +1,459 @@
+"""Sessions and runs: what a notebook holds. The fake model is for bookkeeping; the rest is real vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import fakes
+import pandas as pd
+import pytest
+from conftest import DATA, ROOT, VIDEOS
+
+import captionkit as ck
+from captionkit.demo.recall import fact_recall, summary
+from captionkit.prompts import STAGE2_DEFAULT
+from captionkit.run import COLUMNS
+
+engine = pytest.mark.engine
+SHORT = "Say what it is."
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    return fakes.install(monkeypatch)
+
+
+@pytest.fixture
+def session(fake, tmp_path):
+    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
+    yield session
+    session.close()
+
+
+def starts(run) -> list[float]:
+    return [round(start, 2) for start in run.captions["start_s"]]
+
+
+def test_windows_are_a_table_with_thumbnails(session):
+    table = session.windows
+    assert list(table.columns) == ["video", "window", "start", "end", "frames", "note", "id"]
+    assert list(table["video"]) == ["harbour"] * 4
+    assert list(table["frames"]) == [256] * 4
+    assert table["end"].iloc[-1] == pytest.approx(1024 / 30)
+    html = table.query("window > 1")._repr_html_()
+    assert html.count("data:image/jpeg;base64,") == 2
+    assert "2 windows" in html
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        str(DATA / "*.mp4"),
+        str(VIDEOS / "*.mp4"),
+        str(VIDEOS),
+        sorted(VIDEOS.glob("*.mp4")),
+        [str(VIDEOS / "*.mp4"), VIDEOS / "harbour.mp4"],
+    ],
+)
+def test_a_pattern_a_folder_and_a_list_mean_the_same_videos(source, fake, tmp_path):
+    session = ck.Session(source, store=tmp_path / "runs.sqlite")
+    assert len(session.windows) == 33
+    assert session.windows["video"].nunique() == 8
+    session.close()
+
+
+def test_tasks_are_a_source_too_with_their_clips_and_windows(fake, tmp_path):
+    path = str(VIDEOS / "harbour.mp4")
+    clips = [ck.Clip(path, span=(0, 10)), ck.Clip(path, span=(10, 20))]
+    session = ck.Session(ck.VideoTask(ck.Video(path, clips=clips)), store=tmp_path / "runs.sqlite")
+    assert list(session.windows["window"]) == [0, 1]
+    run = session.caption("short")
+    assert run.captions["clip"].nunique() == 2
+    assert starts(run) == [0.0, 10.0]
+    session.close()
+
+
+def test_videos_of_one_name_are_told_apart(fake, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(
+            VIDEOS / f"{'harbour' if folder == 'a' else 'street'}.mp4", tmp_path / folder / "x.mp4"
+        )
+    session = ck.Session(tmp_path, store=tmp_path / "runs.sqlite")
+    assert list(session.windows["video"].unique()) == ["a/x.mp4", "b/x.mp4"]
+    session.close()
+
+
+def test_one_bad_video_among_good_ones_is_a_problem_and_no_more(fake, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
+    session = ck.Session([tmp_path / "bad.mp4", VIDEOS / "harbour.mp4"], store=tmp_path / "s.sqlite")
+    assert len(session.windows) == 4
+    assert list(session.problems) == ["bad"]
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "said"),
+    [
+        ("nowhere.mp4", FileNotFoundError, "there is no nowhere.mp4"),
+        ("nowhere/*.mp4", FileNotFoundError, "nothing matches"),
+        ([], ValueError, "there is no video"),
+        (str(ROOT / "tests"), FileNotFoundError, "holds no video"),
+        (str(ROOT / "README.md"), ValueError, "no video has a window"),
+    ],
+)
+def test_no_video_is_a_clear_error(source, error, said, fake, tmp_path):
+    with pytest.raises(error, match=said):
+        ck.Session(source, store=tmp_path / "runs.sqlite")
+
+
+def test_captions_record_everything(session):
+    run = session.caption(SHORT, stage2="Add what is missing: {caption}")
+    table = run.captions
+    assert tuple(table.columns) == COLUMNS
+    assert list(table["stage"]) == [1, 2] * 4
+    assert list(table["window"]) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert table["prompt"].iloc[0] == SHORT
+    assert table["text"].iloc[2] == f"{SHORT} at 8.53."
+    assert table["error"].isna().all()
+    assert len(run.final) == 4
+    assert (run.status, str(run.progress)[:25]) == ("done", "4 of 4 windows captioned,")
+    assert "8 of 8" not in repr(run)
+
+
+def test_what_was_computed_is_not_computed_again(session, fake):
+    first = session.caption(SHORT)
+    again = session.caption(SHORT)
+    assert first.id == again.id
+    assert len(fake.calls) == 4
+    part = session.caption(SHORT, windows=session.windows.query("window < 2"))
+    assert (part.id != first.id, len(part.captions), len(fake.calls)) == (True, 2, 4)
+    fresh = session.caption(SHORT, fresh=True)
+    assert (fresh.id in (first.id, part.id), len(fake.calls)) == (False, 8)
+    session.caption(SHORT, temperature=0)
+    assert len(fake.calls) == 12
+
+
+def test_a_window_is_known_by_its_content_wherever_its_file_is(session, fake, tmp_path):
+    session.caption(SHORT)
+    moved = tmp_path / "moved.mp4"
+    shutil.copy(VIDEOS / "harbour.mp4", moved)
+    other = ck.Session(moved, store=session.store)
+    assert len(other.caption(SHORT).captions) == 4
+    assert len(fake.calls) == 4
+    times = os.stat(moved)
+    shutil.copy(VIDEOS / "night.mp4", moved)
+    os.utime(moved, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = ck.Session(moved, store=session.store)
+    changed.caption(SHORT)
+    assert len(fake.calls) == 8
+
+
+def test_failed_windows_are_told_and_can_be_tried_again_alone(session, fake):
+    fake.fail = {"8.53", "25.60"}
+    run = session.caption(SHORT)
+    assert (run.status, run.progress.done, run.progress.failed) == ("failed", 2, 2)
+    failed = run.captions.dropna(subset="error")
+    assert list(failed["window"]) == [1, 3]
+    assert "the window at 8.53 is broken" in failed["error"].iloc[0]
+    fake.fail = {"25.60"}
+    before = len(fake.calls)
+    assert run.retry_failed() is run
+    assert len(fake.calls) == before + 1
+    assert (run.progress.done, run.progress.failed) == (3, 1)
+    session.caption(SHORT)
+    assert len(fake.calls) == before + 1
+
+
+def test_a_run_in_the_background_tells_what_happens_and_can_be_cancelled(session, fake):
+    fake.gate = asyncio.Event()
+    begun = time.monotonic()
+    run = session.start(SHORT, batch_size=1)
+    assert time.monotonic() - begun < 5
+    events = []
+    run.add_callback(events.append)
+    assert run.status == "running"
+    with pytest.raises(TimeoutError, match="still runs"):
+        run.wait(0.2)
+    with pytest.raises(ValueError, match="running already"):
+        run.resume()
+    run.cancel()
+    assert run.status == "interrupted"
+    assert [event.kind for event in events] == ["end"]
+    assert run.captions.empty
+    fake.gate = None
+    assert session.caption(SHORT).id == run.id
+    assert [event.kind for event in events].count("window") == 4
+    assert run.status == "done"
+
+
+def test_a_callback_that_fails_costs_no_caption(session, caplog):
+    run = session.start(SHORT)
+    run.add_callback(lambda event: 1 / 0)
+    run.wait()
+    assert run.status == "done"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_run_can_be_followed_with_async_for(session, fake):
+    async def follow():
+        fake.gate = asyncio.Event()
+        run = session.start(SHORT)
+        session_loop = asyncio.get_running_loop()
+        session_loop.call_later(0.2, fake.gate.set)
+        return [(event.window, event.text) async for event in run]
+
+    seen = asyncio.run(follow())
+    assert sorted(window for window, _ in seen) == [0, 1, 2, 3]
+    assert all(text.startswith(SHORT) for _, text in seen)
+
+
+def test_an_engine_that_cannot_start_is_told_by_wait(session, monkeypatch):
+    from captionkit.engine.errors import EngineError
+    from captionkit.stages import CaptionGenerationStage
+
+    def refuse(stage, worker_metadata=None):
+        raise EngineError("no engine today")
+
+    monkeypatch.setattr(CaptionGenerationStage, "setup", refuse)
+    with pytest.raises(EngineError, match="no engine today"):
+        session.caption(SHORT)
+    assert session.last_run.status == "interrupted"
+
+
+def test_a_sample_is_spread_over_videos_and_repeatable(fake, tmp_path):
+    session = ck.Session(VIDEOS, store=tmp_path / "runs.sqlite")
+    sample = session.sample(8, seed=3)
+    assert sample["video"].nunique() == 8
+    assert sample.equals(session.sample(8, seed=3))
+    assert not sample.equals(session.sample(8, seed=4))
+    assert len(session.sample(500)) == 33
+    assert session.sample(17)["video"].value_counts().max() <= 3
+    with pytest.raises(ValueError, match="count is 0"):
+        session.sample(0)
+    session.close()
+
+
+def test_notes_ratings_and_edits_are_kept(session, tmp_path):
+    session.annotate(session.windows.query("window == 2"), "backlight")
+    run = session.caption(SHORT)
+    run.rate("harbour", 2, 4)
+    run.edit("harbour", 2, "A better text.")
+    other = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
+    assert list(other.windows["note"]) == ["", "", "backlight", ""]
+    row = other.open(run.id).captions.query("window == 2").iloc[0]
+    assert (row["rating"], row["edited_text"]) == (4, "A better text.")
+    run.rate("harbour", 2, None)
+    assert run.captions["rating"].isna().all()
+    with pytest.raises(ValueError, match="rating is 6"):
+        run.rate("harbour", 2, 6)
+    with pytest.raises(KeyError, match="no window 9"):
+        run.rate("harbour", 9, 3)
+    with pytest.raises(KeyError, match="no caption of stage 2"):
+        run.rate("harbour", 2, 3, stage=2)
+
+
+def test_windows_of_another_session_are_refused(session, fake, tmp_path):
+    other = ck.Session(VIDEOS / "night.mp4", store=tmp_path / "other.sqlite")
+    with pytest.raises(ValueError, match=r"4 of these windows are not in this session .*'night'"):
+        session.caption(windows=other.windows)
+    with pytest.raises(ValueError, match="takes rows of the session's table"):
+        session.caption(windows=[1, 2])
+    with pytest.raises(ValueError, match="there is no window to caption"):
+        session.caption(windows=session.windows.query("window > 99"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"colour": "red"}, TypeError, "unknown setting colour; there are: "),
+        ({"temperature": -1}, ValueError, "temperature is -1"),
+        ({"window_size": 64}, ValueError, "windows were cut with 256"),
+        ({"repeats": 0}, ValueError, "repeats is 0"),
+        ({"prompt": "nonesuch"}, ValueError, "no prompt is named 'nonesuch'"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_runs(session, fake, settings, error, said):
+    with pytest.raises(error, match=said):
+        session.caption(**settings)
+    assert fake.calls == []
+    assert ck.runs(session.store).empty
+
+
+def test_the_winner_is_a_recipe_to_carry_on(session, tmp_path):
+    run = session.caption(SHORT, stage2=True, temperature=0)
+    assert run.recipe.stage2_prompt == STAGE2_DEFAULT
+    run.recipe.save(tmp_path / "recipe.toml")
+    recipe = ck.Recipe.load(tmp_path / "recipe.toml")
+    assert recipe == run.recipe
+    assert session.caption(recipe=recipe).id == run.id
+
+
+def test_repeats_have_seeds_of_their_own_and_a_stability(session, fake):
+    said = iter(range(100))
+    fake.say = lambda prompt, values, stage: f"Boat {next(said) if values['start'] == '0.00' else 1}."
+    run = session.caption(SHORT, repeats=3)
+    table = run.captions
+    assert list(table["repeat"]) == [0] * 4 + [1] * 4 + [2] * 4
+    stability = run.stability().set_index("window")
+    assert stability.loc[0, "same"] == 0
+    assert stability.loc[1, "same"] == 1
+    assert list(stability["repeats"]) == [3] * 4
+    with pytest.raises(ValueError, match="repeats=3"):
+        session.caption(SHORT).stability()
+
+
+def test_a_matrix_has_a_column_for_each_prompt(session):
+    matrix = session.matrix(["short", SHORT])
+    assert list(matrix.table.columns) == ["short", SHORT]
+    assert list(matrix.table.index) == [("harbour", number) for number in range(4)]
+    assert matrix._repr_html_().count("<tr>") == 5
+    with pytest.raises(ValueError, match="there is no prompt"):
+        session.matrix([])
+
+
+def test_a_run_of_other_videos_can_be_looked_at_but_not_gone_on_with(session, fake, tmp_path):
+    fake.fail = {"0.00"}
+    run = session.caption(SHORT)
+    alone = ck.open_run(run.id, session.store)
+    assert len(alone.captions) == 4
+    with pytest.raises(ValueError, match="has no session"):
+        alone.retry_failed()
+    other = ck.Session(VIDEOS / "night.mp4", store=session.store)
+    with pytest.raises(ValueError, match="not in this session"):
+        other.open(run.id).retry_failed()
+
+
+def test_a_stop_in_the_kernel_keeps_what_is_done_and_the_next_run_is_right(tmp_path):
+    code = f"""
+    import asyncio, os, signal, sys, threading
+    sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+    import fakes, captionkit as ck
+    class Patch:
+        setattr = staticmethod(setattr)
+    fake = fakes.install(Patch)
+    session = ck.Session({str(VIDEOS / "harbour.mp4")!r}, store={str(tmp_path / "s.sqlite")!r})
+    run = session.start("Say what.", windows=session.windows.head(2)).wait()
+    fake.gate = asyncio.Event()
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    try:
+        session.caption("Say what.")
+        print("not stopped")
+    except KeyboardInterrupt:
+        print(session.last_run.status, session.last_run.progress.done)
+    fake.gate = None
+    run = session.caption("Say what.")
+    print(run.status, list(run.captions["text"]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == [
+        "interrupted 2",
+        f"done {[f'Say what. at {start}.' for start in ('0.00', '8.53', '17.07', '25.60')]}",
+    ]
+
+
+@engine
+def test_a_tuning_session_runs_as_the_documentation_prints_it(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(DATA)
+    s = ck.Session("data/*.mp4", model="demo")
+    assert len(s.windows) == 33
+    run = s.caption(prompt="default", stage2="Add what is missing: {caption}")
+    assert len(run.captions) == 66
+    short = s.caption(prompt="short", windows=s.windows.query("video == 'harbour'"))
+    assert len(short.captions) == 4
+    assert ck.compare(run, short).summary["windows"] == 4
+    assert run.compare_stages().summary["windows"] == 33
+    run.recipe.save("recipe.toml")
+    assert Path("recipe.toml").exists()
+    assert (tmp_path / ".captionkit" / "runs.sqlite").exists()
+    s.close()
+
+
+@engine
+def test_one_prompt_tells_more_of_the_truth_than_another_by_a_number(model, tmp_path):
+    session = ck.Session(VIDEOS, store=tmp_path / "runs.sqlite")
+    short = session.caption("short", stage2="Add what is missing: {caption}", temperature=0)
+    table = summary(short)
+    assert table.loc[2, "recall"] > table.loc[1, "recall"] + 0.1
+    assert table.loc[1, "background"] == 0
+    assert len(fact_recall(short)) == 66
+    session.close()
+
+
+def test_videos_without_truth_have_no_recall(session, tmp_path):
+    shutil.copy(VIDEOS / "harbour.mp4", tmp_path / "plain.mp4")
+    other = ck.Session(tmp_path / "plain.mp4", store=session.store)
+    with pytest.raises(ValueError, match="no video of run 1 has a truth file"):
+        fact_recall(other.caption(SHORT))
+
+
+@engine
+def test_a_sweep_tells_cold_from_warm_and_fp8_that_cannot_run_is_a_row(model, tmp_path):
+    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
+    sweep = session.sweep(batch_sizes=[1, 4], fp8=[False, True], prompts=["short"], temperature=0)
+    table = sweep.table
+    ran = table[table["error"].isna()]
+    assert list(zip(ran["batch_size"], ran["cache"], strict=True)) == [
+        (1, "cold"), (1, "warm"), (4, "cold"), (4, "warm"),
+    ]  # fmt: skip
+    assert (ran["windows"] == 4).all()
+    assert (ran["agreement"] == 1).all()
+    warm = ran.set_index(["batch_size", "cache"])["cached_tokens"]
+    assert warm[1, "warm"] > warm[1, "cold"]
+    assert warm[4, "cold"] == warm[1, "cold"]
+    assert (ran["peak_memory_gb"] > 0.3).all()
+    refused = table[table["error"].notna()]
+    assert list(refused["fp8"]) == [True, True]
+    assert "GPU" in refused["error"].iloc[0]
+    sweep.figure().savefig(tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000
+    assert ck.runs(session.store).empty
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"batch_sizes": [0]}, "batch_sizes holds 0"),
+        ({"prompts": ["nonesuch"]}, "no prompt is named"),
+        ({"fp8": []}, "fp8 is empty"),
+    ],
+)
+def test_a_sweep_without_sense_is_refused(session, axes, said):
+    with pytest.raises(ValueError, match=said):
+        session.sweep(**axes)
+
+
+def test_a_sweep_of_which_no_setting_can_run_says_why(tmp_path):
+    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
+    with pytest.raises(ValueError, match="no setting of the sweep can run: .*GPU"):
+        session.sweep(fp8=[True])
+    session.close()
+
+
+def test_ten_thousand_windows_are_one_table(tmp_path):
+    from test_store import CAPTION, window
+
+    from captionkit.store import Store
+
+    store = Store(tmp_path / "runs.sqlite")
+    windows = [window(number) for number in range(10_000)]
+    run = store.add_run(ck.Recipe(), windows, repeats=1, batch_size=16, fresh=True)
+    for position in range(0, 10_000, 50):
+        store.add_caption(run, position, 0, CAPTION)
+        store.finish(run, position, 0, None)
+    table = ck.open_run(run, store).captions
+    assert len(table) == 200
+    assert isinstance(table, pd.DataFrame)
+    store.close()
