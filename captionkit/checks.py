@@ -43,7 +43,7 @@ _REFUSAL = re.compile(
 _ECHO = 8
 _PHRASE = 8
 # Frequent small words, each in one of these languages only.
-_FUNCTION_WORDS = {
+_SMALL_WORDS = {
     "en": "the and of is with are in to it its by at from on there",
     "de": "der die das und ist ein eine mit auf dem den nicht sich im zu",
     "fr": "le les et est une dans avec sur des du qui au aux ce",
@@ -52,6 +52,7 @@ _FUNCTION_WORDS = {
     "pt": "o os as e é uma com por da do em um na no ao",
     "nl": "de het een en is van op met zijn niet aan er",
 }
+_FUNCTION_WORDS = {code: frozenset(words.split()) for code, words in _SMALL_WORDS.items()}
 _SCRIPTS = {
     "zh": ("CJK",),
     "ja": ("HIRAGANA", "KATAKANA", "CJK"),
@@ -112,11 +113,11 @@ def check_table(captions: pd.DataFrame, language: str = "en") -> pd.DataFrame:
 
 def _repeats(text: str, words: list[str]) -> bool:
     for length in range(1, _PHRASE + 1):
-        times, needed = 1, 4 if length == 1 else 3
-        for place in range(length, len(words) - length + 1, 1):
-            # Counted in steps of one: a run of equal words at this distance is a repeated phrase.
-            times = times + 1 if words[place : place + length] == words[place - length : place] else 1
-            if times > (needed - 2) * length + 1:
+        # So many words equal to those one phrase before them are that many phrases more.
+        needed, run = (3 if length == 1 else 2) * length, 0
+        for word, before in zip(words[length:], words, strict=False):
+            run = run + 1 if word == before else 0
+            if run >= needed:
                 return True
     sentences = Counter(
         tuple(found)
@@ -137,19 +138,16 @@ def _echoes(words: list[str], prompt: list[str]) -> bool:
 
 
 def _in_another_language(text: str, words: list[str], language: str) -> bool:
-    letters = [unicodedata.name(c, "").split(" ")[0] for c in text if c.isalpha()]
-    if not letters:
-        return False
     wanted = _SCRIPTS.get(language, ("LATIN",) if language in _FUNCTION_WORDS else None)
-    if wanted is None:
+    letters = [c for c in text if c.isalpha()]
+    if wanted is None or not letters:
         return False
-    if 2 * sum(name in wanted for name in letters) < len(letters):
-        return True
+    if not (text.isascii() and "LATIN" in wanted):
+        fitting = sum(unicodedata.name(c, "").split(" ")[0] in wanted for c in letters)
+        if 2 * fitting < len(letters):
+            return True
     if language not in _FUNCTION_WORDS:
         return False
-    hits = {
-        code: sum(word in known for word in words)
-        for code, known in ((code, set(text.split())) for code, text in _FUNCTION_WORDS.items())
-    }
+    hits = {code: sum(word in known for word in words) for code, known in _FUNCTION_WORDS.items()}
     best = max(hits, key=hits.__getitem__)
     return hits[best] >= 3 and hits[best] > hits[language]

@@ -157,21 +157,30 @@ def _existing_store(options: argparse.Namespace) -> Path:
 
 
 def _runs(options: argparse.Namespace, console: Console) -> int:
-    listed = runs(_existing_store(options))
     table = Table(highlight=False)
-    for heading in ("run", *listed.columns):
-        table.add_column(heading, overflow="fold")
-    for number, row in listed.iterrows():
-        cells = [_cell(value) for value in row]
-        table.add_row(str(number), *cells)
+    for heading, fold in (
+        ("run", "ellipsis"),
+        ("created (UTC)", "fold"),
+        ("model", "fold"),
+        ("prompt", "fold"),
+        ("stage 2", "fold"),
+        ("captioned", "fold"),
+        ("windows/s", "fold"),
+    ):
+        table.add_column(heading, overflow=fold)  # type: ignore[arg-type]
+    for number, row in runs(_existing_store(options)).iterrows():
+        failed = f", {row['failed']} failed" if row["failed"] else ""
+        cells = (
+            row["created"][:16].replace("T", " "),
+            row["model"],
+            row["prompt"],
+            row["stage2"] if isinstance(row["stage2"], str) else "",
+            f"{row['done']} of {row['windows']}{failed}",
+            f"{row['windows_per_s']:.1f}" if row["windows_per_s"] == row["windows_per_s"] else "",
+        )
+        table.add_row(str(number), *(escape(_printable(cell)) for cell in cells))
     Console(highlight=False).print(table)
     return 0
-
-
-def _cell(value: object) -> str:
-    if value is None or value != value:
-        return ""
-    return escape(_printable(f"{value:.1f}" if isinstance(value, float) else str(value)))
 
 
 def _export(options: argparse.Namespace, console: Console) -> int:

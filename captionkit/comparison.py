@@ -1,81 +1,38 @@
 """Comparing captions: word by word, run with run, and blind.
 
-Imports store; called by runs, display and widgets.
+Imports diff, display and store; called by runs, sessions and widgets.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from captionkit.run import Run
+from captionkit import display
+from captionkit.diff import Piece, overlap, wilson, word_diff
+from captionkit.display import Images
+from captionkit.store import Store
 
-Images = Callable[[str, int], "bytes | None"]
 Choice = Literal["left", "right", "tie"]
 
-# A word, or a mark by itself; spaces stay with what is before them.
-_TOKEN = re.compile(r"\w+(?:['’-]\w+)*\s*|[^\w\s]\s*|\s+")
-# Between two changes, so few equal words only chop up what reads better as one change.
-_ISLAND = 2
 
+class Comparable(Protocol):
+    """What is compared: a `run.Run`."""
 
-@dataclass(frozen=True)
-class Piece:
-    """A stretch of a word diff; ``same`` pieces have equal texts on both sides."""
+    id: int
+    store: Store
 
-    kind: Literal["same", "changed"]
-    before: str
-    after: str
+    @property
+    def final(self) -> pd.DataFrame:
+        """One row a window."""
 
-
-def word_diff(before: str, after: str) -> list[Piece]:
-    """What changed from one text to another, by words.
-
-    The pieces' ``before`` add up to the first text, their ``after`` to the second. Short equal words
-    between two changes count as changed, so that long captions do not fall into crumbs.
-    """
-    a, b = _TOKEN.findall(before), _TOKEN.findall(after)
-    # What differs in its trailing space only is the same word.
-    words = [[token.strip() for token in side] for side in (a, b)]
-    matcher = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False)
-    steps = [(tag == "equal", a[i1:i2], b[j1:j2]) for tag, i1, i2, j1, j2 in matcher.get_opcodes()]
-    merged: list[tuple[bool, list[str], list[str]]] = []
-    for place, (same, left, right) in enumerate(steps):
-        island = same and 0 < place < len(steps) - 1 and _words(left) < _ISLAND
-        same = same and not island
-        if merged and not same and not merged[-1][0]:
-            merged[-1] = (False, merged[-1][1] + left, merged[-1][2] + right)
-        else:
-            merged.append((same, left, right))
-    return [
-        Piece("same" if same else "changed", "".join(left), "".join(right))
-        for same, left, right in merged
-    ]
-
-
-def _words(tokens: Sequence[str]) -> int:
-    return sum(token[0].isalnum() for token in tokens)
-
-
-def overlap(one: str, two: str) -> float:
-    """The share of words that two texts have in common (multisets, case aside), 0 to 1."""
-    bags: list[dict[str, int]] = []
-    for text in (one, two):
-        bag: dict[str, int] = {}
-        for word in re.findall(r"\w+", text.lower()):
-            bag[word] = bag.get(word, 0) + 1
-        bags.append(bag)
-    total = sum(sum(bag.values()) for bag in bags)
-    common = sum(min(count, bags[1].get(word, 0)) for word, count in bags[0].items())
-    return 2 * common / total if total else 1.0
+    def thumbnails(self, video: str, window: int) -> bytes | None:
+        """A small JPEG of a window."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +65,9 @@ class Comparison:
         return word_diff(found.iloc[0]["before"], found.iloc[0]["after"])
 
     def _repr_html_(self) -> str:
-        from captionkit import display
-
-        return display.comparison_html(self)
+        facts = self.summary
+        said = f"{facts['same']:.0%} the same, word overlap {facts['overlap']:.2f}"
+        return display.comparison_html(self.table, self.names, said, self.images)
 
 
 def compare_tables(
@@ -136,7 +93,7 @@ def compare_tables(
     return Comparison(table, names, images)
 
 
-def compare(run_a: Run, run_b: Run) -> Comparison:
+def compare(run_a: Comparable, run_b: Comparable) -> Comparison:
     """Final captions of two runs, on the windows that both have.
 
     Raises
@@ -145,7 +102,7 @@ def compare(run_a: Run, run_b: Run) -> Comparison:
         They have no window in common.
     """
     names = (f"run {run_a.id}", f"run {run_b.id}")
-    found = compare_tables(run_a.final, run_b.final, names, run_a._images())
+    found = compare_tables(run_a.final, run_b.final, names, run_a.thumbnails)
     if found.table.empty:
         raise ValueError(
             f"{names[0]} and {names[1]} have no captioned window in common; caption the same windows"
@@ -191,7 +148,7 @@ class AB:
     Choices are kept in the store of the first run; a second session on the same runs goes on.
     """
 
-    def __init__(self, run_a: Run, run_b: Run, seed: int) -> None:
+    def __init__(self, run_a: Comparable, run_b: Comparable, seed: int) -> None:
         if run_a.store.path.resolve() != run_b.store.path.resolve():
             raise ValueError("the two runs are in different stores; choices have to be kept in one")
         table = compare(run_a, run_b).table
@@ -258,18 +215,7 @@ class AB:
         return {**counts, "win_rate": rate, "low": low, "high": high}
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share of ``count``."""
-    if not count:
-        return 0.0, 1.0
-    z = 1.959964
-    middle = share + z * z / (2 * count)
-    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
-
-
-def ab(run_a: Run, run_b: Run, seed: int = 0) -> AB:
+def ab(run_a: Comparable, run_b: Comparable, seed: int = 0) -> AB:
     """Compare two runs blind: shuffled pairs of captions, choices kept, a win rate at the end.
 
     Raises

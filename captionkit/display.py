@@ -1,26 +1,24 @@
 """Windows, captions and comparisons as HTML and figures, for people.
 
 All text that comes from a model or a file is escaped; colours are readable on light and dark ground
-and never the only mark. Imports compare; called by runs, sessions, exports and widgets.
+and never the only mark. Imports diff; called by comparison, runs, sessions, exports and widgets.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from captionkit.comparison import Images, Piece, word_diff
+from captionkit.diff import Piece, word_diff
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from captionkit.comparison import Comparison
-    from captionkit.matrix import Matrix
-    from captionkit.run import Run
+Images = Callable[[str, int], "bytes | None"]
 
 MOST_ROWS = 50
 STYLE = """
@@ -85,52 +83,44 @@ def windows_html(table: pd.DataFrame, images: Images) -> str:
     return table_html(heads, rows, _count(len(table), "window"))
 
 
-def run_html(run: Run) -> str:
-    """A run: what it is, how far, and its captions with thumbnails."""
-    images, table = run._images(), run.captions
+def run_html(table: pd.DataFrame, images: Images, *, two_stages: bool, said: str) -> str:
+    """The captions of a run (`Run.captions`) with thumbnails; ``said`` stands above them."""
     rows = []
     groups = table.groupby(["video", "window"], sort=False)
     for (video, window), group in list(groups)[:MOST_ROWS]:
-        first = group.iloc[0]
-        span = f"{first['start_s']:.1f} to {first['end_s']:.1f} s"
-        place = f"{html.escape(str(video))} {window}\n{span}"
-        rows.append([picture(images, video, window), place, *_stages(run, group)])
-    stages = 1 if run.recipe.stage2_prompt is None else 2
-    heads = ["", "window", *(["caption"] if stages == 1 else ["stage 1", "stage 2"])]
-    said = f"run {run.id}: {run.recipe.variant}, {run.status}, {run.progress}"
+        cells = [_stage(group, stage) for stage in ((1, 2) if two_stages else (1,))]
+        rows.append([picture(images, video, window), place(group.iloc[0]), *cells])
+    heads = ["", "window", *(["stage 1", "stage 2"] if two_stages else ["caption"])]
     return table_html(heads, rows, said)
 
 
-def _stages(run: Run, group: pd.DataFrame) -> list[str]:
-    cells = []
-    for stage in (1,) if run.recipe.stage2_prompt is None else (1, 2):
-        told = []
-        for row in group[group["stage"] == stage].itertuples():
-            if isinstance(row.error, str):
-                told.append(f'<span class="e">failed: {html.escape(row.error)}</span>')
-            else:
-                told.append(html.escape(row.text))
-        cells.append("\n".join(told))
-    return cells
+def _stage(group: pd.DataFrame, stage: int) -> str:
+    told = []
+    for row in group[group["stage"] == stage].itertuples():
+        if isinstance(row.error, str):
+            told.append(f'<span class="e">failed: {html.escape(row.error)}</span>')
+        else:
+            told.append(html.escape(row.text))
+    return "\n".join(told)
 
 
-def comparison_html(comparison: Comparison) -> str:
-    """Two captions of each window, with what differs marked."""
+def place(row: pd.Series) -> str:
+    """Where a window is, from a row of captions."""
+    span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s"
+    return f"{html.escape(str(row['video']))} {row['window']}\n{span}"
+
+
+def comparison_html(table: pd.DataFrame, names: tuple[str, str], said: str, images: Images) -> str:
+    """Two captions of each window (`Comparison.table`), with what differs marked."""
     rows = []
-    for row in comparison.table.head(MOST_ROWS).itertuples():
-        left, right = diff_cells(word_diff(row.before, row.after))
-        place = f"{html.escape(str(row.video))} {row.window}\n{row.start_s:.1f} to {row.end_s:.1f} s"
-        rows.append([picture(comparison.images, row.video, row.window), place, left, right])
-    facts = comparison.summary
-    said = _count(len(comparison.table), "window")
-    if len(comparison.table):
-        said += f", {facts['same']:.0%} the same, word overlap {facts['overlap']:.2f}"
-    return table_html(["", "window", *comparison.names], rows, said)
+    for _, row in table.head(MOST_ROWS).iterrows():
+        cells = diff_cells(word_diff(row["before"], row["after"]))
+        rows.append([picture(images, row["video"], row["window"]), place(row), *cells])
+    return table_html(["", "window", *names], rows, f"{_count(len(table), 'window')}, {said}")
 
 
-def matrix_html(matrix: Matrix) -> str:
-    """Windows against prompts."""
-    table = matrix.table
+def matrix_html(table: pd.DataFrame, images: Images) -> str:
+    """Windows against prompts (`Matrix.table`)."""
     rows = []
     for (video, window), row in table.head(MOST_ROWS).iterrows():
         cells = [
@@ -138,7 +128,7 @@ def matrix_html(matrix: Matrix) -> str:
             for text in row
         ]
         place = f"{html.escape(str(video))} {window}"
-        rows.append([picture(matrix.images, video, window), place, *cells])
+        rows.append([picture(images, video, window), place, *cells])
     return table_html(["", "window", *map(str, table.columns)], rows, _count(len(table), "window"))
 
 

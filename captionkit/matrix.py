@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from captionkit.comparison import Images
+from captionkit import display
+from captionkit.display import Images
 from captionkit.run import Run
 
 
@@ -34,6 +35,4 @@ class Matrix:
         return pd.concat(columns, axis=1, sort=False)
 
     def _repr_html_(self) -> str:
-        from captionkit import display
-
-        return display.matrix_html(self)
+        return display.matrix_html(self.table, self.images)

@@ -7,7 +7,9 @@ cancel. Imports store, compare and checks; called by sessions, widgets and the c
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,16 +17,14 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 
-from captionkit import checks, comparison
+from captionkit import checks, comparison, display
+from captionkit.export import export_run
 from captionkit.recipe import Recipe
 from captionkit.store import DEFAULT_PATH, Store
-
-if TYPE_CHECKING:
-    from captionkit.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,16 @@ class Progress:
         return f"{self.done} of {self.total} windows captioned{failed}{rate}"
 
 
+class Worker(Protocol):
+    """What can go on with a run: a `session.Session`."""
+
+    def work_on(self, run: Run, batch_size: int | None = None) -> None:
+        """Caption what waits; return at once."""
+
+    def thumbnails(self, video: str, window: int) -> bytes | None:
+        """A small JPEG of a window."""
+
+
 class Run:
     """One recipe on some windows.
 
@@ -94,7 +104,7 @@ class Run:
         What can work on it; None for a run that is only looked at.
     """
 
-    def __init__(self, store: Store, id: int, session: Session | None = None) -> None:  # noqa: A002
+    def __init__(self, store: Store, id: int, session: Worker | None = None) -> None:  # noqa: A002
         self.recipe: Recipe = store.recipe(id)
         self.id = id
         self.store = store
@@ -258,7 +268,7 @@ class Run:
             raise ValueError(f"run {self.id} has one stage; caption with stage2= to compare two")
         table = self.captions
         first, second = (table[table["stage"] == stage] for stage in (1, 2))
-        return comparison.compare_tables(first, second, ("stage 1", "stage 2"), self._images())
+        return comparison.compare_tables(first, second, ("stage 1", "stage 2"), self.thumbnails)
 
     def stability(self) -> pd.DataFrame:
         """How alike the repeats of each window are: share of equal pairs, mean word overlap."""
@@ -302,17 +312,16 @@ class Run:
 
     def export(self, path: str | Path, format: str | None = None, **options: Any) -> Path:  # noqa: A002
         """Write captions to a file or folder; see `export.export_run` for formats and options."""
-        from captionkit.export import export_run
-
         return export_run(self, path, format, **options)
 
-    def _images(self) -> comparison.Images:
-        return self._session.thumbnails if self._session else lambda video, window: None
+    def thumbnails(self, video: str, window: int) -> bytes | None:
+        """A small JPEG of a window's middle frame; None where there is no session to read it."""
+        return self._session.thumbnails(video, window) if self._session else None
 
     def _repr_html_(self) -> str:
-        from captionkit import display
-
-        return display.run_html(self)
+        two = self.recipe.stage2_prompt is not None
+        said = f"run {self.id}: {self.recipe.variant}, {self.status}, {self.progress}"
+        return display.run_html(self.captions, self.thumbnails, two_stages=two, said=said)
 
 
 def open_store(store: Store | str | Path | None) -> Store:
@@ -327,8 +336,6 @@ def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
         "count(error), busy_s, runs.note FROM runs JOIN jobs ON jobs.run = runs.id "
         "LEFT JOIN results ON results.id = jobs.result GROUP BY runs.id ORDER BY runs.id DESC"
     )
-    import json
-
     table = []
     for number, created, recipe, total, done, failed, busy, note in rows:
         known = json.loads(recipe)
@@ -342,7 +349,7 @@ def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
                 "windows": total,
                 "done": done,
                 "failed": failed,
-                "windows_per_s": done / busy if busy else None,
+                "windows_per_s": done / busy if busy else math.nan,
                 "note": note,
             }
         )

@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from captionkit import display
 from captionkit.stages import CaptionPreparationStage
 from captionkit.store import StoredWindow
 from captionkit.tasks import Clip, Video, VideoTask, Window
@@ -60,8 +61,6 @@ class WindowTable(pd.DataFrame):
         return WindowTable
 
     def _repr_html_(self) -> str | None:
-        from captionkit import display
-
         if self.images is None or not {"video", "window"} <= set(self.columns):
             return super()._repr_html_()
         return display.windows_html(self, self.images)

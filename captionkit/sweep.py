@@ -12,27 +12,25 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 import psutil
 
-from captionkit import loop
-from captionkit.comparison import overlap
+from captionkit import display, loop
+from captionkit.diff import overlap
 from captionkit.engine.errors import EngineError
 from captionkit.flow import caption_windows
 from captionkit.models.weights import WeightsError
 from captionkit.prompts import resolve
 from captionkit.recipe import Recipe
-from captionkit.sources import task_of
+from captionkit.sources import Sources, task_of
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
 from captionkit.tasks import Caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from captionkit.session import Session
 
 COLUMNS = (
     "prompt", "fp8", "batch_size", "cache", "windows", "windows_per_s", "output_tokens_per_s",
@@ -40,6 +38,16 @@ COLUMNS = (
     "cached_tokens", "agreement", "error",
 )  # fmt: skip
 _SAMPLE_S = 0.05
+
+
+class Measurable(Protocol):
+    """What is measured with: a `session.Session`."""
+
+    sources: Sources
+    model_dir: str
+
+    def make_recipe(self, prompt: str | None = None, **settings: Any) -> Recipe:
+        """The session's recipe with changes."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,6 @@ class Sweep:
         ValueError
             No setting could run.
         """
-        from captionkit import display
-
         return display.sweep_figure(self.table)
 
     def _repr_html_(self) -> str:
@@ -75,7 +81,7 @@ class Sweep:
 
 
 def sweep(
-    session: Session,
+    session: Measurable,
     *,
     batch_sizes: Sequence[int],
     fp8: Sequence[bool],
@@ -138,7 +144,7 @@ def sweep(
 
 
 def _measure(
-    session: Session,
+    session: Measurable,
     recipe: Recipe,
     generation: CaptionGenerationStage,
     windows: pd.DataFrame | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 
 import fakes
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import captionkit as ck
 from captionkit import display
 from captionkit.checks import CHECKS, check, check_table
-from captionkit.comparison import overlap, wilson, word_diff
+from captionkit.diff import overlap, wilson, word_diff
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \" ' & </table>"
 
@@ -45,7 +46,7 @@ def test_a_long_rewritten_caption_does_not_fall_into_crumbs():
     after = "Over the hill a woman rides the bike to the shop at the end of the village " * 5
     pieces = word_diff(before, after)
     assert len(pieces) < 40
-    for first, second in zip(pieces, pieces[1:], strict=False):
+    for first, second in itertools.pairwise(pieces):
         assert (first.kind, second.kind) != ("changed", "changed")
 
 
@@ -82,7 +83,7 @@ def test_two_runs_are_compared_window_by_window(session):
     assert list(found.table["added"]) == [1] * 4
     assert found.summary["same"] == 0
     assert 0.5 < found.summary["overlap"] < 1
-    assert [piece.after for piece in found.diff("harbour", 1)][1] == "two "
+    assert [piece.after for piece in found.diff("harbour", 1)][1] == "two"
     shown = found._repr_html_()
     assert shown.count("<img alt=") == 4
     assert "run 1" in shown
@@ -200,7 +201,8 @@ def test_each_check_finds_what_its_rule_says(name, text, found):
 def test_truncation_is_told_by_the_finish_reason_and_language_by_what_was_asked():
     assert check(FINE, finish_reason="length")["truncated"]
     assert not check(FINE)["truncated"]
-    assert check(FINE, language="de")["language"]
+    assert check("The boat is in the harbour.", language="de")["language"]
+    assert not check("Das Boot ist im Hafen und die Sonne scheint.", language="de")["language"]
     assert not check("一艘红色的船。", language="zh")["language"]
     assert check("A boat.", language="ru")["language"]
     assert not check(FINE, language="xx")["language"]

@@ -118,7 +118,7 @@ def test_subtitles_of_several_videos_go_into_a_folder(fake, tmp_path):
     fake.say = lambda prompt, values, stage: "Seen."
     session = ck.Session(VIDEOS, store=tmp_path / "runs.sqlite")
     run = session.caption("Say it.")
-    with pytest.raises(ExportError, match="8 videos.*give a folder"):
+    with pytest.raises(ExportError, match=r"8 videos.*give a folder"):
         run.export(tmp_path / "all.vtt")
     folder = run.export(tmp_path / "subtitles", format="srt")
     assert len(list(folder.glob("*.srt"))) == 8
@@ -167,7 +167,7 @@ def test_what_stands_there_is_only_replaced_when_asked(run, name, tmp_path):
     with pytest.raises(ExportError, match="is there already; give overwrite=True"):
         run.export(path, name)
     run.export(path, name, overwrite=True)
-    assert not [each for each in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_full_disk_leaves_nothing_behind(run):

@@ -19,12 +19,17 @@ HEAVY = ("torch", "vllm", "transformers", "matplotlib", "pandas", "av", "decord"
 
 # Rooms from the ground up: a module may import its own floor's room and what is below.
 FLOORS = [
-    {"wire", "tasks", "windows", "loop", "hardware", "prompts"},
+    {"wire", "tasks", "windows", "loop", "hardware", "prompts", "schema", "checks", "diff"},
     {"recipe", "video", "engine"},
-    {"models"},
+    {"models", "store"},
     {"stages"},
-    {"flow", "export", "doctor"},
-    {"demo"},
+    {"flow", "doctor"},
+    {"display"},
+    {"comparison", "sources", "export"},
+    {"run"},
+    {"matrix", "show_progress", "sweep"},
+    {"session"},
+    {"demo", "bench"},
     {"cli"},
 ]
 

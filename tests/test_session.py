@@ -1,4 +1,4 @@
-"""Sessions and runs: what a notebook holds. The fake model is for bookkeeping; the rest is real vLLM."""
+"""Sessions and runs, what a notebook holds. The fake model is for bookkeeping only."""
 
 from __future__ import annotations
 
@@ -437,7 +437,7 @@ def test_a_sweep_without_sense_is_refused(session, axes, said):
 
 def test_a_sweep_of_which_no_setting_can_run_says_why(tmp_path):
     session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
-    with pytest.raises(ValueError, match="no setting of the sweep can run: .*GPU"):
+    with pytest.raises(ValueError, match=r"no setting of the sweep can run: .*GPU"):
         session.sweep(fp8=[True])
     session.close()
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from captionkit import checks, display
-from captionkit.comparison import word_diff
-
-if TYPE_CHECKING:
-    from captionkit.run import Run
+from captionkit.diff import word_diff
+from captionkit.export.source import Exportable
+from captionkit.recipe import toml
 
 _SCRIPT = """
 const rows = [...document.querySelectorAll("tbody tr")];
@@ -47,11 +45,9 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere}
 """
 
 
-def report(run: Run, table: pd.DataFrame) -> bytes:
+def report(run: Exportable, table: pd.DataFrame) -> bytes:
     """The report of a run as one HTML file; ``table`` holds its captions as they are to be shown."""
-    from captionkit.recipe import toml
-
-    images = run._images()
+    images = run.thumbnails
     found = checks.check_table(table)
     two = run.recipe.stage2_prompt is not None
     rows, videos = [], []
@@ -61,7 +57,7 @@ def report(run: Run, table: pd.DataFrame) -> bytes:
         faults = sorted(
             {name for name in checks.FAULTS for told in found.loc[group.index, name] if told is True}
         )
-        cells = [display.picture(images, video, window), _place(group.iloc[0])]
+        cells = [display.picture(images, video, window), display.place(group.iloc[0])]
         if two and len(texts) == 2:
             cells += display.diff_cells(word_diff(texts[1], texts[2]))
         else:
@@ -98,8 +94,3 @@ def report(run: Run, table: pd.DataFrame) -> bytes:
 </tbody></table><script>{_SCRIPT}</script></body></html>
 """
     return page.encode("utf-8")
-
-
-def _place(row: pd.Series) -> str:
-    span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s"
-    return f"{html.escape(str(row['video']))} {row['window']}\n{span}"

@@ -44,7 +44,7 @@ def csv(table: pd.DataFrame) -> bytes:
                 "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
                 for value in guarded[name]
             ]
-    return guarded.to_csv(index=False).encode("utf-8-sig")  # type: ignore[no-any-return]
+    return guarded.to_csv(index=False).encode("utf-8-sig")
 
 
 def parquet(table: pd.DataFrame) -> bytes:

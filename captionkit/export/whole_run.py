@@ -12,16 +12,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from captionkit import checks as caption_checks
 from captionkit.export import report, subtitles, tables
 from captionkit.export.errors import ExportError
-
-if TYPE_CHECKING:
-    from captionkit.run import Run
+from captionkit.export.source import Exportable
 
 FORMATS = {
     "jsonl": "JSON lines, a row a window and stage",
@@ -40,7 +38,7 @@ _TABLES: dict[str, Callable[[pd.DataFrame], bytes]] = {
 
 
 def export_run(
-    run: Run,
+    run: Exportable,
     path: str | Path,
     format: str | None = None,  # noqa: A002
     *,
@@ -105,7 +103,7 @@ def export_run(
     return _write_folder(path, files, overwrite)
 
 
-def _table(run: Run, stage: int | None, prefer_human: bool) -> pd.DataFrame:
+def _table(run: Exportable, stage: int | None, prefer_human: bool) -> pd.DataFrame:
     table = run.captions
     if table["text"].isna().all():
         reasons = table["error"].dropna()
@@ -142,7 +140,7 @@ def _cues(group: pd.DataFrame, checks: bool) -> list[subtitles.Cue]:
     return cues
 
 
-def _nemo(run: Run, table: pd.DataFrame, checks: bool) -> dict[str, bytes]:
+def _nemo(run: Exportable, table: pd.DataFrame, checks: bool) -> dict[str, bytes]:
     """A metadata file a clip, as the reference's ``ClipWriterStage`` lays it out.
 
     The last stage is ``<variant>_caption``, the first of two ``<variant>_stage1_caption``; the recipe

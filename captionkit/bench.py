@@ -1,0 +1,95 @@
+"""Measurements: ``python -m captionkit.bench store``.
+
+``store``: what it costs to record captions of 10,000 windows, two stages each, and to read them back,
+as a session does while it runs. Imports run and store; run by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from captionkit.recipe import Recipe
+from captionkit.run import Run
+from captionkit.store import Store, StoredWindow
+from captionkit.tasks import Caption
+
+
+def bench_store(windows: int) -> dict[str, float]:
+    """Times in milliseconds for a run of so many windows with two stages each."""
+    caption = Caption(
+        prompt="<chat> " * 40,
+        text="A red boat moves left over the sea by day, and a white bird follows it. " * 6,
+        finish_reason="stop",
+        prompt_tokens=300,
+        output_tokens=90,
+        cached_tokens=256,
+        queue_s=0.01,
+        first_token_s=0.1,
+        seconds=1.0,
+        stage=1,
+        prompt_text="Describe this video in every detail.",
+    )
+    second = Caption(**{**vars(caption), "stage": 2})
+    known = [
+        StoredWindow(f"{n:032x}", "film", "film.mp4", "clip", n, 0, 255, n * 8.5, n * 8.5 + 8.5, "{}")
+        for n in range(windows)
+    ]
+    adding: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "runs.sqlite")
+        recipe = Recipe(stage2_prompt="Add what is missing: {caption}")
+        number, begin_ms = _timed(
+            lambda: store.add_run(recipe, known, repeats=1, batch_size=16, fresh=False)
+        )
+        for position in range(windows):
+            for each in (caption, second):
+                begun = time.perf_counter()
+                store.add_caption(number, position, 0, each)
+                adding.append((time.perf_counter() - begun) * 1000)
+            store.finish(number, position, 0, None)
+        run = Run(store, number)
+        table, read_ms = _timed(lambda: run.captions)
+        _, check_ms = _timed(lambda: run.checks)
+        store.close()
+    return {
+        "begin the run": begin_ms,
+        "add a caption, median": float(np.median(adding)),
+        "add a caption, 99 in 100 within": float(np.percentile(adding, 99)),
+        f"run.captions, {len(table):,} rows": read_ms,
+        f"run.checks, {len(table):,} rows": check_ms,
+    }
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    begun = time.perf_counter()
+    done = work()
+    return done, (time.perf_counter() - begun) * 1000
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m captionkit.bench", description=__doc__)
+    parser.add_argument("what", choices=["store"])
+    parser.add_argument("--windows", type=int, default=10_000)
+    options = parser.parse_args(argv)
+    if options.windows < 1:
+        parser.error(f"--windows is {options.windows}; give 1 or more")
+    table = Table("", "ms", title=f"Store, {options.windows:,} windows of two stages")
+    for name, spent in bench_store(options.windows).items():
+        table.add_row(name, f"{spent:,.2f}")
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
