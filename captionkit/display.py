@@ -106,7 +106,7 @@ def _stage(group: pd.DataFrame, stage: int) -> str:
 
 def place(row: pd.Series) -> str:
     """Where a window is, from a row of captions."""
-    span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s"
+    span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s".replace(" ", "&nbsp;")
     return f"{html.escape(str(row['video']))} {row['window']}\n{span}"
 
 
@@ -169,7 +169,7 @@ def sweep_figure(table: pd.DataFrame) -> Figure:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
-    left.legend(frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

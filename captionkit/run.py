@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +112,7 @@ class Run:
         self._callbacks: list[Callable[[RunEvent], None]] = []
         self._work: Future[None] | None = None
         self._lock = threading.Lock()
+        self._stop: Callable[[], object] | None = None
         self._begun = 0.0
         self._worked = 0
         ((self.repeats,),) = store.rows("SELECT repeats FROM runs WHERE id = ?", (id,))
@@ -172,8 +173,12 @@ class Run:
     def cancel(self) -> Run:
         """Stop it and wait until it stands still; what is done stays, `resume` goes on."""
         if self._work is not None:
-            self._work.cancel()
+            with self._lock:
+                self._cancelled = True
+                if self._stop is not None:
+                    self._stop()
             self._stopped.wait()
+            wait([self._work])
         return self
 
     def resume(self) -> Run:
@@ -212,8 +217,21 @@ class Run:
             if self.status == "running":
                 raise ValueError(f"run {self.id} is running already; wait for it or cancel it")
             self._begun, self._worked = time.monotonic(), 0
-            self._stopped = threading.Event()
+            self._stopped, self._cancelled, self._stop = threading.Event(), False, None
             self._work = work()
+
+    def begun(self) -> None:
+        """Say that the work has begun, in its own task; for sessions.
+
+        Work is cancelled from here on only: a task that is cancelled before its first step would
+        never tell its end.
+        """
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        with self._lock:
+            if self._cancelled:
+                raise asyncio.CancelledError
+            self._stop = lambda: loop.call_soon_threadsafe(task.cancel)
 
     def tell(self, event: RunEvent) -> None:
         """Pass on what happened; for sessions."""

@@ -282,6 +282,7 @@ class Session:
         self, run: Run, jobs: list[Job], known: Mapping[str, SourceWindow], batch_size: int
     ) -> None:
         try:
+            run.begun()
             for repeat in sorted({job.repeat for job in jobs}):
                 recipe = run.recipe
                 if run.repeats > 1:
@@ -320,9 +321,9 @@ class Session:
             self.store.add_caption(run.id, job.position, job.repeat, event.caption)
             run.tell(RunEvent("caption", shown.video, shown.number, event.stage, event.text))
 
+        clips = {id(clip): number for number, clip in enumerate(task.data.clips)}
         async for result in caption_windows([task], preparation, generation, on_event):
-            clip = next(i for i, each in enumerate(task.data.clips) if each is result.clip)
-            place = homes[clip][result.window_index]
+            place = homes[clips[id(result.clip)]][result.window_index]
             job, shown = jobs[place], windows[place].stored
             self.store.finish(run.id, job.position, job.repeat, result.error, result.window.warnings)
             stages = result.window.captions.get(recipe.variant, [])

@@ -194,6 +194,15 @@ def test_a_run_in_the_background_tells_what_happens_and_can_be_cancelled(session
     assert run.status == "done"
 
 
+def test_a_run_may_be_cancelled_at_any_moment(session, fake):
+    for pause in (0.0, 0.0, 0.001, 0.01, 0.05, 0.2):
+        run = session.start(SHORT, fresh=True)
+        time.sleep(pause)
+        run.cancel()
+        assert run.status in ("interrupted", "done")
+    assert session.caption(SHORT).status == "done"
+
+
 def test_a_callback_that_fails_costs_no_caption(session, caplog):
     run = session.start(SHORT)
     run.add_callback(lambda event: 1 / 0)

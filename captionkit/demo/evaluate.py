@@ -25,20 +25,23 @@ from captionkit.demo.language import altered, answer, yes_no
 from captionkit.demo.marks import Marks, mark
 from captionkit.demo.scenes import Scene
 from captionkit.demo.videos import write_film
+from captionkit.diff import wilson
 from captionkit.flow import caption_windows
 from captionkit.prompts import PROMPTS, render
 from captionkit.recipe import Recipe
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.tasks import Clip, Video, VideoTask
+from captionkit.tasks import Clip, LlmInputs, Video, VideoTask
 
 # Fewer frames than the sample videos have, at nearly the same moments: sixteen of them are seen.
 FPS = 6
 FRAMES_A_SCENE = 51
+_SIZE = (448, 252)
 # Below training's seeds, apart from those of the sample videos.
 _FIRST_SEED = 900_000
 ADD = "Add what is missing: {caption}"
 CORRECT = "Correct this caption: {caption}"
 
+COLUMNS = ("unseen seeds", "unseen combinations")
 # The share that has to be right, for scenes of unseen seeds and of unseen combinations.
 BARS: dict[str, tuple[float, float]] = {
     "object kind": (0.97, 0.92),
@@ -74,11 +77,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95% interval."""
-        if not self.asked:
-            return 0.0, 1.0
-        z, n, p = 1.96, self.asked, self.value
-        middle, reach = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-        return (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
+        return wilson(self.value, self.asked)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -98,7 +97,8 @@ class Film:
         self.scenes = list(scenes)
         self._folder = tempfile.TemporaryDirectory()
         self._path = Path(self._folder.name) / "scenes.mp4"
-        write_film(self._path, scenes, fps=FPS)
+        write_film(self._path, scenes, size=_SIZE, fps=FPS)
+        self._inputs: list[LlmInputs] = []
 
     def __enter__(self) -> Film:
         return self
@@ -113,19 +113,22 @@ class Film:
     def ask(self, prompts: Sequence[str], model: str) -> list[str]:
         """The answer to a prompt of its own for each scene."""
         recipe = Recipe(variant=model, temperature=0, window_size=FRAMES_A_SCENE)
+        inputs = self._inputs = self._inputs or self._prepared(recipe)
+        asked: list[LlmInputs] = [
+            {**each, "prompt": prompt} for each, prompt in zip(inputs, prompts, strict=True)
+        ]
+        return CaptionGenerationStage.from_recipe(recipe).model.generate(asked)
+
+    def _prepared(self, recipe: Recipe) -> list[LlmInputs]:
         preparation = CaptionPreparationStage.from_recipe(recipe)
         clip = Clip(source_video=str(self._path))
-        task = VideoTask(Video(input_video=self._path, clips=[clip]))
         try:
-            preparation.process(task)
+            preparation.process(VideoTask(Video(input_video=self._path, clips=[clip])))
         finally:
             preparation.teardown()
         if clip.errors:
             raise RuntimeError(f"{self._path}: {clip.errors}")
-        inputs = [window.llm_inputs[model] for window in clip.windows]
-        for each, prompt in zip(inputs, prompts, strict=True):
-            each["prompt"] = prompt
-        return CaptionGenerationStage.from_recipe(recipe).model.generate(inputs)
+        return [window.llm_inputs[recipe.variant] for window in clip.windows]
 
 
 def caption_film(path: Path, recipe: Recipe) -> list[str]:
@@ -226,6 +229,96 @@ def obedience(film: Film, model: str, taught: bool) -> tuple[Share, Counter[str]
     return Share(len(asked) - sum(wrong.values()), len(asked)), wrong
 
 
+@dataclass(frozen=True)
+class Report:
+    """What `evaluate` measured.
+
+    ``columns`` holds the two columns of the table (unseen seeds, unseen combinations), ``others`` all
+    else by name, ``strayed`` the prompts whose answers had another form than theirs.
+    """
+
+    scenes: int
+    columns: tuple[dict[str, Share], dict[str, Share]]
+    others: dict[str, Share]
+    strayed: Counter[str]
+
+    @property
+    def missed(self) -> list[str]:
+        """The bars that are missed."""
+        missed = [
+            f"{fact} ({name})"
+            for fact, bars in BARS.items()
+            for name, bar, column in zip(COLUMNS, bars, self.columns, strict=True)
+            if column[fact].value < bar
+        ]
+        others = self.others
+        missed += [name for name, bar in OTHER_BARS.items() if others[name].value < bar]
+        if others["facts told, stage 2"].value < others["facts told, short caption"].value + GAIN:
+            missed.append(f"stage 2 tells {GAIN:.0%} more")
+        if others["false among told, stage 2"].value > others["false among told, short caption"].value:
+            missed.append("stage 2 tells no more false facts")
+        return missed
+
+    def print(self, console: Console) -> None:
+        """The tables, and what is missed."""
+        table = Table(title=f"Right in captions of {self.scenes} held-out scenes a column")
+        for heading in ("fact", "bar", COLUMNS[0], "bar", COLUMNS[1]):
+            table.add_column(heading)
+        for fact, (first, second) in BARS.items():
+            cells = [str(column[fact]) for column in self.columns]
+            table.add_row(fact, f"{first:.0%}", cells[0], f"{second:.0%}", cells[1])
+        rest = Table("figure", "bar", "")
+        for name, share in self.others.items():
+            rest.add_row(name, f"{OTHER_BARS[name]:.0%}" if name in OTHER_BARS else "", str(share))
+        console.print(table, rest)
+        if self.strayed:
+            listed = "; ".join(self.strayed)
+            console.print(f"answers of another kind than asked for: {listed}", markup=False)
+        console.print(f"missed: {'; '.join(self.missed)}" if self.missed else "no bar missed")
+
+    def save(self, path: Path) -> None:
+        """Write all figures as JSON."""
+        figures = {
+            f"{fact}, {name}": str(column[fact])
+            for name, column in zip(COLUMNS, self.columns, strict=True)
+            for fact in BARS
+        }
+        figures |= {name: str(share) for name, share in self.others.items()}
+        content = {"scenes": self.scenes, "figures": figures, "missed": self.missed}
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def evaluate(count: int, model: str) -> Report:
+    """Caption ``count`` scenes of unseen seeds and as many of unseen combinations."""
+    plain = Recipe(variant=model, temperature=0)
+    short = replace(plain, prompt="short")
+    others: dict[str, Share] = {}
+    strayed: Counter[str] = Counter()
+    rng = np.random.default_rng(11)
+    with Film(held_out_scenes(count)) as film:
+        seeds = shares(marks(film.captions(plain), film.scenes))
+        first = marks(film.captions(short), film.scenes)
+        second = marks(film.captions(replace(short, stage2_prompt=ADD)), film.scenes)
+        for name, marked in (("short caption", first), ("stage 2", second)):
+            others[f"facts told, {name}"] = recall(marked)
+            others[f"false among told, {name}"] = false_facts(marked)
+        given = [answer("default", altered(scene, rng)) for scene in film.scenes]
+        said = film.ask([render(CORRECT, {"caption": each}) for each in given], model)
+        pairs = zip(marks(given, film.scenes), marks(said, film.scenes), strict=True)
+        others["wrong caption repaired"] = Share(sum(is_repaired(*pair) for pair in pairs), count)
+        asked = [yes_no(scene, rng) for scene in film.scenes]
+        said = film.ask([question for question, _ in asked], model)
+        right = sum(answer == true for answer, (_, true) in zip(said, asked, strict=True))
+        others["yes/no questions answered right"] = Share(right, count)
+        for taught, name in ((True, "as taught"), (False, "never taught")):
+            share, wrong = obedience(film, model, taught)
+            others[f"prompt kind obeyed, wordings {name}"] = share
+            strayed += wrong
+    with Film(held_out_scenes(count, _FIRST_SEED + count, unseen=True)) as film:
+        combinations = shares(marks(film.captions(plain), film.scenes))
+    return Report(count, (seeds, combinations), others, strayed)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Caption held-out scenes and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m captionkit.demo.evaluate", description=__doc__)
@@ -235,69 +328,11 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.scenes < 1:
         parser.error(f"--scenes is {options.scenes}; give 1 or more")
-    model, count = options.model, options.scenes
-    plain = Recipe(variant=model, temperature=0)
-    missed: list[str] = []
-    table = Table(title=f"Right in captions of {count} held-out scenes a column")
-    for heading in ("fact", "bar", "unseen seeds", "bar", "unseen combinations"):
-        table.add_column(heading)
-    figures: dict[str, str] = {}
-    with Film(held_out_scenes(count)) as film:
-        seeds = shares(marks(film.captions(plain), film.scenes))
-        short = replace(plain, prompt="short")
-        first = marks(film.captions(short), film.scenes)
-        second = marks(film.captions(replace(short, stage2_prompt=ADD)), film.scenes)
-        rng = np.random.default_rng(11)
-        given = [answer("default", altered(scene, rng)) for scene in film.scenes]
-        repaired = film.ask([render(CORRECT, {"caption": each}) for each in given], model)
-        pairs = zip(marks(given, film.scenes), marks(repaired, film.scenes), strict=True)
-        others = {}
-        others["wrong caption repaired"] = Share(sum(is_repaired(*pair) for pair in pairs), count)
-        asked = [yes_no(scene, rng) for scene in film.scenes]
-        said = film.ask([question for question, _ in asked], model)
-        right = sum(a == b for a, (_, b) in zip(said, asked, strict=True))
-        others["yes/no questions answered right"] = Share(right, count)
-        strayed: Counter[str] = Counter()
-        for taught, name in ((True, "as taught"), (False, "never taught")):
-            share, wrong = obedience(film, model, taught)
-            others[f"prompt kind obeyed, wordings {name}"] = share
-            strayed += wrong
-    with Film(held_out_scenes(count, _FIRST_SEED + count, unseen=True)) as film:
-        combinations = shares(marks(film.captions(plain), film.scenes))
-    for fact, bars in BARS.items():
-        cells = (seeds[fact], combinations[fact])
-        table.add_row(
-            fact, *(f for b, c in zip(bars, cells, strict=True) for f in (f"{b:.0%}", str(c)))
-        )
-        figures |= {f"{fact}, unseen seeds": str(cells[0]), f"{fact}, combinations": str(cells[1])}
-        columns = zip(bars, cells, ("seeds", "combinations"), strict=True)
-        missed += [f"{fact} (unseen {name})" for bar, cell, name in columns if cell.value < bar]
-    others |= {
-        "facts told, short caption": recall(first),
-        "facts told, stage 2 after it": recall(second),
-        "false among told, short caption": false_facts(first),
-        "false among told, stage 2 after it": false_facts(second),
-    }
-    rest = Table("figure", "bar", "")
-    for name, share in others.items():
-        bar = OTHER_BARS.get(name)
-        rest.add_row(name, f"{bar:.0%}" if bar else "", str(share))
-        figures[name] = str(share)
-        if bar and share.value < bar:
-            missed.append(name)
-    if recall(second).value < recall(first).value + GAIN:
-        missed.append(f"stage 2 tells {GAIN:.0%} more")
-    if false_facts(second).value > false_facts(first).value:
-        missed.append("stage 2 tells no more false facts")
-    console = Console(width=120)
-    console.print(table, rest)
-    if strayed:
-        console.print(f"answers of another kind than asked for: {dict(strayed)}", markup=False)
-    console.print(f"missed: {'; '.join(missed)}" if missed else "no bar missed")
+    report = evaluate(options.scenes, options.model)
+    report.print(Console(width=120))
     if options.out:
-        report = {"scenes": count, "figures": figures, "missed": missed}
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 1 if missed else 0
+        report.save(options.out)
+    return 1 if report.missed else 0
 
 
 if __name__ == "__main__":
