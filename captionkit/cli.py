@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     history.set_defaults(run=_runs)
     export = commands.add_parser("export", help="write a run's captions to a file")
     export.add_argument("number", type=int, metavar="RUN", help="its number, see captionkit runs")
-    export.add_argument("--out", type=Path, required=True, metavar="PATH", help="file or folder")
+    export.add_argument(
+        "--out", type=Path, metavar="PATH", help="file or folder; by default run-RUN.FORMAT, here"
+    )
     told = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     export.add_argument("--format", help=f"by default the suffix of --out; {told}")
     export.add_argument("--stage", type=int, choices=(1, 2), help="this stage alone")
@@ -188,8 +190,10 @@ def _export(options: argparse.Namespace, console: Console) -> int:
         run = open_run(options.number, _existing_store(options))
     except KeyError as error:
         raise _UsageError(error.args[0]) from error
+    if options.out is None and options.format is None:
+        raise _UsageError(f"give --out or --format, one of {', '.join(FORMATS)}")
     written = run.export(
-        options.out,
+        options.out or Path(f"run-{run.id}.{options.format}"),
         options.format,
         stage=options.stage,
         checks=options.checks,

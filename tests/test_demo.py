@@ -220,10 +220,11 @@ def test_a_missed_bar_is_exit_status_1(model, monkeypatch, capsys, tmp_path):
 
 
 @engine
-def test_the_readmes_python_runs_as_printed(model, capsys, monkeypatch):
+def test_the_readmes_python_runs_as_printed(model, capsys, monkeypatch, tmp_path):
     text = (ROOT / "README.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "data").symlink_to(DATA)
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 4

@@ -239,7 +239,18 @@ def test_a_file_that_cannot_be_read_is_named(name, content, said, tmp_path):
         ck.load_captions(tmp_path / "nowhere.jsonl")
 
 
-def test_the_command_line_lists_and_exports_runs(run, session, tmp_path, capsys):
+def test_lines_of_the_command_line_are_read_too(fake, tmp_path):
+    out = tmp_path / "lines.jsonl"
+    film = str(VIDEOS / "harbour.mp4")
+    fake.fail = {"8.53"}
+    assert main(["caption", film, "--stage2", "--out", str(out)]) == 1
+    loaded = ck.load_captions(out).sort_values(["window", "stage"])
+    assert list(loaded["window"]) == [0, 0, 1, 2, 2, 3, 3]
+    assert loaded["error"].notna().sum() == 1
+    assert ODD[0] in list(loaded["text"])
+
+
+def test_the_command_line_lists_and_exports_runs(run, session, tmp_path, capsys, monkeypatch):
     store = str(session.store.path)
     assert main(["runs", "--store", store]) == 0
     assert "Say it." in capsys.readouterr().out
@@ -250,6 +261,11 @@ def test_the_command_line_lists_and_exports_runs(run, session, tmp_path, capsys)
     assert main(arguments) == 1
     assert "is there already" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "1", "--format", "srt", "--store", store]) == 0
+    assert (tmp_path / "run-1.srt").exists()
+    assert main(["export", "1", "--store", store]) == 2
+    assert "give --out or --format" in capsys.readouterr().err
     assert main(["export", "7", "--out", str(out), "--store", store]) == 2
     assert "no run 7; there are: 1" in capsys.readouterr().err
     assert main(["runs", "--store", str(tmp_path / "nowhere.sqlite")]) == 2

@@ -57,6 +57,8 @@ def parquet(table: pd.DataFrame) -> bytes:
 def load_captions(path: str | Path) -> pd.DataFrame:
     """Read captions that `Run.export` wrote as JSONL or Parquet; nothing is lost on the way.
 
+    The lines of ``captionkit caption --out`` are read as well, a row a stage.
+
     Raises
     ------
     ExportError
@@ -67,7 +69,7 @@ def load_captions(path: str | Path) -> pd.DataFrame:
         raise ExportError(f"there is no file {path}")
     match path.suffix.lower():
         case ".jsonl":
-            table = pd.DataFrame(_records(path))
+            table = pd.DataFrame(row for record in _records(path) for row in _rows(record))
         case ".parquet":
             try:
                 table = pd.read_parquet(path)
@@ -82,7 +84,27 @@ def load_captions(path: str | Path) -> pd.DataFrame:
     return table.astype(kinds)
 
 
-def _records(path: Path) -> list[dict[str, object]]:
+def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line as rows: one of the command line holds all stages of a window."""
+    if not isinstance(stages := record.get("captions"), list):
+        return [record]
+    window = {name: record.get(name) for name in ("video", "clip", "window", "start_s", "end_s")}
+    rows = [
+        {
+            **window,
+            **stage,
+            "prompt": stage.get("prompt_text"),
+            "error": None,
+            "recipe": record["recipe"],
+        }
+        for stage in stages
+    ]
+    if record.get("error"):
+        rows.append({**window, "stage": len(rows) + 1, "text": None, "error": record["error"]})
+    return rows
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
     records = []
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
