@@ -112,7 +112,7 @@ class Session:
             for turn, row in enumerate(rng.permutation(np.array(rows)))
         ]
         chosen = sorted(row for _, _, row in sorted(turns)[:count])
-        return WindowTable(table.loc[chosen])
+        return table.loc[chosen]
 
     def annotate(self, windows: pd.DataFrame, note: str) -> None:
         """Set the note of windows; it is kept in the store and shown in `windows`."""
@@ -166,6 +166,8 @@ class Session:
         """Begin to caption, and return at once with the run that fills up; see `caption`."""
         if repeats < 1:
             raise ValueError(f"repeats is {repeats}; give 1 or more")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; give 1 or more")
         made = self.make_recipe(prompt, stage2, recipe, **settings)
         chosen = self.sources.select(windows)
         if not chosen:

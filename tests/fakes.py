@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from captionkit.engine.errors import RequestError
 from captionkit.models.qwen_vl import PartialCaption
-from captionkit.stages import CaptionGenerationStage
+from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
 from captionkit.tasks import Caption
+from captionkit.video import DecodePool
 
 
 class FakeModel:
@@ -54,9 +56,23 @@ class FakeModel:
             )
 
 
+@functools.cache
+def _shared_pool() -> DecodePool:
+    return DecodePool()
+
+
 def install(monkeypatch) -> FakeModel:
-    """Have every caption stage use one fake model."""
+    """Have every caption stage use one fake model, and all sessions share their decoders."""
     model = FakeModel()
+
+    def borrow(stage, worker_metadata=None):
+        stage._pool = _shared_pool()
+
+    def hand_back(stage):
+        stage._pool = None
+
+    monkeypatch.setattr(CaptionPreparationStage, "setup", borrow)
+    monkeypatch.setattr(CaptionPreparationStage, "teardown", hand_back)
 
     def setup(stage, worker_metadata=None):
         stage._model = model

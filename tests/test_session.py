@@ -286,6 +286,7 @@ def test_windows_of_another_session_are_refused(session, fake, tmp_path):
         ({"temperature": -1}, ValueError, "temperature is -1"),
         ({"window_size": 64}, ValueError, "windows were cut with 256"),
         ({"repeats": 0}, ValueError, "repeats is 0"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"prompt": "nonesuch"}, ValueError, "no prompt is named 'nonesuch'"),
     ],
 )
@@ -452,7 +453,7 @@ def test_a_sweep_of_which_no_setting_can_run_says_why(tmp_path):
 
 
 def test_ten_thousand_windows_are_one_table(tmp_path):
-    from test_store import CAPTION, window
+    from stores import CAPTION, window
 
     from captionkit.store import Store
 

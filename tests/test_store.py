@@ -15,35 +15,11 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT
+from stores import CAPTION, WINDOWS, begin, done, window
 
 from captionkit.recipe import Recipe
 from captionkit.run import open_run, runs
-from captionkit.store import Store, StoredWindow, StoreError
-from captionkit.tasks import Caption
-
-CAPTION = Caption(
-    prompt="<chat>",
-    text="A red boat.",
-    finish_reason="stop",
-    prompt_tokens=10,
-    output_tokens=4,
-    cached_tokens=0,
-    queue_s=0.0,
-    first_token_s=0.1,
-    seconds=0.2,
-    stage=1,
-    prompt_text="Describe this video.",
-)
-
-
-def window(number: int, video: str = "film") -> StoredWindow:
-    start = number * 8.5
-    return StoredWindow(
-        f"{video}-{number}", video, f"{video}.mp4", "clip", number, 0, 255, start, start + 8.5, "{}"
-    )
-
-
-WINDOWS = [window(number) for number in range(4)]
+from captionkit.store import Store, StoreError
 
 
 @pytest.fixture
@@ -51,15 +27,6 @@ def store(tmp_path):
     store = Store(tmp_path / "runs.sqlite")
     yield store
     store.close()
-
-
-def begin(store: Store, recipe: Recipe | None = None, windows=WINDOWS, fresh: bool = False) -> int:
-    return store.add_run(recipe or Recipe(), windows, repeats=1, batch_size=16, fresh=fresh)
-
-
-def done(store: Store, run: int, position: int, text: str = "A red boat.") -> None:
-    store.add_caption(run, position, 0, replace(CAPTION, text=text))
-    store.finish(run, position, 0, None)
 
 
 def test_the_same_work_is_the_same_run_and_goes_on_where_it_stopped(store):
@@ -227,7 +194,8 @@ def test_many_threads_and_processes_may_write_at_once(tmp_path):
     code = f"""
     import sys
     sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-    from test_store import *
+    from stores import *
+    from concurrent.futures import ThreadPoolExecutor
     store = Store({str(path)!r})
     run = begin(store, Recipe(seed=int(sys.argv[1])), [window(n) for n in range(50)])
     with ThreadPoolExecutor(4) as threads:
@@ -250,7 +218,8 @@ def test_a_kernel_that_is_killed_loses_no_caption_that_it_said_was_done(tmp_path
     code = f"""
     import sys
     sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-    from test_store import *
+    from stores import *
+    from concurrent.futures import ThreadPoolExecutor
     store = Store({str(path)!r})
     run = begin(store, windows=[window(n) for n in range(4000)])
     for job in store.jobs(run):
