@@ -97,13 +97,17 @@ class Sources:
         with ThreadPoolExecutor(planner.pool.workers) as threads:
             hashes = list(threads.map(self._plan, tasks))
         names = _names([str(task.data.input_video) for task in tasks])
-        self.windows: list[SourceWindow] = []
+        found: dict[str, SourceWindow] = {}
         for task, name, known in zip(tasks, names, hashes, strict=True):
-            self.windows += self._windows(task, name, known)
+            for each in self._windows(task, name, known):
+                first = found.setdefault(each.stored.key, each)
+                if first is not each:
+                    self.problems[name] = f"has the same content as {first.stored.video}; left out"
+        self.windows = list(found.values())
         if not self.windows:
             reasons = "; ".join(self.problems.values())
             raise ValueError(f"no video has a window that can be captioned: {reasons}")
-        self._by_key = {each.stored.key: each for each in self.windows}
+        self._by_key = found
         self._by_name = {(each.stored.video, each.stored.number): each for each in self.windows}
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()

@@ -229,7 +229,8 @@ class Store:
         self._db.executemany(
             "INSERT INTO windows (key, video, path, clip, number, start_frame, end_frame, start_s, "
             "end_s, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET video = excluded.video, path = excluded.path",
+            "ON CONFLICT (key) DO UPDATE SET video = excluded.video, path = excluded.path, "
+            "number = excluded.number",
             [astuple(window) for window in windows],
         )
 

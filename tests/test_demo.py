@@ -59,6 +59,16 @@ def test_a_caption_counts_as_repaired_only_where_every_wrong_fact_is_right():
         assert evaluate.is_repaired(given, mark(said, truth)) is repaired
 
 
+# The shipped tokenizer: making it anew takes ten seconds.
+SHIPPED_TOKENIZER = f"""
+from captionkit.demo import train
+from transformers import PreTrainedTokenizerFast
+train.architecture.make_tokenizer = lambda: PreTrainedTokenizerFast.from_pretrained(
+    {str(DATA / "demo-model")!r}
+)
+"""
+
+
 def _run(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -91,7 +101,9 @@ assert torch.equal(served, position_ids(length, 4, (8, 4, 7), 1.0667)), "they di
 
 @engine
 def test_talks_packed_behind_one_film_are_learnt_as_if_each_stood_alone(tmp_path):
-    _run(f"""
+    _run(
+        SHIPPED_TOKENIZER
+        + f"""
 from dataclasses import replace
 from pathlib import Path
 from captionkit.demo.train import Trainer
@@ -119,12 +131,15 @@ for number, talk in enumerate(talks, 1):
     first = row.talk.count(0)
     assert torch.allclose(together[mine], alone[first:], atol=1e-4), number
     assert torch.equal(places[:, mine], positions[:, first:]), number
-""")
+"""
+    )
 
 
 @engine
 def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
-    _run(f"""
+    _run(
+        SHIPPED_TOKENIZER
+        + f"""
 from pathlib import Path
 import io, torch
 from captionkit.demo import train
@@ -151,7 +166,8 @@ def trained(name, *stops):
 whole, parts = trained("whole", None), trained("parts", 1, None)
 for name, weight in whole.items():
     assert torch.allclose(weight, parts[name], atol=1e-5), name
-""")
+"""
+    )
 
 
 @engine

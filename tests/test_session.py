@@ -91,6 +91,14 @@ def test_videos_of_one_name_are_told_apart(fake, tmp_path):
     session.close()
 
 
+def test_a_copy_of_a_video_is_left_out_and_told(fake, tmp_path):
+    shutil.copy(VIDEOS / "harbour.mp4", tmp_path / "copy.mp4")
+    session = ck.Session([VIDEOS / "harbour.mp4", tmp_path / "copy.mp4"], store=tmp_path / "s.sqlite")
+    assert list(session.windows["video"].unique()) == ["harbour"]
+    assert session.problems == {"copy": "has the same content as harbour; left out"}
+    session.close()
+
+
 def test_one_bad_video_among_good_ones_is_a_problem_and_no_more(fake, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     session = ck.Session([tmp_path / "bad.mp4", VIDEOS / "harbour.mp4"], store=tmp_path / "s.sqlite")
