@@ -18,7 +18,7 @@ CLIP = Clip("a.mp4", windows=[Window(0, 255, start_s=0.0, end_s=8.5)])
 def test_a_line_holds_the_fields_that_the_docstring_lists(tmp_path):
     import re
 
-    import captionkit.export
+    import captionkit.export.lines
 
     path = tmp_path / "out.jsonl"
     CLIP.windows[0].caption["demo"] = 'A "red" boat\n🎬 </script>\ud800'
@@ -26,7 +26,7 @@ def test_a_line_holds_the_fields_that_the_docstring_lists(tmp_path):
         lines.write(CLIP, 0, None)
         lines.write(CLIP, 0, "it broke")
     first, second = (json.loads(line) for line in path.read_text().splitlines())
-    table = captionkit.export.__doc__.split("=====")[1:]
+    table = captionkit.export.lines.__doc__.split("=====")[1:]
     for field in first:
         assert re.search(rf"``{field}``", "".join(table))
     assert first["caption"].startswith('A "red" boat\n🎬')
