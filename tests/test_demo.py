@@ -74,6 +74,7 @@ def _run(code: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@engine
 def test_training_positions_follow_vllms_rule():
     pytest.importorskip("vllm")
     # In a process of its own: it imports vLLM.
