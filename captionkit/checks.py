@@ -111,6 +111,12 @@ def check_table(captions: pd.DataFrame, language: str = "en") -> pd.DataFrame:
     return table.astype({"words": "Int64", **dict.fromkeys(FAULTS, "boolean")})
 
 
+def faults(captions: pd.DataFrame) -> dict[Any, list[str]]:
+    """For each row of a table like `Run.captions`, by its index, the faults found in it."""
+    found = check_table(captions)[list(FAULTS)].fillna(False)
+    return {index: [name for name in FAULTS if row[name]] for index, row in found.iterrows()}
+
+
 def _repeats(text: str, words: list[str]) -> bool:
     for length in range(1, _PHRASE + 1):
         # So many words equal to those one phrase before them are that many phrases more.

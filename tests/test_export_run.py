@@ -160,6 +160,19 @@ def test_edits_and_ratings_win_when_asked(run, tmp_path):
     assert list(human["text"][1:]) == [f"{text} More of it." for text in ODD[1:]]
 
 
+def test_what_is_found_wrong_is_in_subtitles_report_and_curators_layout(session, fake, tmp_path):
+    fake.say = lambda prompt, values, stage: "A boat moves"
+    fake.finish_reason = "length"
+    run = session.caption("Say it.")
+    text = run.export(tmp_path / "a.vtt", checks=True).read_text(encoding="utf-8")
+    assert text.count("[truncated, unfinished]") == 4
+    page = run.export(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.count('data-faults="1"') == 4
+    (path,) = run.export(tmp_path / "out", format="nemo", checks=True).rglob("*.json")
+    assert json.loads(path.read_text())["windows"][0]["checks"] == ["truncated", "unfinished"]
+    assert "[truncated" not in run.export(tmp_path / "b.vtt").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_what_stands_there_is_only_replaced_when_asked(run, name, tmp_path):
     path = tmp_path / ("folder" if name == "nemo" else f"captions.{name}")

@@ -48,15 +48,13 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere}
 def report(run: Exportable, table: pd.DataFrame) -> bytes:
     """The report of a run as one HTML file; ``table`` holds its captions as they are to be shown."""
     images = run.thumbnails
-    found = checks.check_table(table)
+    found = checks.faults(table)
     two = run.recipe.stage2_prompt is not None
     rows, videos = [], []
     for name, group in table.groupby(["video", "window"], sort=False):
         video, window = str(name[0]), int(name[1])
         texts = {int(row.stage): row.text for row in group.itertuples() if isinstance(row.text, str)}
-        faults = sorted(
-            {name for name in checks.FAULTS for told in found.loc[group.index, name] if told is True}
-        )
+        faults = sorted({name for index in group.index for name in found[index]})
         cells = [display.picture(images, video, window), display.place(group.iloc[0])]
         if two and len(texts) == 2:
             cells += display.diff_cells(word_diff(texts[1], texts[2]))

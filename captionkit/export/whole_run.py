@@ -129,12 +129,11 @@ def _table(run: Exportable, stage: int | None, prefer_human: bool) -> pd.DataFra
 
 def _cues(group: pd.DataFrame, checks: bool) -> list[subtitles.Cue]:
     last = group.dropna(subset="text").drop_duplicates(["clip", "window"], keep="last")
-    found = caption_checks.check_table(last)
+    found = caption_checks.faults(last) if checks else {}
     cues = []
     for index, row in last.iterrows():
         text = row["text"]
-        faults = [name for name in caption_checks.FAULTS if found.loc[index, name] is True]
-        if checks and faults:
+        if faults := found.get(index):
             text += f"\n[{', '.join(faults)}]"
         cues.append(subtitles.Cue(row["start_s"], row["end_s"], text))
     return cues
@@ -156,7 +155,7 @@ def _nemo(run: Exportable, table: pd.DataFrame, checks: bool) -> dict[str, bytes
         )
     }
     files = {}
-    found = caption_checks.check_table(table)
+    found = caption_checks.faults(table) if checks else {}
     for clip, group in table.groupby("clip", sort=False):
         windows: list[dict[str, Any]] = []
         errors: list[str] = []
@@ -170,7 +169,7 @@ def _nemo(run: Exportable, table: pd.DataFrame, checks: bool) -> dict[str, bytes
                     row["text"]
                 )
                 if checks and last:
-                    window["checks"] = [n for n in caption_checks.FAULTS if found.loc[index, n] is True]
+                    window["checks"] = found[index]
             errors += [f"window-{number}: {why}" for why in rows["error"].dropna()]
             windows.append(window)
         meta = {
