@@ -148,6 +148,12 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
                 "can you see a {0}?",
                 "does the video show a {0}?",
                 "is there any {0} in this video?",
+                "does a {0} appear?",
+                "any {0} here?",
+                "is there a {0}, yes or no?",
+                "would you say that a {0} is shown?",
+                "can a {0} be seen?",
+                "have we got a {0} in the clip?",
             )
             question = str(rng.choice(forms)).format(kind)
         case "pair":
@@ -163,11 +169,12 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
                 "is there a {0} {1}?",
                 "do you see a {0} {1}?",
                 "is a {0} {1} visible?",
-                "is the {1} {0}?",
                 "does the clip show a {0} {1}?",
+                "could it be that a {0} {1} is seen?",
+                "is the {1} {0}?",
             )
             if not wanted and kind not in {each for _, each in pairs}:
-                forms = forms[:3]
+                forms = forms[:-1]
             question = str(rng.choice(forms)).format(colour, kind)
         case "place":
             place = PLACES[pick(BACKGROUNDS, {scene.background})]
@@ -240,9 +247,9 @@ def conversation(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     draw = rng.random()
     if draw < 0.06:
         return wordings.loose(rng), _default(scene)
-    if draw < 0.20:
+    if draw < 0.22:
         return yes_no(scene, rng)
-    if draw < 0.44:
+    if draw < 0.46:
         kind = "add" if rng.random() < 0.5 else "correct"
         form = str(rng.choice(["default", "default", "short", "dense", "motion"]))
         given = altered(scene, rng) if rng.random() < (0.8 if kind == "correct" else 0.3) else scene

@@ -10,113 +10,8 @@ import re
 
 import numpy as np
 
+from captionkit.demo import words
 from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
-
-_SLOTS: dict[str, tuple[str, ...]] = {
-    "video": ("video", "clip", "scene", "footage", "film", "recording", "shot", "sequence", "window"),
-    "this": ("this", "the", "this short", "the following", "the given"),
-    "tell": (
-        "describe",
-        "tell me",
-        "report",
-        "write down",
-        "explain",
-        "state",
-        "give me",
-        "say",
-        "note",
-    ),
-    "describe": ("describe", "caption", "explain", "narrate", "write about", "comment on", "annotate"),
-    "list": ("list", "name", "enumerate", "give", "identify", "write down", "tell me", "tag"),
-    "things": ("objects", "things", "items", "subjects", "objects and things"),
-    "only": ("only", "just", "nothing but", "solely"),
-    "seen": ("seen", "visible", "shown", "present", "on screen", "in view"),
-    "brief": ("short", "brief", "concise", "one-line", "compact", "very short", "terse"),
-    "briefly": (
-        "briefly",
-        "in a few words",
-        "in one short sentence",
-        "concisely",
-        "in short",
-        "in one line",
-        "in under ten words",
-        "in a nutshell",
-        "in brief",
-        "shortly",
-    ),
-    "long": (
-        "detailed",
-        "dense",
-        "long",
-        "exhaustive",
-        "complete",
-        "thorough",
-        "rich",
-        "full",
-        "extensive",
-    ),
-    "fully": (
-        "in detail",
-        "in every detail",
-        "in full detail",
-        "at length",
-        "thoroughly",
-        "exhaustively",
-        "as fully as you can",
-        "in as much detail as possible",
-        "completely",
-        "with all details",
-    ),
-    "motion": (
-        "motion",
-        "movement",
-        "movements",
-        "action",
-        "actions",
-        "motion of the objects",
-        "direction of motion",
-        "activity",
-    ),
-    "place": (
-        "background",
-        "setting",
-        "surroundings",
-        "location",
-        "place",
-        "environment",
-        "backdrop",
-        "scenery",
-        "landscape",
-    ),
-    "hour": ("time of day", "hour", "light", "daytime"),
-    "camera": ("camera", "camera movement", "camera motion", "camera work", "pan of the camera"),
-    "json": ("JSON", "json", "a JSON object", "JSON format", "valid JSON", "a JSON document"),
-    "caption": ("caption", "description", "text", "summary", "annotation"),
-    "fix": ("correct", "fix", "repair", "revise", "set right"),
-    "wrong": ("mistakes", "errors", "wrong facts", "what is wrong", "false statements", "inaccuracies"),
-    "add": ("add", "supply", "fill in", "include", "write down"),
-    "missing": (
-        "what is missing",
-        "what it lacks",
-        "missing details",
-        "what was left out",
-        "everything that is missing",
-        "more detail",
-        "the missing facts",
-        "what it omits",
-    ),
-    "improve": (
-        "improve",
-        "expand",
-        "extend",
-        "enrich",
-        "elaborate on",
-        "complete",
-        "refine",
-        "rewrite and extend",
-        "enhance",
-    ),
-}
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "default": (
@@ -138,6 +33,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "what goes on in {this} {video}?",
         "what is happening?",
         "provide a {caption}",
+        "what happens?",
+        "how would you {describe} {this} {video}?",
     ),
     "short": (
         "{describe} {this} {video} {briefly}",
@@ -154,6 +51,9 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "keep it {brief}: {describe} {this} {video}",
         "a {brief} {caption} of {this} {video}",
         "{tell} {briefly} what is {seen}",
+        "i need a {brief} {caption}",
+        "one sentence {only} about {this} {video}",
+        "{only} one line about what is {seen}",
     ),
     "dense": (
         "{describe} {this} {video} {fully}",
@@ -169,6 +69,9 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "give as many details as you can",
         "{describe} {things}, colours, sizes, {motion}, {place} and {camera}",
         "be {long}: what is {seen}?",
+        "i want a {long} {caption}",
+        "every detail of {this} {video}",
+        "all details, {fully}",
     ),
     "objects": (
         "{list} the {things}",
@@ -185,6 +88,11 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{list} each object {seen} and nothing else",
         "what are the {things} in {this} {video}?",
         "{things}?",
+        "a list of the {things}",
+        "{only} {list} {things}",
+        "{tell} {only} which {things} are {seen}",
+        "the {things} {seen}, listed",
+        "{list} {things} {only}",
     ),
     "motion": (
         "{tell} {only} the {motion}",
@@ -204,6 +112,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "where do the {things} go?",
         "{motion}?",
         "how does everything move?",
+        "{only} {tell} how the {things} move",
+        "{only} {describe} the {motion}",
+        "what is the {motion}?",
+        "{motion} and nothing more",
     ),
     "background": (
         "{tell} {only} the {place}",
@@ -223,6 +135,11 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{place}?",
         "what is the {hour}?",
         "where is it and when?",
+        "{only} {tell} where it is",
+        "{only} {describe} where we are",
+        "{tell} {only} where and when it is",
+        "which {place} is it?",
+        "at what {hour} and in what {place}?",
     ),
     "camera": (
         "{tell} how the camera moves",
@@ -238,6 +155,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{tell} {only} the {camera}",
         "what is the {camera} in {this} {video}?",
         "where does the camera go?",
+        "{only} {tell} what happens to the {camera}",
+        "{only} {describe} the {camera}",
+        "which {camera} is there?",
+        "does it pan, and which way?",
     ),
     "json": (
         "{describe} {this} {video} as {json}",
@@ -252,6 +173,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "report {this} {video} in {json}",
         "{list} the {things} as {json}",
         "put what you see into {json}",
+        "i need {json}",
+        "i would like {json} of {this} {video}",
+        "use {json} for the answer",
+        "{only} {json}",
     ),
     "count": (
         "how many {things} are there?",
@@ -264,6 +189,9 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{tell} how many {things} there are",
         "how many?",
         "number of {things}?",
+        "how many {things} do you see?",
+        "{only} {tell} how many {things} are {seen}",
+        "what is the total of {things}?",
     ),
 }
 OF_LIBRARY = {
@@ -304,53 +232,11 @@ STAGE2_TEMPLATES: dict[str, tuple[str, ...]] = {
         "compare this {caption} with the {video} and {fix} the {wrong}: <caption>",
     ),
 }
-_BEFORE = (
-    "you are a careful observer",
-    "you are a helpful assistant",
-    "watch closely",
-    "look at {this} {video}",
-    "here is a {video}",
-    "please",
-    "you see a {video}",
-    "i have a question",
-    "now",
-    "watch the {video}",
-    "you are an expert annotator of {video}s",
-    "as a film editor",
-    "hello",
-)
-_AFTER = (
-    "be precise",
-    "do not guess",
-    "thank you",
-    "answer in English",
-    "use plain words",
-    "please",
-    "take your time",
-    "stick to what you see",
-    "no introduction",
-    "be honest",
-    "use simple language",
-    "leave everything else out",
-    "nothing else",
-    "do not add anything else",
-)
-_LOOSE = re.findall(
-    r"\w+",
-    """
-    please now the a of this that and with in on look careful slowly people person animals weather
-    story tone style formal simple like for who when why be good use words every second first last
-    about mention should not also if any then observer expert editor you are your our task is to
-    see watch blog customer child poem funny serious data label training robot street view
-    audience reader one of my was been may can could would think believe know music sound voice
-    news sport
-    """,
-)
 
 
 def fill(template: str, rng: np.random.Generator) -> str:
     """A template with its slots drawn; ``<caption>`` becomes ``{caption}``."""
-    text = re.sub(r"\{(\w+)\}", lambda slot: str(rng.choice(_SLOTS[slot.group(1)])), template)
+    text = re.sub(r"\{(\w+)\}", lambda slot: str(rng.choice(words.SLOTS[slot.group(1)])), template)
     return text.replace("<caption>", "{caption}")
 
 
@@ -373,18 +259,20 @@ def stage2_wording(kind: str, rng: np.random.Generator) -> str:
 
 def loose(rng: np.random.Generator) -> str:
     """A prompt-like row of words that asks for nothing that has an answer of its own."""
-    return dress(" ".join(str(word) for word in rng.choice(_LOOSE, int(rng.integers(2, 16)))), rng)
+    return dress(" ".join(str(word) for word in rng.choice(words.LOOSE, int(rng.integers(2, 16)))), rng)
 
 
 def dress(text: str, rng: np.random.Generator) -> str:
     """The same request with other capitals and marks, and polite words around it."""
     question = text.endswith("?")
     parts = [text.rstrip("?")]
+    if not question and rng.random() < 0.08:
+        parts = [f"{rng.choice(words.ASKING)} {parts[0]}"]
     if rng.random() < 0.2:
-        parts.insert(0, fill(str(rng.choice(_BEFORE)), rng))
+        parts.insert(0, fill(str(rng.choice(words.BEFORE)), rng))
         question = question and bool(rng.random() < 0.5)
     if rng.random() < 0.2:
-        parts.append(str(rng.choice(_AFTER)))
+        parts.append(str(rng.choice(words.AFTER)))
     end = "?" if question and rng.random() < 0.9 else str(rng.choice([".", ".", "", "!", ":"]))
     joined = str(rng.choice([". ", ". ", ", ", ": ", "\n"])).join(parts) + end
     draw = rng.random()
