@@ -21,20 +21,34 @@ if TYPE_CHECKING:
     from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
     from captionkit.tasks import Caption, Clip, Video, VideoMetadata, VideoTask, Window
     from captionkit.video import VideoError, probe, read_frames
+    from captionkit.widgets import (
+        Browser,
+        CompareView,
+        ExportPanel,
+        SweepView,
+        Tuner,
+        Workbench,
+        workbench,
+    )
     from captionkit.windows import compute_windows
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Browser": "widgets",
     "Caption": "tasks",
     "CaptionGenerationStage": "stages",
     "CaptionPreparationStage": "stages",
     "Clip": "tasks",
+    "CompareView": "widgets",
+    "ExportPanel": "widgets",
     "PROMPTS": "prompts",
     "QwenVL": "models.qwen_vl",
     "Recipe": "recipe",
     "Run": "run",
     "Session": "session",
+    "SweepView": "widgets",
+    "Tuner": "widgets",
     "Variant": "models.variants",
     "Video": "tasks",
     "VideoError": "video",
@@ -42,6 +56,7 @@ _HOMES = {
     "VideoTask": "tasks",
     "Window": "tasks",
     "WindowResult": "flow",
+    "Workbench": "widgets",
     "ab": "comparison",
     "caption_windows": "flow",
     "compare": "comparison",
@@ -52,17 +67,23 @@ _HOMES = {
     "read_frames": "video",
     "register": "models.variants",
     "runs": "run",
+    "workbench": "widgets",
 }
 __all__ = [
     "PROMPTS",
+    "Browser",
     "Caption",
     "CaptionGenerationStage",
     "CaptionPreparationStage",
     "Clip",
+    "CompareView",
+    "ExportPanel",
     "QwenVL",
     "Recipe",
     "Run",
     "Session",
+    "SweepView",
+    "Tuner",
     "Variant",
     "Video",
     "VideoError",
@@ -70,6 +91,7 @@ __all__ = [
     "VideoTask",
     "Window",
     "WindowResult",
+    "Workbench",
     "ab",
     "caption_windows",
     "compare",
@@ -80,6 +102,7 @@ __all__ = [
     "read_frames",
     "register",
     "runs",
+    "workbench",
 ]
 
 

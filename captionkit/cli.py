@@ -27,6 +27,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from captionkit.as_code import option
 from captionkit.doctor import examine
 from captionkit.engine.errors import EngineError
 from captionkit.export import FORMATS, ExportError, JsonLines
@@ -43,10 +44,9 @@ from captionkit.video import READERS
 
 # Recipe fields that are options of their own, under another name where that reads better.
 _RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
-    "variant": {"flag": "--model", "help": "model: a name, a folder or a repository id"},
+    "variant": {"help": "model: a name, a folder or a repository id"},
     "prompt": {"help": f"a text, or one of {', '.join(PROMPTS)}"},
     "stage2_prompt": {
-        "flag": "--stage2",
         "nargs": "?",
         "const": STAGE2_DEFAULT,
         "help": "caption twice; the text may place {caption}",
@@ -55,7 +55,7 @@ _RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
     "window_size": {"type": int, "help": "frames a window"},
     "remainder_threshold": {"type": int, "help": "frames from which a remainder is a window"},
     "pixel_budget": {"type": int, "help": "most pixels of a frame that the model sees"},
-    "max_output_tokens": {"type": int, "flag": "--max-tokens", "help": "longest caption"},
+    "max_output_tokens": {"type": int, "help": "longest caption"},
     "temperature": {"type": float},
     "top_p": {"type": float},
     "repetition_penalty": {"type": float},
@@ -100,8 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     caption.add_argument("videos", nargs="+", metavar="VIDEO", help="a video file")
     for field in fields(Recipe):
         settings = dict(_RECIPE_OPTIONS[field.name])
-        flag = settings.pop("flag", "--" + field.name.replace("_", "-"))
-        caption.add_argument(flag, dest=field.name, default=None, **settings)
+        caption.add_argument(option(field.name), dest=field.name, default=None, **settings)
     caption.add_argument("--batch-size", type=int, default=16, help="captions that run at once")
     caption.add_argument("--reader", choices=READERS, default="pyav", help="video decoder")
     caption.add_argument("--recipe", type=Path, metavar="FILE", help="a saved recipe")

@@ -34,20 +34,42 @@ STYLE = """
 """
 
 
+# Control marks and marks that turn the direction of writing are shown, not obeyed.
+_VISIBLE = {
+    **{code: chr(0x2400 + code) for code in range(32) if code not in (9, 10)},
+    **{code: f"[U+{code:04X}]" for code in range(0x80, 0xA0)},
+    **{
+        code: f"[U+{code:04X}]"
+        for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    },
+    127: "\u2421",
+}
+
+
+def visible(text: str) -> str:
+    """Text with its control and direction marks made visible."""
+    return text.replace("\r\n", "\n").translate(_VISIBLE)
+
+
+def escape(text: object) -> str:
+    """Untrusted text as HTML."""
+    return html.escape(visible(str(text)))
+
+
 def picture(images: Images, video: str, window: int) -> str:
     """A thumbnail as an image element with a text for those who do not see it; else nothing."""
     data = images(video, window)
     if data is None:
         return ""
-    text = html.escape(f"{video}, window {window}")
+    text = escape(f"{video}, window {window}")
     return f'<img alt="{text}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
 
 
 def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """A table; cells are HTML already, heads and caption are text."""
-    head = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in heads)
+    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    said = f'<div class="ck-m">{html.escape(caption)}</div>' if caption else ""
+    said = f'<div class="ck-m">{escape(caption)}</div>' if caption else ""
     return (
         f'<style>{STYLE}</style>{said}<table class="ck"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
@@ -58,7 +80,7 @@ def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
     """Both sides of a word diff as HTML; removed words struck through, added ones underlined."""
     left = right = ""
     for piece in pieces:
-        before, after = html.escape(piece.before), html.escape(piece.after)
+        before, after = escape(piece.before), escape(piece.after)
         same = piece.kind == "same"
         left += before if same or not before else f"<del>{before}</del>"
         right += after if same or not after else f"<ins>{after}</ins>"
@@ -69,13 +91,13 @@ def windows_html(table: pd.DataFrame, images: Images) -> str:
     """Windows with thumbnails."""
     rows = []
     for row in table.head(MOST_ROWS).itertuples():
-        cells = [picture(images, row.video, row.window), html.escape(str(row.video)), str(row.window)]
+        cells = [picture(images, row.video, row.window), escape(row.video), str(row.window)]
         if "start" in table and "end" in table:
             cells.append(f"{row.start:.1f} to {row.end:.1f} s")
         if "frames" in table:
             cells.append(str(row.frames))
         if "note" in table:
-            cells.append(html.escape(str(row.note)))
+            cells.append(escape(row.note))
         rows.append(cells)
     heads = ["", "video", "window"]
     heads += ["time"] if "start" in table and "end" in table else []
@@ -98,16 +120,16 @@ def _stage(group: pd.DataFrame, stage: int) -> str:
     told = []
     for row in group[group["stage"] == stage].itertuples():
         if isinstance(row.error, str):
-            told.append(f'<span class="e">failed: {html.escape(row.error)}</span>')
+            told.append(f'<span class="e">failed: {escape(row.error)}</span>')
         else:
-            told.append(html.escape(row.text))
+            told.append(escape(row.text))
     return "\n".join(told)
 
 
 def place(row: pd.Series) -> str:
     """Where a window is, from a row of captions."""
     span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s".replace(" ", "&nbsp;")
-    return f"{html.escape(str(row['video']))} {row['window']}\n{span}"
+    return f"{escape(row['video'])} {row['window']}\n{span}"
 
 
 def comparison_html(table: pd.DataFrame, names: tuple[str, str], said: str, images: Images) -> str:
@@ -124,10 +146,9 @@ def matrix_html(table: pd.DataFrame, images: Images) -> str:
     rows = []
     for (video, window), row in table.head(MOST_ROWS).iterrows():
         cells = [
-            html.escape(text) if isinstance(text, str) else '<span class="e">failed</span>'
-            for text in row
+            escape(text) if isinstance(text, str) else '<span class="e">failed</span>' for text in row
         ]
-        place = f"{html.escape(str(video))} {window}"
+        place = f"{escape(video)} {window}"
         rows.append([picture(images, video, window), place, *cells])
     return table_html(["", "window", *map(str, table.columns)], rows, _count(len(table), "window"))
 

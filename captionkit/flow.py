@@ -41,6 +41,8 @@ async def caption_windows(
     preparation: CaptionPreparationStage,
     generation: CaptionGenerationStage,
     on_event: Callable[[CaptionEvent], None] = lambda event: None,
+    *,
+    priority: int = 0,
 ) -> AsyncIterator[WindowResult]:
     """Caption all planned windows of some videos; yields each as it is done, in no fixed order.
 
@@ -54,6 +56,8 @@ async def caption_windows(
         The stages; both set up.
     on_event
         Told of text that grows and stages that end.
+    priority
+        Lower goes first: -1 for windows that somebody is looking at.
     """
     results: asyncio.Queue[WindowResult | None] = asyncio.Queue()
     room = asyncio.Semaphore(2 * generation.caption_batch_size)
@@ -78,7 +82,9 @@ async def caption_windows(
                 window.llm_inputs[generation.model_variant] = inputs
                 clip.errors.pop(name, None)
                 try:
-                    await generation.caption_window(video, clip_index, number, on_event)
+                    await generation.caption_window(
+                        video, clip_index, number, on_event, priority=priority
+                    )
                     break
                 except CacheMissError:
                     continue

@@ -308,6 +308,12 @@ class Run:
         """Set a better text beside a caption; None takes it back."""
         self._annotate(video, window, stage, repeat, edited_text=text)
 
+    def remark(
+        self, video: str, window: int, text: str | None, *, stage: int | None = None, repeat: int = 0
+    ) -> None:
+        """Set the note of a caption; None takes it back."""
+        self._annotate(video, window, stage, repeat, note=text)
+
     def _annotate(self, video: str, window: int, stage: int | None, repeat: int, **values: Any) -> None:
         stage = stage or (1 if self.recipe.stage2_prompt is None else 2)
         found = self.store.rows(

@@ -22,7 +22,7 @@ from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.recipe import Recipe
 from captionkit.run import Run, RunEvent, open_store
 from captionkit.show_progress import follow
-from captionkit.sources import Sources, SourceWindow, WindowTable, task_of
+from captionkit.sources import ModelFrames, Sources, SourceWindow, WindowTable, task_of
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
 from captionkit.stages.caption_generation import CaptionEvent
 from captionkit.store import Job, Store
@@ -79,7 +79,8 @@ class Session:
         self.model_dir = model_dir
         self.store = open_store(store)
         planner = CaptionPreparationStage.from_recipe(self.recipe, reader=reader)
-        self.sources = Sources(source, planner)
+        self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source)
+        self.sources = Sources(self.source, planner)
         self.last_run: Run | None = None
 
     def __repr__(self) -> str:
@@ -122,6 +123,26 @@ class Session:
         """A small JPEG of a window's middle frame; None where it cannot be read."""
         return self.sources.thumbnail(video, window)
 
+    def frames(self, video: str, window: int, recipe: Recipe | None = None) -> ModelFrames:
+        """The very frames of a window that the model sees under a recipe (None: the session's)."""
+        return self.sources.frames(video, window, recipe or self.recipe)
+
+    def clip(self, video: str, window: int) -> bytes:
+        """A window as an H.264 mp4 file to play, at most 640 wide and without sound."""
+        return self.sources.clip(video, window)
+
+    def recut(self, window_size: int) -> Session:
+        """A session on the same videos and store, with windows of another length in frames."""
+        shorter = min(self.recipe.remainder_threshold, window_size // 2)
+        return Session(
+            self.source,
+            recipe=replace(self.recipe, window_size=window_size, remainder_threshold=shorter),
+            batch_size=self.batch_size,
+            store=self.store,
+            model_dir=self.model_dir,
+            reader=self.sources.pool.reader,
+        )
+
     def make_recipe(
         self,
         prompt: str | None = None,
@@ -161,9 +182,13 @@ class Session:
         batch_size: int | None = None,
         fresh: bool = False,
         repeats: int = 1,
+        priority: int = 0,
         **settings: Any,
     ) -> Run:
-        """Begin to caption, and return at once with the run that fills up; see `caption`."""
+        """Begin to caption, and return at once with the run that fills up; see `caption`.
+
+        A run of lower ``priority`` goes first: -1 for a window that somebody is looking at.
+        """
         if repeats < 1:
             raise ValueError(f"repeats is {repeats}; give 1 or more")
         if batch_size is not None and batch_size < 1:
@@ -183,7 +208,7 @@ class Session:
         run = run or Run(self.store, number, self)
         self.last_run = run
         if run.status != "running":
-            self.work_on(run, batch_size)
+            self.work_on(run, batch_size, priority)
         return run
 
     def caption(
@@ -267,7 +292,7 @@ class Session:
             **settings,
         )
 
-    def work_on(self, run: Run, batch_size: int | None = None) -> None:
+    def work_on(self, run: Run, batch_size: int | None = None, priority: int = 0) -> None:
         """Caption what waits in a run; returns at once."""
         waiting = [job for job in self.store.jobs(run.id) if not job.done]
         known = {each.stored.key: each for each in self.sources.windows}
@@ -278,10 +303,15 @@ class Session:
                 "that it was made of"
             )
         size = batch_size or self.batch_size
-        run.begin(lambda: loop.submit(self._work(run, waiting, known, size)))
+        run.begin(lambda: loop.submit(self._work(run, waiting, known, size, priority)))
 
     async def _work(
-        self, run: Run, jobs: list[Job], known: Mapping[str, SourceWindow], batch_size: int
+        self,
+        run: Run,
+        jobs: list[Job],
+        known: Mapping[str, SourceWindow],
+        batch_size: int,
+        priority: int,
     ) -> None:
         try:
             run.begun()
@@ -291,7 +321,7 @@ class Session:
                     recipe = replace(recipe, seed=(recipe.seed or 0) + repeat)
                 these = [job for job in jobs if job.repeat == repeat]
                 windows = [known[job.window_key] for job in these]
-                await self._caption(run, recipe, these, windows, batch_size)
+                await self._caption(run, recipe, these, windows, batch_size, priority)
         finally:
             run.tell(RunEvent("end"))
 
@@ -302,6 +332,7 @@ class Session:
         jobs: list[Job],
         windows: list[SourceWindow],
         batch_size: int,
+        priority: int,
     ) -> None:
         generation = CaptionGenerationStage.from_recipe(
             recipe, model_dir=self.model_dir, caption_batch_size=batch_size
@@ -324,7 +355,9 @@ class Session:
             run.tell(RunEvent("caption", shown.video, shown.number, event.stage, event.text))
 
         clips = {id(clip): number for number, clip in enumerate(task.data.clips)}
-        async for result in caption_windows([task], preparation, generation, on_event):
+        async for result in caption_windows(
+            [task], preparation, generation, on_event, priority=priority
+        ):
             place = homes[clips[id(result.clip)]][result.window_index]
             job, shown = jobs[place], windows[place].stored
             self.store.finish(run.id, job.position, job.repeat, result.error, result.window.warnings)

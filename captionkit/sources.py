@@ -18,10 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 from captionkit import display
+from captionkit.recipe import Recipe
 from captionkit.stages import CaptionPreparationStage
 from captionkit.store import StoredWindow
 from captionkit.tasks import Clip, Video, VideoTask, Window
@@ -73,6 +76,17 @@ class SourceWindow:
     clip: Clip
     window: Window
     stored: StoredWindow
+
+
+@dataclass(frozen=True)
+class ModelFrames:
+    """The frames of a window that a model sees.
+
+    ``pixels`` is uint8 of shape (frames, 3, height, width), ``seconds`` their times in the source.
+    """
+
+    pixels: NDArray[np.uint8]
+    seconds: list[float]
 
 
 class Sources:
@@ -207,6 +221,33 @@ class Sources:
                 "this session's own table"
             )
         return [self._by_key[key] for key in windows["id"].drop_duplicates()]
+
+    def frames(self, video: str, window: int, recipe: Recipe) -> ModelFrames:
+        """See `session.Session.frames`."""
+        each = self._find(video, window)
+        stage = CaptionPreparationStage.from_recipe(recipe, pool=self.pool)
+        task, _ = task_of([each])
+        inputs = stage.prepare(task.data, task.data.clips[0], 0)
+        times, first = each.clip.metadata, each.clip.first_frame + each.window.start_frame
+        assert times is not None
+        numbers = [first + number for number in inputs["video_metadata"]["frames_indices"]]
+        pixels = inputs["multi_modal_data"]["video"]
+        assert pixels is not None
+        return ModelFrames(pixels, [float(times.frame_times[number]) for number in numbers])
+
+    def clip(self, video: str, window: int) -> bytes:
+        """See `session.Session.clip`."""
+        each = self._find(video, window)
+        first, last = (
+            each.clip.first_frame + frame for frame in (each.window.start_frame, each.window.end_frame)
+        )
+        source = each.clip.source_video if each.clip.buffer is None else each.clip.buffer
+        return self.pool.clip(source, first, last)
+
+    def _find(self, video: str, window: int) -> SourceWindow:
+        if (video, window) not in self._by_name:
+            raise KeyError(f"there is no window {window} of {video!r} in this session")
+        return self._by_name[video, window]
 
     def thumbnail(self, video: str, window: int) -> bytes | None:
         """See `session.Session.thumbnails`."""

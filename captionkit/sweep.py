@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from captionkit import display, loop
+from captionkit import comparison, display, loop
 from captionkit.diff import overlap
 from captionkit.engine.errors import EngineError
 from captionkit.flow import caption_windows
@@ -37,6 +37,7 @@ COLUMNS = (
     "first_token_p50_s", "first_token_p95_s", "seconds_p50", "seconds_p95", "peak_memory_gb",
     "cached_tokens", "agreement", "error",
 )  # fmt: skip
+_SAID = ("prompt", "fp8", "batch_size", "video", "clip", "window", "start_s", "end_s", "text")
 _SAMPLE_S = 0.05
 
 
@@ -60,9 +61,27 @@ class Sweep:
     resident memory of the engine and the decoders together while the setting ran; what the engine
     holds from settings before is in it. ``agreement`` is the mean word overlap with the first setting
     that worked. A setting that cannot run has only its ``error``.
+    ``captions`` has the cold text of each setting and window: prompt, fp8, batch_size, video, clip,
+    window, start_s, end_s, text.
     """
 
     table: pd.DataFrame
+    captions: pd.DataFrame
+
+    def fp8_changes(self) -> comparison.Comparison:
+        """What fp8 changed in the texts: bf16 against fp8 at each prompt's first batch size.
+
+        Raises
+        ------
+        ValueError
+            The sweep did not run both.
+        """
+        first = self.captions.drop_duplicates(["prompt", "fp8", "clip", "window"])
+        keyed = first.assign(clip=first["clip"] + " " + first["prompt"])
+        sides = [keyed[keyed["fp8"] == eight] for eight in (False, True)]
+        if any(side.empty for side in sides):
+            raise ValueError("the sweep has no texts with and without fp8; give fp8=[False, True]")
+        return comparison.compare_tables(sides[0], sides[1], ("without fp8", "with fp8"))
 
     def figure(self) -> Figure:
         """Windows a second and seconds a window by batch size: a line for each prompt, fp8 and cache.
@@ -87,6 +106,8 @@ def sweep(
     fp8: Sequence[bool],
     prompts: Sequence[str],
     windows: pd.DataFrame | None,
+    stopped: threading.Event | None = None,
+    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
     **settings: Any,
 ) -> Sweep:
     """Measure each combination of ``prompts``, ``fp8`` and ``batch_sizes`` on the same windows.
@@ -99,6 +120,10 @@ def sweep(
         The grid. fp8 varies slowest: it needs another engine.
     windows
         Rows of the session's table; None takes all.
+    stopped
+        Once it is set, the sweep ends within a window, with what it has measured whole.
+    on_row
+        Told of each row of the table as it is measured.
     settings
         Other fields of `Recipe`.
 
@@ -114,9 +139,13 @@ def sweep(
         raise ValueError(f"batch_sizes holds {min(batch_sizes)}; give 1 or more")
     for prompt in prompts:
         resolve(prompt)
+    stopped = stopped or threading.Event()
     rows: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
     first: list[str | None] | None = None
     for eight, prompt, batch_size in itertools.product(fp8, prompts, batch_sizes):
+        if stopped.is_set():
+            break
         row: dict[str, Any] = {"prompt": prompt, "fp8": eight, "batch_size": batch_size}
         try:
             recipe = session.make_recipe(prompt, **{**settings, "fp8": eight})
@@ -126,21 +155,43 @@ def sweep(
             stage.setup()
         except (ValueError, EngineError, WeightsError) as error:
             rows.append({**row, "error": str(error)})
+            on_row(rows[-1])
             continue
         salt = uuid.uuid4().hex
         for cache in ("cold", "warm"):
-            measured, texts = _measure(session, recipe, stage, windows, salt)
+            measured, texts = _measure(session, recipe, stage, windows, salt, stopped)
+            if stopped.is_set():
+                break
             first = first or texts
+            if cache == "cold":
+                said += [{**row, **each} for each in _told(session, windows, texts)]
             pairs = [
                 (a, b) for a, b in zip(first, texts, strict=True) if a is not None and b is not None
             ]
             agreement = float(np.mean([overlap(*pair) for pair in pairs])) if pairs else None
             rows.append({**row, "cache": cache, **measured, "agreement": agreement})
+            on_row(rows[-1])
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    if first is None:
+    if first is None and not stopped.is_set():
         reasons = "; ".join(dict.fromkeys(table["error"]))
         raise ValueError(f"no setting of the sweep can run: {reasons}")
-    return Sweep(table)
+    return Sweep(table, pd.DataFrame(said, columns=list(_SAID)))
+
+
+def _told(
+    session: Measurable, windows: pd.DataFrame | None, texts: Sequence[str | None]
+) -> Iterator[dict[str, Any]]:
+    """Texts with their windows, as far as there are texts."""
+    for each, text in zip(session.sources.select(windows), texts, strict=True):
+        known = each.stored
+        yield {
+            "video": known.video,
+            "clip": known.clip,
+            "window": known.number,
+            "start_s": known.start_s,
+            "end_s": known.end_s,
+            "text": text,
+        }
 
 
 def _measure(
@@ -149,12 +200,13 @@ def _measure(
     generation: CaptionGenerationStage,
     windows: pd.DataFrame | None,
     salt: str,
+    stopped: threading.Event,
 ) -> tuple[dict[str, Any], list[str | None]]:
     chosen = session.sources.select(windows)
     preparation = CaptionPreparationStage.from_recipe(
         recipe, pool=session.sources.pool, cache_salt=salt
     )
-    task, _ = task_of(chosen)
+    task, homes = task_of(chosen)
     errors: list[str] = []
     first_tokens: list[float] = []
     totals: list[float] = []
@@ -162,6 +214,8 @@ def _measure(
 
     async def work() -> None:
         async for result in caption_windows([task], preparation, generation):
+            if stopped.is_set():
+                return
             if result.error:
                 errors.append(result.error)
                 continue
@@ -174,7 +228,10 @@ def _measure(
         begun = time.monotonic()
         loop.run(work())
         spent = time.monotonic() - begun
-    texts = [window.caption.get(recipe.variant) for clip in task.data.clips for window in clip.windows]
+    texts: list[str | None] = [None] * len(chosen)
+    for clip, places in zip(task.data.clips, homes, strict=True):
+        for window, place in zip(clip.windows, places, strict=True):
+            texts[place] = window.caption.get(recipe.variant)
     measured: dict[str, Any] = {
         "windows": len(totals),
         "windows_per_s": len(totals) / spent,

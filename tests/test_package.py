@@ -21,7 +21,7 @@ HEAVY = ("torch", "vllm", "transformers", "matplotlib", "pandas", "av", "decord"
 FLOORS = [
     {"wire", "tasks", "windows", "loop", "hardware", "prompts", "schema", "checks", "diff"},
     {"recipe", "video", "engine"},
-    {"models", "store"},
+    {"as_code", "models", "store"},
     {"stages"},
     {"flow", "doctor"},
     {"display"},
@@ -29,7 +29,7 @@ FLOORS = [
     {"run"},
     {"matrix", "show_progress", "sweep"},
     {"session"},
-    {"demo", "bench"},
+    {"demo", "bench", "widgets"},
     {"cli"},
 ]
 

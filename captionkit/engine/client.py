@@ -71,6 +71,12 @@ class Engine:
             cls._live = cls(key)
             return cls._live
 
+    @classmethod
+    def live(cls) -> Engine | None:
+        """The running engine; None where none runs."""
+        running = cls._live
+        return running if running is not None and not running.closed else None
+
     def __init__(self, key: EngineKey) -> None:
         self.key = key
         self.closed = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 
 import pandas as pd
 
@@ -59,30 +58,30 @@ def report(run: Exportable, table: pd.DataFrame) -> bytes:
         if two and len(texts) == 2:
             cells += display.diff_cells(word_diff(texts[1], texts[2]))
         else:
-            cells += [html.escape(texts.get(stage, "")) for stage in ((1, 2) if two else (1,))]
+            cells += [display.escape(texts.get(stage, "")) for stage in ((1, 2) if two else (1,))]
         errors = [error for error in group["error"] if isinstance(error, str)]
-        told = [f'<span class="e">failed: {html.escape(error)}</span>' for error in errors]
-        told += [html.escape(name) for name in faults]
+        told = [f'<span class="e">failed: {display.escape(error)}</span>' for error in errors]
+        told += [display.escape(name) for name in faults]
         cells.append("\n".join(told))
-        mark = f' data-video="{html.escape(str(video))}" data-faults="{int(bool(told))}"'
+        mark = f' data-video="{display.escape(video)}" data-faults="{int(bool(told))}"'
         rows.append(f"<tr{mark}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         if video not in videos:
             videos.append(video)
     heads = ["", "window", *(("stage 1", "stage 2") if two else ("caption",)), "findings"]
     head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    choices = "".join(f"<option>{html.escape(str(each))}</option>" for each in videos)
+    choices = "".join(f"<option>{display.escape(each)}</option>" for each in videos)
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     )
-    title = html.escape(f"captionkit, run {run.id}")
+    title = display.escape(f"captionkit, run {run.id}")
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{display.STYLE}{_STYLE}</style></head><body>
-<h1>{title}</h1><p>{html.escape(str(run.progress))}</p>
-<details><summary>Recipe</summary><pre>{html.escape(toml(run.recipe))}</pre></details>
+<h1>{title}</h1><p>{display.escape(run.progress)}</p>
+<details><summary>Recipe</summary><pre>{display.escape(toml(run.recipe))}</pre></details>
 <div class="bar"><label>Text <input id="words" type="search"></label>
 <label>Video <select id="video"><option value="">all</option>{choices}</select></label>
 <label><input id="faults" type="checkbox"> only with findings</label>

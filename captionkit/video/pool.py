@@ -156,6 +156,30 @@ class DecodePool:
         pixels = np.frombuffer(payload, np.uint8).reshape(answer["shape"])
         return Frames(pixels, answer["damage"])
 
+    def clip(self, source: Source, first: int, last: int) -> bytes:
+        """A stretch of a video as an H.264 mp4 file for a browser; see `video.clip.cut`.
+
+        Parameters
+        ----------
+        source
+            A path, or the bytes of a file.
+        first, last
+            Frame numbers from 0, both included.
+
+        Raises
+        ------
+        VideoError
+            A frame cannot be had, or the decoder crashed or took too long.
+        """
+        message = {
+            "op": "clip",
+            "path": self._path(source),
+            "first": first,
+            "last": last,
+            "reader": self.reader,
+        }
+        return bytes(self._ask(message, source)[1])
+
     def close(self) -> None:
         """End the workers and drop temporary copies; may be called twice."""
         for worker in [self._idle.get() for _ in range(self._count)]:

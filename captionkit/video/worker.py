@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from captionkit import wire
+from captionkit.video.clip import cut
 from captionkit.video.decord_reader import DecordReader
 from captionkit.video.errors import VideoError
 from captionkit.video.index import StreamIndex, build_index
@@ -63,8 +64,10 @@ class _Worker:
             times = fields.pop("frame_times")
             return {"op": "probe", "metadata": fields}, times.data.cast("B")
         reader = self._reader_of(path, message["reader"], index)
-        width, height = message["size"]
         try:
+            if message["op"] == "clip":
+                return {"op": "clip"}, cut(reader, index, message["first"], message["last"])
+            width, height = message["size"]
             frames, damage = reader.read(message["numbers"], (width, height))
         except VideoError:
             self._close()

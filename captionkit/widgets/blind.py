@@ -1,0 +1,104 @@
+"""Blind A/B: two captions of a window, nobody knows of which run; choose the better one.
+
+Imports comparison; called by the compare view.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+
+from captionkit.comparison import AB, Choice, ab
+from captionkit.display import escape
+from captionkit.run import Run
+from captionkit.widgets.board import Board
+from captionkit.widgets.parts import bad, flow, wide
+
+
+class BlindView(widgets.VBox):
+    """Pairs in random order with random sides; what is chosen is stored at once."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.ab: AB | None = None
+        style = {"description_width": "4em"}
+        self.run_a = widgets.Dropdown(description="Run A", layout=wide("26em"), style=style)
+        self.run_b = widgets.Dropdown(description="Run B", layout=wide("26em"), style=style)
+        self.begin = widgets.Button(description="Begin", layout=wide("auto"))
+        self.begin.on_click(lambda _: self._begin())
+        self.said = widgets.HTML()
+        self.left, self.right = (
+            widgets.HTML(layout=widgets.Layout(flex="1 1 20em", min_width="0", padding="2px"))
+            for _ in range(2)
+        )
+        self.pair = widgets.HBox(
+            [self.left, self.right], layout=widgets.Layout(width="100%", flex_flow="row wrap")
+        )
+        self.choices = []
+        for text, choice in (("Left is better", "left"), ("Tie", "tie"), ("Right is better", "right")):
+            button = widgets.Button(description=text, layout=wide("auto"))
+            button.on_click(lambda _, choice=choice: self._choose(choice))
+            self.choices.append(button)
+        self._choosing = widgets.HBox(self.choices, layout=flow())
+        super().__init__(
+            [
+                widgets.HBox([self.run_a, self.run_b, self.begin], layout=flow()),
+                self.said,
+                self.pair,
+                self._choosing,
+            ],
+            layout=widgets.Layout(width="100%"),
+        )
+        self._show()
+
+    def set_runs(self, options: list[tuple[str, int]]) -> None:
+        """Take over which runs there are."""
+        for control, default in ((self.run_a, 1), (self.run_b, 0)):
+            kept, values = control.value, [value for _, value in options]
+            control.options = options
+            if values:
+                control.value = kept if kept in values else values[min(default, len(values) - 1)]
+
+    def _begin(self) -> None:
+        store = self._board.session.store
+        try:
+            if self.run_a.value is None or self.run_b.value is None:
+                raise ValueError("there are no two runs yet; caption with two prompts")
+            self.ab = ab(Run(store, self.run_a.value), Run(store, self.run_b.value))
+        except (ValueError, KeyError) as error:
+            self.ab = None
+            self._show()
+            self.said.value = bad(str(error.args[0]))
+            return
+        self._show()
+
+    def _choose(self, choice: Choice) -> None:
+        if self.ab is not None and (left := self.ab.open_pairs):
+            self.ab.choose(left[0], choice)
+            self._show()
+
+    def _show(self) -> None:
+        left = [] if self.ab is None else self.ab.open_pairs
+        for part in (self.pair, self._choosing):
+            part.layout.display = None if left else "none"
+        if self.ab is None:
+            self.said.value = '<div class="ck-note">Choose two runs and begin.</div>'
+            return
+        if not left:
+            names = self.run_a.value, self.run_b.value
+            self.said.value = f'<div role="status">{escape(_told(names, self.ab.result))}</div>'
+            return
+        pair, number = self.ab.pairs[left[0]], len(self.ab) - len(left) + 1
+        where = f"{pair.video}, window {pair.window}: pair {number} of {len(self.ab)}"
+        self.said.value = f'<div role="status"><b>{escape(where)}</b></div>'
+        for side, text in ((self.left, pair.left), (self.right, pair.right)):
+            side.value = f'<div class="ck-side"><div class="t">{escape(text)}</div></div>'
+
+
+def _told(names: tuple[int | None, int | None], result: dict[str, Any]) -> str:
+    share = f"{result['win_rate']:.0%} ({result['low']:.0%} to {result['high']:.0%})"
+    return (
+        f"Run {names[0]} was better {result['a']} times, run {names[1]} {result['b']} times, "
+        f"{result['tie']} ties: run {names[0]} wins {share}."
+    )

@@ -1,0 +1,173 @@
+"""Batch size and fp8: a sweep on the chosen windows, drawn, with its table and what fp8 changed.
+
+Imports sweeps and the board; called by workbenches and notebooks.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+
+from captionkit.display import escape
+from captionkit.recipe import Recipe
+from captionkit.session import Session
+from captionkit.sweep import Sweep, sweep
+from captionkit.widgets.board import Board, Change
+from captionkit.widgets.browser import Browser
+from captionkit.widgets.parts import STYLE, bad, close_all, flow, say, show_problem, wide
+
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_SHOWN = (
+    "prompt", "fp8", "batch_size", "cache", "windows", "windows_per_s", "output_tokens_per_s",
+    "seconds_p50", "seconds_p95", "peak_memory_gb", "agreement", "error",
+)  # fmt: skip
+
+
+class SweepView(widgets.VBox):
+    """Throughput and latency by batch size, with and without fp8.
+
+    Parameters
+    ----------
+    session
+        A session, or the board that a workbench's widgets share.
+    browser
+        Whose ticked windows are measured; all where none is ticked.
+    """
+
+    def __init__(self, session: Session | Board, browser: Browser | None = None) -> None:
+        self.board = session if isinstance(session, Board) else Board(session)
+        self._owns_board = not isinstance(session, Board)
+        self._browser = browser
+        self.result: Sweep | None = None
+        self._stopped = threading.Event()
+        style = {"description_width": "6em"}
+        self.sizes = widgets.SelectMultiple(
+            description="Batch sizes", options=_SIZES, value=(1, 4, 16), rows=len(_SIZES),
+            layout=wide("14em"), style=style,
+        )  # fmt: skip
+        self.fp8 = widgets.Checkbox(
+            description="also with fp8 weights", indent=False, layout=wide("14em")
+        )
+        self.button = widgets.Button(description="Measure", button_style="primary", layout=wide("auto"))
+        self.stop = widgets.Button(description="Stop", disabled=True, layout=wide("auto"))
+        self.status = widgets.HTML()
+        self.figure = widgets.HTML()
+        self.table = widgets.HTML()
+        self.changes = widgets.HTML()
+        self.problem = widgets.HTML()
+        note = "Measured on the ticked windows (all where none is ticked), first cold, then known."
+        super().__init__(
+            [
+                widgets.HTML(f'{STYLE}<div class="ck-note">{note}</div>'),
+                widgets.HBox(
+                    [self.sizes, widgets.VBox([self.fp8, self.button, self.stop])], layout=flow()
+                ),
+                self.status,
+                self.problem,
+                self.figure,
+                self.table,
+                self.changes,
+            ],
+            layout=widgets.Layout(width="100%", min_width="0"),
+        )
+        self.add_class("ck-box")
+        self.button.on_click(lambda _: self.measure())
+        self.stop.on_click(lambda _: self._stopped.set())
+        self.board.listen(self._on_change)
+
+    def _on_change(self, _: Change) -> None:
+        show_problem(self.problem, self.board.problems.get("sweep", ""))
+
+    def measure(self) -> None:
+        """Begin to measure; returns at once."""
+        self.board.say("", "sweep")
+        if self.board.busy:
+            self.board.say(
+                "captions are under way; wait or stop them, they would be measured too", "sweep"
+            )
+            return
+        try:
+            recipe = self.board.recipe()
+            if not self.sizes.value:
+                raise ValueError("no batch size is chosen; choose at least one")
+        except ValueError as error:
+            self.board.say(str(error), "sweep")
+            return
+        places = self._browser.places if self._browser is not None else []
+        table = self.board.session.windows
+        windows = table.iloc[places] if places else table
+        self._stopped.clear()
+        self.button.disabled, self.stop.disabled = True, False
+        self.board.long.submit("sweep", lambda: self._measure(recipe, windows))
+
+    def _measure(self, recipe: Recipe, windows: pd.DataFrame) -> None:
+        rows: list[dict[str, Any]] = []
+        eights = [False, True] if self.fp8.value else [recipe.fp8]
+        total = len(self.sizes.value) * len(eights)
+
+        def on_row(row: dict[str, Any]) -> None:
+            rows.append(row)
+            done = len({(each["fp8"], each["batch_size"]) for each in rows})
+            say(self.status, f"{done} of {total} settings on {len(windows)} windows")
+            self.table.value = _table(pd.DataFrame(rows))
+
+        say(self.status, f"measuring {total} settings on {len(windows)} windows…")
+        try:
+            self.result = sweep(
+                self.board.session,
+                batch_sizes=list(self.sizes.value),
+                fp8=eights,
+                prompts=[recipe.prompt],
+                windows=windows,
+                recipe=recipe,
+                stopped=self._stopped,
+                on_row=on_row,
+            )
+            self._show(self.result)
+        except Exception as error:
+            # Whatever happened in the engine, the view goes on working.
+            say(self.status, "")
+            self.board.say(str(error) or type(error).__name__, "sweep")
+        finally:
+            self.button.disabled, self.stop.disabled = False, True
+
+    def _show(self, result: Sweep) -> None:
+        say(self.status, "stopped" if self._stopped.is_set() else "measured")
+        self.table.value = _table(result.table)
+        try:
+            file = io.BytesIO()
+            result.figure().savefig(file, format="png", dpi=100)
+            picture = base64.b64encode(file.getvalue()).decode()
+            said = "Windows a second and seconds a window against batch size"
+            self.figure.value = (
+                f'<img alt="{said}" style="max-width:100%;background:#fff" '
+                f'src="data:image/png;base64,{picture}">'
+            )
+        except ValueError as error:
+            self.figure.value = bad(str(error))
+        self.changes.value = ""
+        if self.fp8.value:
+            try:
+                changes = result.fp8_changes()
+                self.changes.value = f'<div class="ck-scroll">{changes._repr_html_()}</div>'
+            except ValueError as error:
+                self.changes.value = f'<div class="ck-note">{escape(error)}</div>'
+
+    def close(self) -> None:
+        """Take it off the page; a board of its own ends with it."""
+        self._stopped.set()
+        self.board.forget(self._on_change)
+        close_all(self)
+        if self._owns_board:
+            self.board.close()
+
+
+def _table(table: pd.DataFrame) -> str:
+    shown = table[[name for name in _SHOWN if name in table]]
+    html = shown.to_html(index=False, float_format="{:.3g}".format, na_rep="", escape=True)
+    return f'<div class="ck-scroll">{html}</div>'

@@ -1,0 +1,165 @@
+"""Workbench: browser, tuner, compare, export and sweep of one session, in one place.
+
+`workbench` opens it on videos in one line. Imports all other widgets; called by notebooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ipywidgets as widgets
+
+from captionkit import display
+from captionkit.recipe import Recipe
+from captionkit.run import Run
+from captionkit.session import Session
+from captionkit.tasks import VideoTask
+from captionkit.widgets.board import Board, Change
+from captionkit.widgets.browser import Browser
+from captionkit.widgets.compare import CompareView
+from captionkit.widgets.export import ExportPanel
+from captionkit.widgets.parts import STYLE, close_one
+from captionkit.widgets.sweep_view import SweepView
+from captionkit.widgets.tuner import Tuner
+
+# A saved notebook with so many pictures stays well under 300 kB.
+_MOST_PICTURES = 24
+_MOST_KEPT_TEXT = 100_000
+
+
+class Workbench:
+    """All views of a session; shows itself where it is the last line of a cell.
+
+    ``browser``, ``tuner``, ``compare``, ``export`` and ``sweep`` are its views, ``run`` the last run.
+    In a saved notebook that is opened without a kernel, the last run's captions show as a plain table.
+    Running the same cell again closes the workbench that it made before.
+
+    Parameters
+    ----------
+    session
+        Videos, model and store.
+    """
+
+    _open: ClassVar[dict[object, Workbench]] = {}
+
+    def __init__(self, session: Session, *, _owned: bool = False) -> None:
+        self._key = _cell() or ("session", tuple(session.problems), repr(session.source))
+        earlier = self._open.pop(self._key, None)
+        if earlier is not None:
+            earlier.close()
+        self.board = Board(session, owned=_owned)
+        self.browser = Browser(self.board)
+        self.tuner = Tuner(self.board, self.browser)
+        self.compare = CompareView(self.board, self.browser)
+        self.export = ExportPanel(self.board)
+        self.sweep = SweepView(self.board, self.browser)
+        self._tabs = widgets.Tab(
+            [self.compare, self.export, self.sweep],
+            titles=["Compare", "Export", "Batch size and fp8"],
+            layout=widgets.Layout(flex="1 1 560px", min_width="0"),
+        )
+        self.tuner.layout.flex = "1 1 400px"
+        self.tuner.layout.width = "auto"
+        self._below = widgets.HBox(
+            [self.tuner, self._tabs],
+            layout=widgets.Layout(flex_flow="row wrap", width="100%", grid_gap="12px"),
+        )
+        self._style = widgets.HTML(STYLE)
+        self.widget = widgets.VBox(
+            [self._style, self.browser, self._below], layout=widgets.Layout(width="100%")
+        )
+        self._kept: Any = None
+        self.board.listen(self._on_change)
+        self._open[self._key] = self
+
+    @property
+    def session(self) -> Session:
+        """The session; another one once the windows were cut anew."""
+        return self.board.session
+
+    @property
+    def run(self) -> Run | None:
+        """The last run."""
+        return self.board.run
+
+    def __repr__(self) -> str:
+        return f"<Workbench: {self.session!r}{', closed' if self.board.closed else ''}>"
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML  # a kernel has it; nothing else needs it
+        from IPython.display import display as show
+
+        if self.board.closed:
+            show(HTML("<em>this workbench was closed; run its cell again</em>"))
+            return
+        show(self.widget)
+        self._kept = show(HTML(self._results()), display_id=True)
+
+    def _on_change(self, change: Change) -> None:
+        if change.ended and self._kept is not None:
+            from IPython.display import HTML
+
+            self._kept.update(HTML(self._results()))
+
+    def _results(self) -> str:
+        """The last run as a table that needs no kernel; folded, since a live page shows it above."""
+        if self.run is None:
+            return ""
+        table = self.run.captions
+        two = self.run.recipe.stage2_prompt is not None
+        few = len(table) <= _MOST_PICTURES * (2 if two else 1)
+        share = _MOST_KEPT_TEXT // max(1, min(len(table), 2 * display.MOST_ROWS))
+        table["text"] = [
+            text if not isinstance(text, str) or len(text) <= share else text[:share] + "…"
+            for text in table["text"]
+        ]
+        said = f"run {self.run.id}: {self.run.recipe.variant}, {self.run.status}, {self.run.progress}"
+        html = display.run_html(
+            table, self.session.thumbnails if few else _no_picture, two_stages=two, said=said
+        )
+        return f"<details><summary>Captions of run {self.run.id}</summary>{html}</details>"
+
+    def close(self) -> None:
+        """Take it off the page; runs under way are stopped, the engine stays for others."""
+        if self._open.get(self._key) is self:
+            del self._open[self._key]
+        self.board.forget(self._on_change)
+        for view in (self.browser, self.tuner, self.compare, self.export, self.sweep):
+            view.close()
+        self.board.close()
+        for part in (self._tabs, self._below, self._style, self.widget):
+            close_one(part)
+
+
+def workbench(
+    source: str | Path | VideoTask | Iterable[str | Path | VideoTask],
+    model: str | None = None,
+    *,
+    recipe: Recipe | None = None,
+    **settings: Any,
+) -> Workbench:
+    """Open a workbench on videos, as ``ck.workbench("data/*.mp4")``.
+
+    Parameters
+    ----------
+    source, model, recipe, settings
+        As `session.Session` takes them.
+    """
+    return Workbench(Session(source, model, recipe=recipe, **settings), _owned=True)
+
+
+def _no_picture(video: str, window: int) -> bytes | None:
+    return None
+
+
+def _cell() -> object:
+    """The notebook cell that runs, where a front end tells; else None."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    with contextlib.suppress(AttributeError, KeyError, TypeError):
+        return ("cell", shell.get_parent()["metadata"]["cellId"])
+    return None

@@ -1,0 +1,107 @@
+"""One thread that does what must not hold up a widget's callback.
+
+Imports nothing of captionkit; called by all widgets.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Job:
+    due: float
+    work: Callable[[], None]
+
+
+class Worker:
+    """Jobs by name, one after another in a daemon thread that starts with the first.
+
+    A job takes the place of one of the same name that still waits: of many requests for a picture of
+    what a person scrolls past, the last one counts.
+
+    Parameters
+    ----------
+    name
+        Of the thread.
+    on_error
+        Told of what a job raises; it should say so where a person sees it.
+    """
+
+    def __init__(self, name: str, on_error: Callable[[Exception], None]) -> None:
+        self._name = name
+        self._on_error = on_error
+        self._waiting: dict[Hashable, _Job] = {}
+        self._ready = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._closed = False
+
+    def submit(
+        self, name: Hashable, work: Callable[[], None], *, delay_s: float = 0.0, first: bool = False
+    ) -> None:
+        """Have a job done; returns at once.
+
+        ``delay_s`` bounds how often a job is done: it begins so much after the first of the
+        submissions that it stands for. ``first`` goes before all that waits.
+        """
+        with self._ready:
+            if self._closed:
+                return
+            kept = self._waiting.get(name)
+            due = 0.0 if first else kept.due if kept else time.monotonic() + delay_s
+            self._waiting[name] = _Job(due, work)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._ready.notify_all()
+
+    def submit_unless_waiting(self, name: Hashable, work: Callable[[], None]) -> None:
+        """Have a job done, unless a newer one of its name came meanwhile."""
+        with self._ready:
+            if name not in self._waiting:
+                self.submit(name, work)
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work()
+            except Exception as error:
+                logger.exception("a job of %s failed", self._name)
+                self._on_error(error)
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._ready:
+            self._busy = False
+            self._ready.notify_all()
+            while not self._closed:
+                if self._waiting:
+                    name = min(self._waiting, key=lambda each: self._waiting[each].due)
+                    wait = self._waiting[name].due - time.monotonic()
+                    if wait <= 0:
+                        self._busy = True
+                        return self._waiting.pop(name).work
+                    self._ready.wait(wait)
+                else:
+                    self._ready.wait()
+            return None
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to do; False where that takes longer than ``timeout_s``."""
+        with self._ready:
+            return self._ready.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
+
+    def close(self) -> None:
+        """Drop what waits and end the thread; what runs is waited for, unless it closes itself."""
+        with self._ready:
+            self._closed = True
+            self._waiting.clear()
+            self._ready.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=10)
