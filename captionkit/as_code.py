@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 from captionkit.recipe import Recipe
 
@@ -30,6 +31,10 @@ def _changed(recipe: Recipe) -> dict[str, object]:
 
 def python(source: object, recipe: Recipe, batch_size: int, places: Sequence[int] | None = None) -> str:
     """Python that repeats a run; ``places`` are rows of the session's windows, None means all."""
+    if isinstance(source, list):
+        source = [str(each) for each in source]
+    elif isinstance(source, Path):
+        source = str(source)
     changed = "".join(f"\n    {name}={value!r}," for name, value in _changed(recipe).items())
     made = f"ck.Recipe({changed}\n)" if changed else "ck.Recipe()"
     windows = "" if places is None else f", windows=session.windows.iloc[{list(places)}]"

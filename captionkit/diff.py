@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,9 @@ from typing import Literal
 _TOKEN = re.compile(r"\w+(?:['’-]\w+)*\s*|[^\w\s]\s*|\s+")
 # Between two changes, so few equal words only chop up what reads better as one change.
 _ISLAND = 2
+# Beyond so many pairs of words, as in captions that loop, what lies between counts as one change: the
+# search for the longest match would take minutes.
+_MOST_PAIRS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ def word_diff(before: str, after: str) -> list[Piece]:
     a, b = _TOKEN.findall(before), _TOKEN.findall(after)
     # What differs in its trailing space only is the same word.
     words = [[token.strip() for token in side] for side in (a, b)]
-    matcher = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False)
-    steps = [(tag == "equal", a[i1:i2], b[j1:j2]) for tag, i1, i2, j1, j2 in matcher.get_opcodes()]
+    steps = [(same, a[i1:i2], b[j1:j2]) for same, i1, i2, j1, j2 in _steps(*words)]
     merged: list[tuple[bool, list[str], list[str]]] = []
     for place, (same, left, right) in enumerate(steps):
         island = same and 0 < place < len(steps) - 1 and _words(left) < _ISLAND
@@ -50,6 +52,25 @@ def word_diff(before: str, after: str) -> list[Piece]:
         Piece("same" if same else "changed", "".join(left), "".join(right))
         for same, left, right in merged
     ]
+
+
+def _steps(a: list[str], b: list[str]) -> Iterator[tuple[bool, int, int, int, int]]:
+    """Stretches that are the same or not, as (same, begin and end in a, begin and end in b)."""
+    shorter = min(len(a), len(b))
+    head = next((n for n in range(shorter) if a[n] != b[n]), shorter)
+    left = shorter - head
+    tail = next((n for n in range(left) if a[-1 - n] != b[-1 - n]), left)
+    if head:
+        yield True, 0, head, 0, head
+    middle = a[head : len(a) - tail], b[head : len(b) - tail]
+    if len(middle[0]) * len(middle[1]) > _MOST_PAIRS:
+        yield False, head, len(a) - tail, head, len(b) - tail
+    else:
+        matcher = difflib.SequenceMatcher(None, *middle, autojunk=False)
+        for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+            yield tag == "equal", head + i1, head + i2, head + j1, head + j2
+    if tail:
+        yield True, len(a) - tail, len(a), len(b) - tail, len(b)
 
 
 def _words(tokens: Sequence[str]) -> int:

@@ -5,6 +5,6 @@ from captionkit.widgets.compare import CompareView
 from captionkit.widgets.export import ExportPanel
 from captionkit.widgets.sweep_view import SweepView
 from captionkit.widgets.tuner import Tuner
-from captionkit.widgets.workbench import Workbench, workbench
+from captionkit.widgets.workbench_view import Workbench, workbench
 
 __all__ = ["Browser", "CompareView", "ExportPanel", "SweepView", "Tuner", "Workbench", "workbench"]

@@ -19,12 +19,11 @@ from captionkit.widgets.parts import bad, flow, wide
 class BlindView(widgets.VBox):
     """Pairs in random order with random sides; what is chosen is stored at once."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, run_a: widgets.Dropdown, run_b: widgets.Dropdown) -> None:
         self._board = board
+        self._runs = run_a, run_b
         self.ab: AB | None = None
-        style = {"description_width": "4em"}
-        self.run_a = widgets.Dropdown(description="Run A", layout=wide("26em"), style=style)
-        self.run_b = widgets.Dropdown(description="Run B", layout=wide("26em"), style=style)
+        self._named: tuple[int | None, int | None] = (None, None)
         self.begin = widgets.Button(description="Begin", layout=wide("auto"))
         self.begin.on_click(lambda _: self._begin())
         self.said = widgets.HTML()
@@ -43,7 +42,7 @@ class BlindView(widgets.VBox):
         self._choosing = widgets.HBox(self.choices, layout=flow())
         super().__init__(
             [
-                widgets.HBox([self.run_a, self.run_b, self.begin], layout=flow()),
+                self.begin,
                 self.said,
                 self.pair,
                 self._choosing,
@@ -52,20 +51,13 @@ class BlindView(widgets.VBox):
         )
         self._show()
 
-    def set_runs(self, options: list[tuple[str, int]]) -> None:
-        """Take over which runs there are."""
-        for control, default in ((self.run_a, 1), (self.run_b, 0)):
-            kept, values = control.value, [value for _, value in options]
-            control.options = options
-            if values:
-                control.value = kept if kept in values else values[min(default, len(values) - 1)]
-
     def _begin(self) -> None:
-        store = self._board.session.store
+        store, (a, b) = self._board.session.store, (each.value for each in self._runs)
         try:
-            if self.run_a.value is None or self.run_b.value is None:
-                raise ValueError("there are no two runs yet; caption with two prompts")
-            self.ab = ab(Run(store, self.run_a.value), Run(store, self.run_b.value))
+            if a is None or a == b:
+                raise ValueError("these are not two runs; caption with two prompts and choose both")
+            self._named = a, b
+            self.ab = ab(Run(store, a), Run(store, b))
         except (ValueError, KeyError) as error:
             self.ab = None
             self._show()
@@ -86,7 +78,7 @@ class BlindView(widgets.VBox):
             self.said.value = '<div class="ck-note">Choose two runs and begin.</div>'
             return
         if not left:
-            names = self.run_a.value, self.run_b.value
+            names = self._named
             self.said.value = f'<div role="status">{escape(_told(names, self.ab.result))}</div>'
             return
         pair, number = self.ab.pairs[left[0]], len(self.ab) - len(left) + 1

@@ -6,6 +6,7 @@ at most ten times a second. Imports sessions and rows; called by all widgets.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -74,6 +75,9 @@ class Board:
         self._to_load: set[int] = set()
         self._ended = False
         self._active: dict[int, Run] = {}
+        # What was asked for and has not begun; a stop takes it back.
+        self._asked: set[int] = set()
+        self._numbers = itertools.count()
         # What each engine has seen, to tell what a change will cost.
         self._seen: dict[tuple[int, object], set[int]] = {}
         self.measured: dict[str, float] = {}
@@ -105,7 +109,7 @@ class Board:
     def busy(self) -> bool:
         """Whether a run is under way."""
         with self._lock:
-            return bool(self._active)
+            return bool(self._active or self._asked)
 
     @property
     def status(self) -> str:
@@ -135,11 +139,20 @@ class Board:
         What goes wrong is told by the view ``where`` it was asked for.
         """
         some = list(places)
+        number = next(self._numbers)
+        with self._lock:
+            self._asked.add(number)
+
+        def start() -> None:
+            if number in self._asked:
+                try:
+                    self._start(some, recipe, batch_size, priority, fresh, where)
+                finally:
+                    self._asked.discard(number)
+                    self._tick()
+
         self.say("", where)
-        self.work.submit(
-            ("caption", time.monotonic()),
-            lambda: self._start(some, recipe, batch_size, priority, fresh, where),
-        )
+        self.work.submit(("caption", number), start)
 
     def _start(
         self,
@@ -255,8 +268,15 @@ class Board:
     def stop(self) -> None:
         """Stop all runs; returns at once, what is done stays."""
         with self._lock:
+            self._asked.clear()
+        self.work.submit("stop", self._stop, first=True)
+        self._tick()
+
+    def _stop(self) -> None:
+        with self._lock:
             active = list(self._active.values())
-        self.work.submit("stop", lambda: [run.cancel() for run in active], first=True)
+        for run in active:
+            run.cancel()
 
     def clip(self, place: int) -> bytes:
         """A window as a small mp4 file; the last ones are kept. Slow, for a worker."""
@@ -319,12 +339,14 @@ class Board:
     def idle(self, timeout_s: float = 60.0) -> bool:
         """Wait until no run and no job is under way; False where that takes longer."""
         until = time.monotonic() + timeout_s
+        # The ticks last: what they tell may give the others new work, which the second look finds.
+        workers = (self.reads, self.work, self.long, self._ticks)
         while time.monotonic() < until:
-            workers = (self.reads, self.work, self.long, self._ticks)
-            if all(each.join(max(0.0, until - time.monotonic())) for each in workers):
-                if not self.busy:
-                    return True
-                time.sleep(EVERY_S / 2)
+            for worker in workers:
+                worker.join(max(0.0, until - time.monotonic()))
+            if not self.busy and all(worker.join(0) for worker in workers):
+                return True
+            time.sleep(EVERY_S / 2)
         return False
 
     def close(self) -> None:

@@ -211,7 +211,8 @@ class Browser(anywidget.AnyWidget):
 
     def _on_message(self, _: Any, message: dict[str, Any], buffers: Any) -> None:
         """What the front end asks for; slow answers come from the board's reading thread."""
-        reads, kind, place = self.board.reads, message.get("kind"), message.get("place")
+        reads, kind = self.board.reads, message.get("kind")
+        place: int = message.get("place", -1)
         if self.board.closed:
             return
         try:
@@ -221,7 +222,7 @@ class Browser(anywidget.AnyWidget):
                 case "find":
                     index = self._view.index(place) if place in self._view else -1
                     self.send({"kind": "at", "place": place, "index": index})
-                    if place is not None and place >= 0:
+                    if place >= 0:
                         self._send_detail(place)
                 case "thumbs":
                     places, view = message["places"][:_MOST_ROWS], message["view"]
@@ -294,6 +295,7 @@ class Browser(anywidget.AnyWidget):
     def close(self) -> None:
         """Take it off the page; a board of its own ends with it."""
         self.board.forget(self._on_change)
+        self.layout.close()
         super().close()
         if self._owns_board:
             self.board.close()

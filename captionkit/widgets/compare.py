@@ -55,7 +55,7 @@ class CompareView(widgets.VBox):
         )
         self.sides = (Side(self, "left"), Side(self, "right"))
         self.table = widgets.HTML()
-        self.blind = BlindView(self.board)
+        self.blind = BlindView(self.board, self.run_a, self.run_b)
         self.title = widgets.HTML()
         self.problem = widgets.HTML()
         self._pair = widgets.HBox(self.sides, layout=widgets.Layout(width="100%", flex_flow="row wrap"))
@@ -116,23 +116,25 @@ class CompareView(widgets.VBox):
             options.append(
                 (f"run {number}: {display.visible(prompt)}{second}, {row['done']} done", int(number))
             )
-        for control, number in ((self.run_a, 1), (self.run_b, 0)):
+        values = [value for _, value in options]
+        newest = values[0] if values else None
+        # A stays what a person chose; B follows what was captioned last.
+        grew = newest not in {value for _, value in self.run_b.options}
+        for control, place in ((self.run_a, 1), (self.run_b, 0)):
             kept = control.value
             control.options = options
-            values = [value for _, value in options]
-            default = values[min(number, len(values) - 1)] if values else None
-            control.value = kept if kept in values else default
-        kept_several = [each for each in self.several.value if each in {v for _, v in options}]
+            default = values[min(place, len(values) - 1)] if values else None
+            control.value = kept if kept in values and not (grew and place == 0) else default
+        kept_several = [each for each in self.several.value if each in values]
         self.several.options = options
         self.several.value = kept_several or [value for _, value in options[:3]]
-        self.blind.set_runs(options)
 
     def _draw(self) -> None:
         """Draw what is chosen; in the worker, since it reads the store."""
         mode = self.mode.value
         shown = {
-            self.run_a: mode == "two runs",
-            self.run_b: mode == "two runs",
+            self.run_a: mode in ("two runs", "blind A/B"),
+            self.run_b: mode in ("two runs", "blind A/B"),
             self.several: mode == "matrix of runs",
             self._pair: mode in MODES[:2],
             self.table: mode == "matrix of runs",
@@ -173,6 +175,10 @@ class CompareView(widgets.VBox):
             self.sides, names, numbers, captions, marked, strict=True
         ):
             side.fill(name, number, caption, shown)
+        if mode == MODES[0] and captions[0] and not captions[1] and row.state != "running":
+            self.title.value += (
+                ' <span class="ck-note">This run has one stage; tick “Second stage” for two.</span>'
+            )
 
     def _of_run(self, number: int | None, stage: int) -> dict[str, Any] | None:
         """A run's caption of the chosen window: its stage by place, -1 for the last."""

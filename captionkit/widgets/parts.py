@@ -14,6 +14,10 @@ from captionkit.display import escape
 STYLE = f"<style>{(Path(__file__).parent / 'static' / 'forms.css').read_text()}</style>"
 
 
+# A text area of the whole width; at 100% its margin would stick out.
+FULL = {"width": "auto", "align_self": "stretch"}
+
+
 def wide(width: str) -> widgets.Layout:
     """A layout of a width that gives way on a narrow page."""
     return widgets.Layout(width=width, max_width="100%")

@@ -11,7 +11,7 @@ import ipywidgets as widgets
 
 from captionkit import checks
 from captionkit.display import escape
-from captionkit.widgets.parts import flow, wide
+from captionkit.widgets.parts import FULL, flow, wide
 
 
 class _View(Protocol):
@@ -27,7 +27,7 @@ class Side(widgets.VBox):
         self._filling = False
         self._shown = ""
         self.text = widgets.HTML()
-        ratings = [("no rating", None), *((f"{'★' * n}", n) for n in range(1, 6))]
+        ratings = [("no rating", 0), *((f"{'★' * n}", n) for n in range(1, 6))]
         style = {"description_width": "4em"}
         self.rating = widgets.Dropdown(
             description="Rating", options=ratings, layout=wide("13em"), style=style
@@ -36,7 +36,7 @@ class Side(widgets.VBox):
             description="Note", continuous_update=False, layout=wide("22em"), style=style
         )
         self.edited = widgets.Textarea(
-            description="Edited", continuous_update=False, rows=3, layout=wide("100%"), style=style,
+            description="Edited", continuous_update=False, rows=3, layout=FULL, style=style,
             placeholder="A better text; empty means the model's own",
         )  # fmt: skip
         self._tools = widgets.VBox(
@@ -73,7 +73,7 @@ class Side(widgets.VBox):
         self._of = (run, caption["stage"])
         self._tell(_box(name, text, _facts(caption)))
         self._filling = True
-        self.rating.value = caption["rating"]
+        self.rating.value = caption["rating"] or 0
         self.note.value = caption["note"] or ""
         self.edited.value = caption["edited_text"] or ""
         self._filling = False
@@ -85,7 +85,7 @@ class Side(widgets.VBox):
             self._shown = self.text.value = html
 
     def _on_rating(self, change: Any) -> None:
-        self._annotate(rating=change["new"])
+        self._annotate(rating=change["new"] or None)
 
     def _on_note(self, change: Any) -> None:
         self._annotate(note=change["new"].strip() or None)

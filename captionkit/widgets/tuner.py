@@ -19,10 +19,10 @@ from captionkit.session import Session
 from captionkit.widgets.board import Board, Change
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.cost import cost, count_tokens
-from captionkit.widgets.parts import bad, close_all, flow, show_problem, wide
+from captionkit.widgets.parts import FULL, bad, close_all, flow, show_problem, wide
 
 _OWN = "a text of your own"
-_STYLE = {"description_width": "7.5em"}
+_STYLE = {"description_width": "8em"}
 _SETTLE_S = 0.15
 
 
@@ -80,7 +80,7 @@ class Tuner(widgets.VBox):
             browser.observe(self._on_browser, names=["value", "selection"])
 
     def _make_fields(self) -> None:
-        broad, narrow = wide("21em"), wide("14.5em")
+        broad, narrow = wide("21em"), wide("15em")
         style = {"style": _STYLE}
         self.model = widgets.Combobox(
             description="Model",
@@ -92,9 +92,9 @@ class Tuner(widgets.VBox):
         self.library = widgets.Dropdown(
             description="Prompt", options=[*prompts.PROMPTS, _OWN], layout=broad, **style
         )
-        self.prompt = widgets.Textarea(description="Prompt text", layout=wide("100%"), rows=4, **style)
+        self.prompt = widgets.Textarea(description="Prompt text", layout=FULL, rows=4, **style)
         self.two_stages = widgets.Checkbox(description="Second stage", indent=True, **style)
-        self.stage2 = widgets.Textarea(description="Stage-2 text", layout=wide("100%"), rows=4, **style)
+        self.stage2 = widgets.Textarea(description="Stage-2 text", layout=FULL, rows=4, **style)
         self.batch_size = widgets.BoundedIntText(
             description="Batch size", min=1, max=4096, value=self.board.session.batch_size,
             layout=narrow, **style,
@@ -231,7 +231,9 @@ class Tuner(widgets.VBox):
 
     def _note(self, recipe: Recipe) -> str:
         told = []
-        stages = [("prompt", recipe.prompt_text, prompts.STAGE1_PLACEHOLDERS)]
+        stages: list[tuple[str, str, tuple[str, ...]]] = [
+            ("prompt", recipe.prompt_text, prompts.STAGE1_PLACEHOLDERS)
+        ]
         if recipe.stage2_prompt is not None:
             stages.append(("stage 2", recipe.stage2_prompt, prompts.STAGE2_PLACEHOLDERS))
         for name, text, known in stages:

@@ -54,7 +54,7 @@ function makePlayer(model) {
   const scrub = make("input", { type: "range", min: 0, max: 0, step: "any", value: 0, "aria-label": "Position" });
   const speed = choice("Speed", [["0.25", "¼×"], ["0.5", "½×"], ["1", "1×"], ["2", "2×"], ["4", "4×"]]);
   speed.value = "1";
-  const mode = choice("What to play", [["frames", "frames the model sees"], ["clip", "the clip"]]);
+  const mode = choice("What to play", [["frames", "model's frames"], ["clip", "clip"]]);
   const said = make("div", { class: "ckb-said" });
   const screen = make("div", { class: "ckb-screen" }, canvas, video, note);
   const bar = make("div", { class: "ckb-bar" }, play, scrub, speed, mode);
@@ -293,13 +293,13 @@ function render({ model, el }) {
   const sort = choice("Sort", SORTS);
   const all = make("button", { type: "button", text: "Tick all", title: "Tick every window of the list" });
   const none = make("button", { type: "button", text: "Untick", title: "Tick none" });
-  const filters = make("div", { class: "ckb-filters" }, search, state, video, check, rating, sort, all, none);
+  const filters = make("div", { class: "ckb-filters" }, search, state, video, check, rating, sort);
   const spacer = make("div", { class: "ckb-spacer", role: "presentation" });
   const list = make("div", { class: "ckb-list", role: "listbox", tabindex: 0, "aria-label": "Windows", "aria-multiselectable": "true" }, spacer);
   const count = make("div", { class: "ckb-count" });
   const status = make("div", { class: "ckb-status", role: "status", "aria-live": "polite" });
   const stop = make("button", { type: "button", class: "ckb-stop", text: "Stop" });
-  const foot = make("div", { class: "ckb-foot" }, count, status, stop);
+  const foot = make("div", { class: "ckb-foot" }, count, all, none, status, stop);
   const problem = make("div", { class: "ckb-problem", role: "alert" });
   const dismiss = make("button", { type: "button", "aria-label": "Dismiss", text: "✕" });
   const problemText = make("span");

@@ -66,13 +66,17 @@ class Workbench:
         self.tuner.layout.width = "auto"
         self._below = widgets.HBox(
             [self.tuner, self._tabs],
-            layout=widgets.Layout(flex_flow="row wrap", width="100%", grid_gap="12px"),
+            layout=widgets.Layout(
+                flex_flow="row wrap", width="100%", grid_gap="12px", margin="10px 0 0"
+            ),
         )
         self._style = widgets.HTML(STYLE)
         self.widget = widgets.VBox(
             [self._style, self.browser, self._below], layout=widgets.Layout(width="100%")
         )
         self._kept: Any = None
+        # The page begins with something to look at.
+        self.browser.value = self.board.rows.rows[0].name
         self.board.listen(self._on_change)
         self._open[self._key] = self
 
@@ -159,7 +163,7 @@ def _no_picture(video: str, window: int) -> bytes | None:
 def _cell() -> object:
     """The notebook cell that runs, where a front end tells; else None."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
+    shell: Any = ipython.get_ipython() if ipython else None
     with contextlib.suppress(AttributeError, KeyError, TypeError):
         return ("cell", shell.get_parent()["metadata"]["cellId"])
     return None

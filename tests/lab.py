@@ -1,0 +1,152 @@
+"""A real JupyterLab on loopback, a real browser, and a notebook as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+WAIT_MS = 90_000
+
+
+def chromium() -> str:
+    found = shutil.which("chromium")
+    assert found, "no chromium here: apt-get install chromium (CI does)"
+    return found
+
+
+class Lab:
+    """JupyterLab in a folder; ends with its kernels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.token = secrets.token_hex(16)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        home = folder / ".home"
+        home.mkdir(parents=True)
+        self.log = (home / "lab.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
+                "--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0",
+                f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={self.token}",
+                "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            ],
+            stdout=self.log, stderr=self.log, cwd=folder, start_new_session=True,
+            env={**os.environ, "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
+                 "JUPYTERLAB_SETTINGS_DIR": str(home), "JUPYTERLAB_WORKSPACES_DIR": str(home),
+                 "JUPYTER_RUNTIME_DIR": str(home), "IPYTHONDIR": str(home)},
+        )  # fmt: skip
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api", timeout=1).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, (home / "lab.log").read_text()
+                time.sleep(0.1)
+        raise AssertionError("JupyterLab did not start: " + (home / "lab.log").read_text())
+
+    def write(self, name: str, cells: list[str]) -> None:
+        """Put a notebook into the folder."""
+        content = {
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            "cells": [
+                {"cell_type": "code", "id": f"c{n}", "source": source, "metadata": {},
+                 "outputs": [], "execution_count": None}
+                for n, source in enumerate(cells)
+            ],
+        }  # fmt: skip
+        (self.folder / name).write_text(json.dumps(content))
+
+    def open(self, browser: Browser, name: str, *, width: int = 1280, dark: bool = False) -> Notebook:
+        """Open a notebook in a page of its own."""
+        settings = self.folder / ".home" / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+        theme = "JupyterLab Dark" if dark else "JupyterLab Light"
+        (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+        page = browser.new_page(viewport={"width": width, "height": 1000})
+        page.set_default_timeout(WAIT_MS)
+        # A workspace of its own: what an earlier page left open is not opened again.
+        workspace = secrets.token_hex(4)
+        page.goto(
+            f"http://127.0.0.1:{self.port}/lab/workspaces/{workspace}/tree/{name}?token={self.token}"
+        )
+        return Notebook(self, page, name)
+
+    def shutdown_kernels(self) -> None:
+        base = f"http://127.0.0.1:{self.port}/api/kernels"
+        headers = {"Authorization": f"token {self.token}"}
+        with urllib.request.urlopen(urllib.request.Request(base, headers=headers)) as answer:
+            kernels = json.load(answer)
+        for kernel in kernels:
+            request = urllib.request.Request(f"{base}/{kernel['id']}", headers=headers, method="DELETE")
+            urllib.request.urlopen(request).close()
+
+    def close(self) -> None:
+        self.shutdown_kernels()
+        self._process.terminate()
+        self._process.wait(30)
+        self.log.close()
+
+
+class Notebook:
+    """An open notebook."""
+
+    def __init__(self, lab: Lab, page: Page, name: str) -> None:
+        self.lab = lab
+        self.page = page
+        self.name = name
+        expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=WAIT_MS)
+        indicator = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+        expect(indicator).to_be_visible(timeout=WAIT_MS)
+
+    def cell(self, number: int) -> Locator:
+        return self.page.locator(".jp-CodeCell").nth(number)
+
+    def start(self, number: int) -> Locator:
+        """Run a cell; gives it without waiting for its end."""
+        cell = self.cell(number)
+        cell.locator(".jp-InputArea-editor").click()
+        self.page.keyboard.press("Control+Enter")
+        return cell
+
+    def run(self, number: int) -> Locator:
+        """Run a cell to its end."""
+        cell = self.cell(number)
+        prompt = cell.locator(".jp-InputPrompt")
+        before = prompt.text_content()
+        self.start(number)
+        self.page.wait_for_function(
+            "([cell, before]) => { const now = cell.querySelector('.jp-InputPrompt').textContent;"
+            " return now !== before && /\\[\\d+\\]/.test(now); }",
+            arg=[cell.element_handle(), before],
+            timeout=WAIT_MS,
+        )
+        return cell
+
+    def output(self, number: int) -> str:
+        """The text that a cell printed."""
+        return (self.cell(number).locator(".jp-OutputArea-output").first.text_content() or "").strip()
+
+    def save(self) -> Path:
+        self.page.keyboard.press("Control+s")
+        expect(self.page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0, timeout=WAIT_MS)
+        return self.lab.folder / self.name
+
+    def close(self) -> None:
+        self.page.close()
