@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ import pandas as pd
 from captionkit.diff import Piece, word_diff
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 Images = Callable[[str, int], "bytes | None"]
 
@@ -158,15 +161,44 @@ def _count(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}{shown}"
 
 
-def sweep_figure(table: pd.DataFrame) -> Figure:
-    """Throughput and time a window by batch size, a line for each prompt, fp8 and cache state."""
-    # Not pyplot: a figure that nobody closes would stay in memory, and be shown twice in a notebook.
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure that a notebook shows, sizes in inches.
+
+    Not pyplot's: one that nobody closes would stay in memory and be shown twice; and without pyplot,
+    IPython does not know how to show a plain one.
+    """
     from matplotlib.figure import Figure
 
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            packed = io.BytesIO()
+            self.savefig(packed, format="png", dpi=100)
+            return packed.getvalue()
+
+    return Shown(figsize=(width, height), layout="constrained")
+
+
+def frames_figure(pixels: NDArray[np.uint8], seconds: Sequence[float]) -> Figure:
+    """Frames (uint8 of shape (frames, 3, height, width)) in rows of eight, with their times."""
+    columns = min(8, len(pixels))
+    rows = -(-len(pixels) // columns)
+    high = pixels.shape[2] / pixels.shape[3] * 1.4 + 0.25
+    figure = _figure(1.4 * columns, high * rows)
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place in places:
+        place.axis("off")
+    for place, picture, second in zip(places, pixels, seconds, strict=False):
+        place.imshow(picture.transpose(1, 2, 0))
+        place.set_title(f"{second:.1f} s", fontsize=8)
+    return figure
+
+
+def sweep_figure(table: pd.DataFrame) -> Figure:
+    """Throughput and time a window by batch size, a line for each prompt, fp8 and cache state."""
     measured = table[table["windows_per_s"].notna()]
     if measured.empty:
         raise ValueError("no setting was measured; there is nothing to draw")
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = _figure(10, 4)
     left, right = figure.subplots(1, 2)
     styles: dict[str, Any] = {"cold": {"linestyle": "-"}, "warm": {"linestyle": "--"}}
     several = measured["prompt"].nunique() > 1, measured["fp8"].nunique() > 1

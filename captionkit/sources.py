@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,9 @@ from captionkit.stages import CaptionPreparationStage
 from captionkit.store import StoredWindow
 from captionkit.tasks import Clip, Video, VideoTask, Window
 from captionkit.video import DecodePool, VideoError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -87,6 +90,10 @@ class ModelFrames:
 
     pixels: NDArray[np.uint8]
     seconds: list[float]
+
+    def figure(self) -> Figure:
+        """The frames side by side, with their times."""
+        return display.frames_figure(self.pixels, self.seconds)
 
 
 class Sources:
