@@ -5,6 +5,8 @@ from __future__ import annotations
 import nbformat
 import nbmake.nb_run
 import pytest
+from nbmake.nb_result import NotebookError, NotebookResult
+from nbmake.pytest_items import NotebookFailedException
 from notebook_results import differences
 
 
@@ -21,6 +23,8 @@ def pytest_runtest_call(item):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nbmake.nb_run.NotebookRun, "execute", execute)
         outcome = yield
-    found = differences(nbformat.read(item.path, 4), executed["notebook"])
-    assert not found, "; ".join(found) + "; python tests/notebook_results.py refreshes them"
+    if found := differences(nbformat.read(item.path, 4), executed["notebook"]):
+        told = "; ".join(found) + "\npython tests/notebook_results.py refreshes what notebooks keep"
+        error = NotebookError(summary=found[0], trace=told, failing_cell_index=0)
+        raise NotebookFailedException(NotebookResult(nb=executed["notebook"], error=error))
     return outcome
