@@ -129,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("variant", metavar="VARIANT", help="for example qwen")
     _add_model_dir(download)
     download.set_defaults(run=_download)
+    bench = commands.add_parser("bench", help="measure speed beside the reference's loop and vLLM")
+    bench.add_argument("--quick", action="store_true", help="fewer windows, under five minutes")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    bench.set_defaults(run=_bench)
     doctor = commands.add_parser("doctor", help="say what this machine has and lacks")
     _add_model_dir(doctor)
     doctor.set_defaults(run=_doctor)
@@ -359,6 +363,16 @@ def _download(options: argparse.Namespace, console: Console) -> int:
         raise _UsageError(str(error)) from error
     folder = ensure_weights(variant, options.model_dir)
     console.print(f"{escape(options.variant)} is in {escape(str(folder))}")
+    return 0
+
+
+def _bench(options: argparse.Namespace, console: Console) -> int:
+    from captionkit.bench.speed import bench  # it renders films and starts engines; nothing else does
+
+    report = bench(console, quick=options.quick)
+    report.print(Console(highlight=False))
+    if options.json:
+        report.save(options.json)
     return 0
 
 

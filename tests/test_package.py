@@ -29,7 +29,8 @@ FLOORS = [
     {"run"},
     {"matrix", "show_progress", "sweep"},
     {"session"},
-    {"demo", "bench", "widgets"},
+    {"demo"},
+    {"bench", "widgets"},
     {"cli"},
 ]
 

@@ -55,7 +55,7 @@ def test_a_terminal_shows_a_bar_and_a_pipe_shows_nothing(tmp_path):
 
 
 def test_the_store_benchmark_measures_what_it_says():
-    from captionkit.bench import bench_store
+    from captionkit.bench.store import bench_store
 
     times = bench_store(20)
     assert "run.captions, 40 rows" in times

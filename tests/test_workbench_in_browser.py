@@ -11,6 +11,8 @@ import statistics
 import time
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from conftest import ROOT, VIDEOS
 
@@ -322,6 +324,66 @@ def test_hostile_captions_are_shown_as_text_and_run_nothing(lab, browser):
     expect(rows(notebook).first).to_contain_text("$$x$$")
     expect(page.locator(".ck-left .t")).to_contain_text("</script><script>")
     assert page.evaluate("() => window.hacked") is None
+    notebook.close()
+    lab.shutdown_kernels()
+
+
+def write_long_film(path, frames):
+    """Grey frames, each a little lighter than the one before."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for number in range(frames):
+            grey = np.full((64, 64, 3), number % 256, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode())
+
+
+SCROLL = """
+async () => {
+  const list = document.querySelector('.ckb-list');
+  const gaps = [];
+  let most = 0, last = performance.now();
+  for (let step = 0; step < 120; step++) {
+    list.scrollTop += 900;
+    await new Promise(requestAnimationFrame);
+    const now = performance.now();
+    gaps.push(now - last);
+    last = now;
+    most = Math.max(most, document.querySelectorAll('.ckb-row').length);
+  }
+  gaps.sort((a, b) => a - b);
+  return {median: gaps[60], p95: gaps[114], most};
+}
+"""
+
+
+def test_ten_thousand_windows_scroll_with_few_rows_on_the_page(lab, browser, figures):
+    (lab.folder / "long").mkdir()
+    write_long_film(lab.folder / "long" / "grey.mp4", 40_000)
+    opening = (
+        "import captionkit as ck\n"
+        'wb = ck.workbench("long", recipe=ck.Recipe(window_size=4, remainder_threshold=4))\nwb'
+    )
+    lab.write("long.ipynb", [opening, "print(wb.browser.value)"])
+    notebook = lab.open(browser, "long.ipynb")
+    notebook.run(0)
+    page = notebook.page
+    expect(page.locator(".ckb-count")).to_contain_text("10000 windows")
+    found = page.evaluate(SCROLL)
+    figures["10,000 windows: ms between pictures while scrolling, median and p95"] = [
+        round(found["median"], 1),
+        round(found["p95"], 1),
+    ]
+    assert found["most"] < 60
+    listbox(notebook).focus()
+    page.keyboard.press("End")
+    last = listbox(notebook).get_by_role("option", name="grey window 9999")
+    expect(last).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".ckb-player[data-place='9999']")).to_be_visible()
+    notebook.run(1)
+    assert notebook.output(1) == "('grey', 9999)"
     notebook.close()
     lab.shutdown_kernels()
 

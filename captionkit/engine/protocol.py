@@ -37,13 +37,17 @@ class EngineKey:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn; the defaults are the reference's."""
+    """How tokens are drawn; the defaults are the reference's.
+
+    ``ignore_eos`` forces captions to ``max_tokens``, for measurements.
+    """
 
     max_tokens: int = 512
     temperature: float = 0.1
     top_p: float = 0.001
     repetition_penalty: float = 1.05
     seed: int | None = None
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True)

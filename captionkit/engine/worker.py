@@ -154,6 +154,7 @@ class _Worker:
             top_p=wanted.top_p,
             repetition_penalty=wanted.repetition_penalty,
             seed=wanted.seed,
+            ignore_eos=wanted.ignore_eos,
             output_kind=RequestOutputKind.DELTA,
             extra_args={BATCH_SIZE: batch_size},
         )

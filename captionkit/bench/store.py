@@ -1,4 +1,4 @@
-"""Measurements: ``python -m captionkit.bench store``.
+"""Measurements: ``python -m captionkit.bench.store``.
 
 ``store``: what it costs to record captions of 10,000 windows, two stages each, and to read them back,
 as a session does while it runs. Imports run and store; run by hand.
@@ -78,8 +78,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m captionkit.bench", description=__doc__)
-    parser.add_argument("what", choices=["store"])
+    parser = argparse.ArgumentParser(prog="python -m captionkit.bench.store", description=__doc__)
     parser.add_argument("--windows", type=int, default=10_000)
     options = parser.parse_args(argv)
     if options.windows < 1:

@@ -1,0 +1,1 @@
+"""Measurements: ``captionkit bench`` (speed), ``python -m captionkit.bench.store`` (the store)."""

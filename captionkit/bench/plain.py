@@ -1,0 +1,125 @@
+"""vLLM without captionkit: the reference's loop, and the ceiling. A process of its own.
+
+The reference loop is what NeMo Curator does, written from its description: decode all windows of the
+video, then blocking chunks of the batch size through ``LLM.generate``, then stage 2 over the chunk.
+The ceiling has all frames in memory and submits every request at once. Started by `bench.speed` as
+``python -m captionkit.bench.plain FD``; imports vLLM.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from typing import Any
+
+from captionkit.engine.torch_companions import reconcile
+
+reconcile()
+
+from captionkit import prompts, wire  # noqa: E402
+from captionkit.bench.work import Work, planned  # noqa: E402
+from captionkit.tasks import LlmInputs  # noqa: E402
+
+_KV_BYTES = 512 << 20
+
+
+class _Plain:
+    def __init__(self, model: str) -> None:
+        from vllm import LLM
+
+        self.llm = LLM(
+            model=model,
+            limit_mm_per_prompt={"video": 1, "image": 0},
+            mm_processor_kwargs={"do_resize": False},
+            max_model_len=8192,
+            kv_cache_memory_bytes=_KV_BYTES,
+            disable_log_stats=True,
+        )
+        self.tokenizer = self.llm.get_tokenizer()
+
+    def forget(self) -> None:
+        """Empty all caches, so that the next run is a cold one."""
+        self.llm.reset_prefix_cache()
+        self.llm.llm_engine.reset_mm_cache()
+        self.llm.llm_engine.reset_encoder_cache()
+
+    def reference(self, work: Work) -> dict[str, Any]:
+        begun = time.monotonic()
+        inputs = _decoded(work)
+        texts: list[list[str]] = []
+        first = 0.0
+        for begin in range(0, len(inputs), work.batch_size):
+            chunk = inputs[begin : begin + work.batch_size]
+            some = work.lengths[begin : begin + work.batch_size]
+            said = self._ask([each["prompt"] for each in chunk], chunk, some)
+            texts += [[each] for each in said]
+            if work.stage2:
+                asked = [_second(work.stage2, each) for each in said]
+                for kept, more in zip(texts[begin:], self._ask(asked, chunk, some), strict=True):
+                    kept.append(more)
+            first = first or time.monotonic() - begun
+        return {"seconds": time.monotonic() - begun, "first_s": first, "texts": texts}
+
+    def ceiling(self, work: Work) -> dict[str, Any]:
+        inputs = _decoded(work)
+        begun = time.monotonic()
+        texts = [[each] for each in self._ask([e["prompt"] for e in inputs], inputs, work.lengths)]
+        if work.stage2:
+            asked = [_second(work.stage2, said) for (said,) in texts]
+            for kept, more in zip(texts, self._ask(asked, inputs, work.lengths), strict=True):
+                kept.append(more)
+        return {"seconds": time.monotonic() - begun, "first_s": 0.0, "texts": texts}
+
+    def _ask(self, texts: list[str], inputs: list[LlmInputs], lengths: list[int]) -> list[str]:
+        from vllm import SamplingParams
+
+        requests: list[Any] = []
+        for text, each in zip(texts, inputs, strict=True):
+            content = [{"type": "video"}, {"type": "text", "text": text}]
+            chat = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+            video = (each["multi_modal_data"]["video"], each["video_metadata"])
+            requests.append({"prompt": chat, "multi_modal_data": {"video": [video]}})
+        params = [
+            SamplingParams(temperature=0, repetition_penalty=1.05, max_tokens=n, ignore_eos=True)
+            for n in lengths
+        ]
+        return [done.outputs[0].text for done in self.llm.generate(requests, params, use_tqdm=False)]
+
+
+def _decoded(work: Work) -> list[LlmInputs]:
+    """All windows of the video, one after another, as the reference does before its first caption."""
+    stage, task = planned(work, workers=1)
+    try:
+        clip = task.data.clips[0]
+        return [stage.prepare(task.data, clip, number) for number in range(len(clip.windows))]
+    finally:
+        stage.teardown()
+
+
+def _second(template: str, caption: str) -> str:
+    return prompts.disarm(prompts.render(prompts.stage2_template(template), {"caption": caption}))
+
+
+def main() -> None:
+    """Do what the parent asks until it closes the channel."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    wire.leave_with_parent()
+    message, _ = wire.receive(channel)
+    plain = _Plain(message["model"])
+    wire.send(channel, {"op": "ready"})
+    while True:
+        try:
+            message, _ = wire.receive(channel)
+        except EOFError:
+            return
+        if message["fresh"]:
+            plain.forget()
+        answer = getattr(plain, message["side"])(Work(**message["work"]))
+        wire.send(channel, answer)
+
+
+if __name__ == "__main__":
+    main()

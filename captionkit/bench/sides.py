@@ -1,0 +1,187 @@
+"""The sides of the benchmark as the parent sees them: captionkit itself, and plain vLLM.
+
+Imports flow and the engine's client; called by `bench.speed`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from captionkit import loop, wire
+from captionkit.bench.work import Work, planned, recipe
+from captionkit.engine.client import Engine
+from captionkit.flow import caption_windows
+from captionkit.models.qwen_vl import PartialCaption, QwenVL
+from captionkit.models.variants import get_variant
+from captionkit.models.weights import ensure_weights
+from captionkit.stages import CaptionGenerationStage
+from captionkit.stages.caption_generation import CaptionEvent
+from captionkit.tasks import Caption, LlmInputs
+
+_SAMPLE_S = 0.02
+
+
+class Plain:
+    """vLLM in a process of its own, with its defaults; ``start_s`` is the time until it is ready."""
+
+    def __init__(self, log: Path) -> None:
+        begun = time.monotonic()
+        self._channel, theirs = socket.socketpair()
+        environment = {
+            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
+            "OMP_WAIT_POLICY": "passive",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_OFFLINE": "1",
+            **os.environ,
+        }
+        with theirs, log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "captionkit.bench.plain", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                env=environment,
+            )
+        self._log = log
+        self._ask({"model": str(ensure_weights(get_variant("demo"), ""))})
+        self.start_s = time.monotonic() - begun
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        try:
+            wire.send(self._channel, message)
+            answer, _ = wire.receive(self._channel)
+        except (EOFError, OSError) as error:
+            last = self._log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"plain vLLM ended; its log ends with:\n{last}") from error
+        return answer
+
+    def run(self, side: str, work: Work, *, fresh: bool = True) -> dict[str, Any]:
+        """Do some work as ``reference`` or ``ceiling``; ``fresh`` empties all caches first."""
+        return self._ask({"side": side, "work": asdict(work), "fresh": fresh})
+
+    def close(self) -> None:
+        """End it with its children."""
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            child.kill()
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
+
+
+class _Forced(QwenVL):
+    """Captions of forced lengths, in the order of the windows of one clip."""
+
+    lengths: dict[str, int]
+
+    async def stream(
+        self, inputs: LlmInputs, *, generate_stage2_caption: bool = False, priority: int = 0
+    ) -> AsyncIterator[PartialCaption | Caption]:
+        one = copy.copy(self)
+        one.max_output_tokens = self.lengths[inputs["values"]["start"]]
+        async for item in QwenVL.stream(
+            one, inputs, generate_stage2_caption=generate_stage2_caption, priority=priority
+        ):
+            yield item
+
+
+class Ours:
+    """captionkit, from the file; ``start_s`` is the time until its engine is ready."""
+
+    def __init__(self) -> None:
+        begun = time.monotonic()
+        QwenVL(model_variant="demo").setup()
+        self.start_s = time.monotonic() - begun
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Do some work; under a new salt it is cold."""
+        begun = time.monotonic()
+        first = 0.0
+        made = recipe(work)
+        generation = CaptionGenerationStage.from_recipe(made, caption_batch_size=work.batch_size)
+        generation.setup()
+        plain = generation.model
+        forced = _Forced(**{name: getattr(plain, name) for name in plain.__dataclass_fields__})
+        forced.sampling = replace(plain.sampling, ignore_eos=True)
+        forced.setup()
+        generation._model = forced
+        stage, task = planned(work)
+        clip = task.data.clips[0]
+        forced.lengths = {
+            f"{window.start_s:.2f}": length
+            for window, length in zip(clip.windows, work.lengths, strict=True)
+        }
+
+        def on_event(event: CaptionEvent) -> None:
+            nonlocal first
+            if event.caption is not None and event.caption.stage == (2 if work.stage2 else 1):
+                first = first or time.monotonic() - begun
+
+        async def follow() -> None:
+            async for result in caption_windows([task], stage, generation, on_event):
+                if result.error:
+                    raise RuntimeError(f"window {result.window_index}: {result.error}")
+
+        try:
+            loop.run(follow())
+        finally:
+            seconds = time.monotonic() - begun
+            stage.teardown()
+        texts = [[each.text for each in window.captions["demo"]] for window in clip.windows]
+        return {"seconds": seconds, "first_s": first, "texts": texts}
+
+    def encoder_runs(self) -> int:
+        """How often the vision encoder ran since the last call."""
+        engine = Engine.live()
+        assert engine is not None
+        return engine.encoder_runs()
+
+    def close(self) -> None:
+        """End the engine."""
+        if engine := Engine.live():
+            engine.close()
+
+
+class PeakMemory:
+    """The most memory of this process and its decoders while a block runs, in bytes, engine aside."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        engine = Engine.live()
+        apart = {engine.pid} if engine else set()
+        while not self._ended.wait(_SAMPLE_S):
+            total = own.memory_full_info().uss
+            for child in own.children(recursive=True):
+                try:
+                    if child.pid not in apart:
+                        total += child.memory_full_info().uss
+                except psutil.Error:
+                    continue
+            self.most = max(self.most, total)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()

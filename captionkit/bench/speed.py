@@ -1,0 +1,269 @@
+"""``captionkit bench``: captionkit, the reference's loop and vLLM's ceiling, side by side in one run.
+
+All sides take the same windows, frames, prompts, output lengths and sampling on the same machine,
+alternating and repeated; a goal is a ratio of medians. Imports the sides; called by the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from captionkit.bench.sides import Ours, PeakMemory, Plain
+from captionkit.bench.work import (
+    EDITED,
+    STAGE2,
+    STAGE2_EDITED,
+    Work,
+    films,
+    lengths,
+    repeat_film,
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One row: a figure, what it has to reach, and the seconds of both sides that it came from."""
+
+    name: str
+    figure: float
+    bound: float
+    at_least: bool = True
+    unit: str = "x"
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure reaches the bound."""
+        return self.figure >= self.bound if self.at_least else self.figure <= self.bound
+
+
+@dataclass
+class Report:
+    """All goals, other measurements by name, and what they were measured on."""
+
+    machine: dict[str, str]
+    goals: list[Goal] = field(default_factory=list)
+    cases: list[dict[str, Any]] = field(default_factory=list)
+    same_text: dict[str, str] = field(default_factory=dict)
+
+    def print(self, console: Console) -> None:
+        """The tables."""
+        console.print(", ".join(f"{name}: {value}" for name, value in self.machine.items()))
+        cases = Table("case", "side", "median s", "all s", title="Seconds")
+        for case in self.cases:
+            spent = case["seconds"]
+            listed = " ".join(f"{each:.2f}" for each in spent)
+            cases.add_row(case["case"], case["side"], f"{statistics.median(spent):.2f}", listed)
+        goals = Table("goal", "figure", "wanted", "", title="Goals")
+        for goal in self.goals:
+            sign = "at least" if goal.at_least else "at most"
+            goals.add_row(
+                goal.name,
+                f"{goal.figure:.2f} {goal.unit}",
+                f"{sign} {goal.bound:g}",
+                "met" if goal.met else "missed",
+            )
+        console.print(cases, goals)
+        for name, said in self.same_text.items():
+            console.print(f"{name}: {said}")
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON."""
+        content = asdict(self)
+        for goal, kept in zip(self.goals, content["goals"], strict=True):
+            kept["met"] = goal.met
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+class _Bench:
+    def __init__(self, console: Console, repeats: int, log: Path) -> None:
+        self._console = console
+        self._repeats = repeats
+        versions = {"python": platform.python_version()}
+        for name in ("vllm", "torch", "transformers"):
+            versions[name] = _version(name)
+        self.report = Report(
+            {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor() or "?", **versions}
+        )
+        self._say("starting the engines")
+        self.ours = Ours()
+        self.plain = Plain(log)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"[dim]{text}[/dim]")
+
+    def engines(self) -> None:
+        """Start-up and import, measured apart."""
+        ours, plain = self.ours.start_s, self.plain.start_s
+        self._goal("engine start against LLM(...)", ours / plain, 0.5, at_least=False)
+        code = "import time; t = time.perf_counter(); import captionkit; print(time.perf_counter() - t)"
+        seconds = [
+            float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+            for _ in range(3)
+        ]
+        self._goal("import captionkit", min(seconds), 0.5, at_least=False, unit="s")
+
+    def _goal(self, name: str, figure: float, bound: float, **how: Any) -> None:
+        self.report.goals.append(Goal(name, figure, bound, **how))
+
+    def _faster(self, name: str, seconds: dict[str, float], other: str, bound: float) -> None:
+        self._goal(name, seconds[other] / seconds["captionkit"], bound)
+
+    def compare(self, case: str, sides: dict[str, Callable[[], dict[str, Any]]]) -> dict[str, Any]:
+        """Run all sides in turn, a warm-up first; gives each side's medians and first captions."""
+        self._say(case)
+        spent: dict[str, list[float]] = {name: [] for name in sides}
+        firsts: dict[str, list[float]] = {name: [] for name in sides}
+        texts: dict[str, list[list[str]]] = {}
+        for turn in range(self._repeats + 1):
+            for name, work in sides.items():
+                done = work()
+                texts[name] = done["texts"]
+                if turn:
+                    spent[name].append(done["seconds"])
+                    firsts[name].append(done["first_s"])
+        for name, seconds in spent.items():
+            self.report.cases.append({"case": case, "side": name, "seconds": seconds})
+        some = next(iter(texts.values()))
+        for name, said in texts.items():
+            assert len(said) == len(some)
+            assert all(all(each) for each in said), f"{name} left windows without a caption"
+        same = [sum(a == b for a, b in zip(some, said, strict=True)) for said in texts.values()]
+        self.report.same_text[case] = f"{min(same)} of {len(some)} windows have the same text"
+        return {
+            "median": {name: statistics.median(seconds) for name, seconds in spent.items()},
+            "first": {name: statistics.median(seconds) for name, seconds in firsts.items()},
+            "spent": spent,
+        }
+
+    def _cold(self, work: Work) -> dict[str, Any]:
+        return self.ours.run(replace(work, salt=uuid.uuid4().hex))
+
+    def one_stage(self, work: Work) -> None:
+        """Mixed lengths, from the file, against the loop and the ceiling."""
+        found = self.compare(
+            f"one stage, {_named(work)}",
+            {
+                "captionkit": lambda: self._cold(work),
+                "reference": lambda: self.plain.run("reference", work),
+                "ceiling": lambda: self.plain.run("ceiling", work),
+            },
+        )
+        name = _named(work)
+        self._faster(f"one stage against the loop, {name}", found["median"], "reference", 1.5)
+        self._faster(f"one stage against the ceiling, {name}", found["median"], "ceiling", 0.9)
+        self._faster(f"first caption against the loop, {name}", found["first"], "reference", 5)
+
+    def two_stages(self, work: Work) -> None:
+        """Mixed lengths and a second stage."""
+        work = replace(work, stage2=STAGE2)
+        found = self.compare(
+            f"two stages, {_named(work)}",
+            {
+                "captionkit": lambda: self._cold(work),
+                "reference": lambda: self.plain.run("reference", work),
+            },
+        )
+        self._faster(f"two stages against the loop, {_named(work)}", found["median"], "reference", 2)
+
+    def edits(self, work: Work) -> None:
+        """A new prompt, and a new stage-2 prompt, on windows that are known."""
+        salt = uuid.uuid4().hex
+        known = replace(work, salt=salt)
+        self.ours.run(known)
+        number = iter(range(1000))
+
+        def edited() -> dict[str, Any]:
+            # Each repetition is an edit of its own; the last words alone differ.
+            return self.ours.run(replace(known, prompt=f"{EDITED} {next(number)}"))
+
+        def loop_again() -> dict[str, Any]:
+            # The reference begins with the file; vLLM's own caches are as they are by default.
+            again = replace(work, prompt=f"{EDITED} {next(number)}")
+            return self.plain.run("reference", again, fresh=False)
+
+        def cold() -> dict[str, Any]:
+            return self.plain.run("ceiling", replace(work, prompt=f"{EDITED} {next(number)}"))
+
+        self.plain.run("reference", work)
+        self.ours.encoder_runs()
+        found = self.compare(
+            f"prompt edit, {_named(work)}",
+            {"captionkit": edited, "reference": loop_again, "ceiling, cold": cold},
+        )
+        self._goal("vision encoder runs at prompt edits", self.ours.encoder_runs(), 0, at_least=False)
+        median, name = found["median"], _named(work)
+        self._faster(f"prompt edit against the loop, {name}", median, "reference", 10)
+        self._faster(f"prompt edit against the cold ceiling, {name}", median, "ceiling, cold", 3)
+        self.ours.run(replace(known, stage2=STAGE2))
+        self.ours.encoder_runs()
+        self.ours.run(replace(known, stage2=STAGE2_EDITED))
+        self._goal("vision encoder runs at stage 2", self.ours.encoder_runs(), 0, at_least=False)
+
+    def memory(self, film: Path) -> None:
+        """Peak memory outside the engine, an hour against ten minutes."""
+        self._say("memory: ten minutes and an hour")
+        peaks = []
+        for seconds in (600, 3600):
+            path = film.with_name(f"long-{seconds}.mp4")
+            repeat_film(film, path, seconds)
+            windows = int(seconds * 30) // 256
+            with PeakMemory() as memory:
+                self._cold(Work(str(path), windows, lengths(windows, 8)))
+            peaks.append(memory.most)
+        self._goal("memory, an hour against ten minutes", peaks[1] / peaks[0], 1.1, at_least=False)
+
+    def close(self) -> None:
+        """End both engines."""
+        self.plain.close()
+        self.ours.close()
+
+
+def _named(work: Work) -> str:
+    mixed = "mixed lengths" if len(set(work.lengths)) > 1 else f"{work.lengths[0]} tokens"
+    return f"{work.windows} windows, {mixed}, batch {work.batch_size}"
+
+
+def _version(package: str) -> str:
+    from importlib import metadata
+
+    for name in (package, f"{package}-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "none"
+
+
+def bench(console: Console, *, quick: bool) -> Report:
+    """Measure all goals; ``quick`` takes fewer windows, repeats and cases, and under five minutes."""
+    count = 24 if quick else 64
+    with tempfile.TemporaryDirectory() as logs, films(count) as folder:
+        film = folder / "film.mp4"
+        made = _Bench(console, 1 if quick else 3, Path(logs) / "plain.log")
+        try:
+            made.engines()
+            mixed = Work(str(film), count, lengths(count, None))
+            made.edits(Work(str(film), count, lengths(count, 32)))
+            for batch_size in (8,) if quick else (4, 8, 16):
+                made.one_stage(replace(mixed, batch_size=batch_size))
+                made.two_stages(replace(mixed, batch_size=batch_size))
+            if not quick:
+                made.memory(film)
+            return made.report
+        finally:
+            made.close()

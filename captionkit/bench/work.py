@@ -1,0 +1,104 @@
+"""What every side of the benchmark does: the same windows, prompts, lengths and sampling.
+
+Imports stages; called by all sides.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captionkit.recipe import Recipe
+from captionkit.stages import CaptionPreparationStage
+from captionkit.tasks import Clip, Video, VideoTask
+
+PROMPT = "Describe this video in every detail."
+EDITED = "List all that is seen in this video, and what it does."
+STAGE2 = "Add what is missing: {caption}"
+STAGE2_EDITED = "Correct this caption: {caption}"
+_MIXED = (16, 24, 32, 48, 64, 96, 160, 256)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Captions to make: ``lengths`` are output tokens a window, forced, so that sides are alike."""
+
+    path: str
+    windows: int
+    lengths: list[int]
+    prompt: str = PROMPT
+    stage2: str | None = None
+    batch_size: int = 16
+    salt: str = ""
+
+
+def lengths(windows: int, tokens: int | None) -> list[int]:
+    """Output tokens of each window: all alike, or mixed from 16 to 256 (None)."""
+    if tokens is not None:
+        return [tokens] * windows
+    return [int(each) for each in np.random.default_rng(0).choice(_MIXED, windows)]
+
+
+def recipe(work: Work) -> Recipe:
+    """The recipe of some work; greedy, so that all sides say the same."""
+    return Recipe(prompt=work.prompt, stage2_prompt=work.stage2, temperature=0, top_p=1.0)
+
+
+def planned(work: Work, workers: int | None = None) -> tuple[CaptionPreparationStage, VideoTask]:
+    """The preparation stage, and the video as a task whose first windows are planned."""
+    stage = CaptionPreparationStage(
+        model_variant="demo", prompt_text=work.prompt, workers=workers, cache_salt=work.salt
+    )
+    clip = Clip(source_video=work.path)
+    task = VideoTask(Video(work.path, clips=[clip]))
+    stage.plan(task.data, clip)
+    if len(clip.windows) < work.windows:
+        raise ValueError(f"{work.path} has {len(clip.windows)} windows, {work.windows} are asked for")
+    del clip.windows[work.windows :]
+    return stage, task
+
+
+@contextmanager
+def films(windows: int) -> Iterator[Path]:
+    """A folder with ``film.mp4``, a rendered film of so many windows."""
+    from captionkit.demo.videos import large_scenes, write_film
+
+    folder = Path(tempfile.mkdtemp(prefix="captionkit-bench-"))
+    try:
+        write_film(folder / "film.mp4", large_scenes(windows))
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def repeat_film(source: Path, target: Path, seconds: float) -> None:
+    """A long film without rendering one: the packets of a short one, again and again."""
+    import av
+
+    with av.open(str(target), "w") as out:
+        begun: Any = 0
+        stream: Any = None
+        while stream is None or float(begun * stream.time_base) < seconds:
+            with av.open(str(source)) as container:
+                video: Any = container.streams.video[0]
+                if stream is None:
+                    stream = out.add_stream_from_template(video)
+                    stream.time_base = video.time_base
+                step = int(Fraction(1) / (video.average_rate * video.time_base))
+                last = 0
+                for packet in container.demux(video):
+                    if packet.dts is None:
+                        continue
+                    packet.pts, packet.dts = packet.pts + begun, packet.dts + begun
+                    last = max(last, packet.pts + step)
+                    packet.stream = stream
+                    out.mux(packet)
+                begun = last

@@ -1,0 +1,73 @@
+"""The benchmark measures what it says: forced lengths, known windows, goals told as they are."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import pytest
+from conftest import VIDEOS
+from rich.console import Console
+
+import captionkit as ck
+from captionkit.bench.sides import Ours
+from captionkit.bench.speed import Goal, Report
+from captionkit.bench.work import STAGE2, Work, lengths, planned, repeat_film
+
+
+def test_mixed_lengths_go_from_16_to_256_and_are_the_same_each_time():
+    mixed = lengths(64, None)
+    assert min(mixed) == 16
+    assert max(mixed) == 256
+    assert mixed == lengths(64, None)
+    assert lengths(3, 32) == [32, 32, 32]
+
+
+def test_a_goal_is_met_or_missed_by_its_figure():
+    assert Goal("faster", 2.0, 2.0).met
+    assert not Goal("faster", 1.99, 2.0).met
+    assert Goal("smaller", 0.4, 0.5, at_least=False).met
+    assert not Goal("smaller", 0.6, 0.5, at_least=False).met
+
+
+def test_the_report_tells_every_goal_and_is_written_as_json(tmp_path):
+    report = Report({"date": "2026-11-23"})
+    report.goals = [Goal("a", 2.0, 1.5), Goal("b", 0.8, 0.9)]
+    report.cases = [{"case": "one", "side": "captionkit", "seconds": [1.0, 3.0, 2.0]}]
+    with (tmp_path / "told").open("w") as file:
+        report.print(Console(file=file, width=120))
+    told = (tmp_path / "told").read_text()
+    assert told.count("missed") == 1
+    assert "2.00" in told
+    report.save(tmp_path / "bench.json")
+    kept = json.loads((tmp_path / "bench.json").read_text())
+    assert [goal["met"] for goal in kept["goals"]] == [True, False]
+    assert statistics.median(kept["cases"][0]["seconds"]) == 2.0
+
+
+def test_a_film_is_made_long_by_repeating_its_packets(tmp_path):
+    repeat_film(VIDEOS / "winter.mp4", tmp_path / "long.mp4", 90)
+    short, long = ck.probe(VIDEOS / "winter.mp4"), ck.probe(tmp_path / "long.mp4")
+    assert long.duration >= 90
+    assert long.num_frames % short.num_frames == 0
+    frames = ck.read_frames(tmp_path / "long.mp4", [3, short.num_frames + 3], (64, 36))
+    assert (frames.pixels[0] == frames.pixels[1]).all()
+
+
+def test_work_that_asks_for_more_windows_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="has 4 windows, 5 are asked for"):
+        planned(Work(str(VIDEOS / "harbour.mp4"), 5, [16] * 5))
+
+
+@pytest.mark.engine
+def test_our_side_forces_lengths_and_does_not_encode_known_windows_again(model):
+    ours = Ours()
+    work = Work(str(VIDEOS / "harbour.mp4"), 3, [5, 9, 17], stage2=STAGE2, salt="bench-test")
+    first = ours.run(work)
+    assert [len(stages) for stages in first["texts"]] == [2, 2, 2]
+    assert 0 < first["first_s"] <= first["seconds"]
+    counts = [len(stages[0].split()) for stages in first["texts"]]
+    assert counts[0] < counts[1] < counts[2]
+    ours.encoder_runs()
+    ours.run(Work(**{**vars(work), "prompt": "List all things that are here."}))
+    assert ours.encoder_runs() == 0
