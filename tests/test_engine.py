@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, noise_inputs
 
 from captionkit.engine.client import Engine
-from captionkit.engine.errors import CacheMissError, EngineError
+from captionkit.engine.errors import CacheMissError, EngineError, advice
 from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
 from captionkit.models.qwen_vl import GenerationError, QwenVL
 
@@ -194,7 +194,7 @@ def test_an_engine_that_dies_in_mid_run_loses_no_window(model):
     assert engine.pid != pid
 
 
-def test_windows_of_an_engine_that_dies_twice_are_set_aside(model):
+def test_an_engine_that_dies_twice_loses_no_window(model):
     engine = model.engine
     handles = [engine.submit(request(3000 + n), batch_size=1) for n in range(40)]
     first = engine.pid
@@ -206,13 +206,38 @@ def test_windows_of_an_engine_that_dies_twice_are_set_aside(model):
     # Wait for the second one to be up before it is killed as well.
     with engine._lock:
         os.kill(engine.pid, signal.SIGKILL)
-    errors = [handle.future.exception(timeout=180) for handle in handles]
-    assert any(errors)
-    for handle, error in zip(handles, errors, strict=True):
-        assert (error is None and handle.future.result().text) or "died twice" in str(error)
-    # It comes up again: at once where requests were left, else with the next `setup`.
-    model.setup()
-    assert texts(model.engine, [request(311)])
+    assert all(handle.future.result(timeout=180).text for handle in handles)
+
+
+def test_a_window_that_kills_the_engine_is_set_aside_and_costs_no_neighbour(model):
+    engine = model.engine
+    others = [engine.submit(request(3100 + n), batch_size=4) for n in range(6)]
+    poison = engine.submit(
+        request(3150), batch_size=4, on_text=lambda text: os.kill(engine.pid, signal.SIGKILL)
+    )
+    others += [engine.submit(request(3110 + n), batch_size=4) for n in range(6)]
+    with pytest.raises(EngineError, match="died 3 times with this window under way"):
+        poison.future.result(timeout=300)
+    assert all(handle.future.result(timeout=180).text for handle in others)
+
+
+def test_an_engine_that_hangs_is_found_and_loses_no_window(model, monkeypatch):
+    monkeypatch.setattr("captionkit.engine.client.HANG_S", 6.0)
+    engine = model.engine
+    # Its watcher reads the limit between two looks.
+    handles = [engine.submit(request(3200 + n), batch_size=2) for n in range(6)]
+    first = engine.pid
+    os.kill(first, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert all(handle.future.result(timeout=180).text for handle in handles)
+    assert engine.pid != first
+    assert time.monotonic() - begun > 4
+
+
+def test_too_little_memory_is_said_as_such_with_what_to_lower():
+    assert "lower the batch size" in advice("torch.OutOfMemoryError: CUDA out of memory. Tried")
+    assert "nvidia-smi" in advice("ValueError: Free memory on device cuda:0 (2/80 GiB) is less")
+    assert advice("ValueError: the prompt is too long") == ""
 
 
 def test_close_may_be_called_twice_and_the_next_get_starts_anew(model):

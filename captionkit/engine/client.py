@@ -11,7 +11,9 @@ import asyncio
 import atexit
 import contextlib
 import itertools
+import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -21,17 +23,28 @@ from typing import Any, ClassVar
 
 from captionkit import wire
 from captionkit.engine import protocol
-from captionkit.engine.errors import CacheMissError, EngineError, RequestError
+from captionkit.engine.errors import CacheMissError, EngineError, RequestError, advice
 from captionkit.engine.process import EngineProcess
 from captionkit.engine.protocol import EngineKey, Request
 from captionkit.tasks import Completion
 
+logger = logging.getLogger(__name__)
+
 _KNOWN_WINDOWS = 8192
+# So many deaths in a row with a window under way, and it is set aside. From the second on suspects run
+# alone, so that the one which kills the engine is found and its neighbours are captioned.
+_DEATHS = 3
+# A worker tells every few seconds that it lives; one that is silent for so long hangs.
+HANG_S = 30.0
 
 
 @dataclass
 class Handle:
-    """A submitted request: ``future`` gets its `Completion`, or the error."""
+    """A submitted request: ``future`` gets its `Completion`, or the error.
+
+    ``deaths`` counts the engines that died while it was under way, ``posted`` says whether the present
+    one has it.
+    """
 
     id: str
     request: Request
@@ -39,7 +52,9 @@ class Handle:
     on_text: Callable[[str], None] | None
     future: Future[Completion] = field(default_factory=Future)
     text: str = ""
-    restarts: int = 0
+    deaths: int = 0
+    posted: bool = False
+    resent: bool = False
 
 
 class Engine:
@@ -92,9 +107,11 @@ class Engine:
 
     def _start(self) -> None:
         self._process = EngineProcess(self.key)
-        threading.Thread(
-            target=self._read, args=(self._process,), name="captionkit-engine", daemon=True
-        ).start()
+        self._heard = time.monotonic()
+        for work in (self._read, self._watch):
+            threading.Thread(
+                target=work, args=(self._process,), name="captionkit-engine", daemon=True
+            ).start()
 
     @property
     def pid(self) -> int:
@@ -128,19 +145,24 @@ class Engine:
         with self._lock:
             if self.closed:
                 raise EngineError("the engine was closed; Engine.get starts a new one")
-            self._set_down()
+            self._set_down(died=False)
         self._restart()
 
-    def _set_down(self) -> None:
+    def _set_down(self, *, died: bool) -> None:
         """Note that the process is gone; who cannot be captioned by another one is told so."""
         self._up = False
         self._known.clear()
+        posted = [handle for handle in self._handles.values() if handle.posted]
+        # vLLM runs the first of what it was sent, as many as the newest request says.
+        most = posted[-1].batch_size if posted else 0
+        posted.sort(key=lambda handle: handle.request.priority)
+        running = {handle.id for handle in posted[:most]} if died else set()
         for handle in list(self._handles.values()):
-            handle.restarts += 1
-            handle.text = ""
-            if handle.restarts > 1:
+            handle.deaths += handle.id in running
+            handle.text, handle.posted = "", False
+            if handle.deaths >= _DEATHS:
                 error: Exception = EngineError(
-                    "the engine died twice with this window; it was set aside"
+                    f"the engine died {_DEATHS} times with this window under way; it was set aside"
                 )
             elif handle.request.video.frames is None:
                 error = CacheMissError("the engine was restarted without this window's frames")
@@ -164,10 +186,9 @@ class Engine:
                 self._process.end()
             else:
                 left, self._up = {}, True
-                for handle in self._handles.values():
-                    self._post(handle)
         for handle in left.values():
             _fail(handle, failure or EngineError("the engine was closed"))
+        self._post_next()
 
     def knows(self, uid: str) -> bool:
         """Whether a window was captioned under this id, so that its frames need not come again."""
@@ -206,17 +227,33 @@ class Engine:
             if request.video.frames is None and request.video.uid not in self._known:
                 raise CacheMissError(f"the engine has not seen {request.video.uid}: give its frames")
             handle = Handle(f"r{next(self._ids)}", request, batch_size, on_text)
+            self._handles[handle.id] = handle
+        self._post_next()
+        return handle
+
+    def _post_next(self) -> None:
+        """Send what waits: all of it, or the first suspect alone while there are any.
+
+        Not to be called with the lock: the worker may have to be read from before it takes more.
+        """
+        with self._lock:
+            if not self._up:
+                # The next process gets it as soon as it is there.
+                return
+            waiting = [handle for handle in self._handles.values() if not handle.posted]
+            suspects = [h for h in self._handles.values() if h.deaths >= _DEATHS - 1]
+            if suspects:
+                busy = len(waiting) < len(self._handles)
+                waiting = [] if busy else suspects[:1]
+            for handle in waiting:
+                handle.posted = True
+        for handle in waiting:
             self._post(handle)
-            return handle
 
     def _post(self, handle: Handle, with_frames: bool = False) -> None:
         request = handle.request
         with self._lock:
             known = request.video.uid in self._known and not self.key.disable_mmcache
-            self._handles[handle.id] = handle
-            if not self._up:
-                # It is on the list: the next process gets it as soon as it is there.
-                return
         if known and not with_frames:
             request = replace(request, video=replace(request.video, frames=None))
         message, payload = protocol.pack_request(handle.id, request)
@@ -233,6 +270,7 @@ class Engine:
             self._handles.pop(handle.id, None)
         handle.future.cancel()
         self._send({"op": "cancel", "id": handle.id})
+        self._post_next()
 
     async def stream(
         self, request: Request, *, batch_size: int = 16
@@ -267,7 +305,9 @@ class Engine:
         try:
             while True:
                 message, _ = wire.receive(process.channel)
-                self._answer(message)
+                self._heard = time.monotonic()
+                if message["op"] != "alive":
+                    self._answer(message)
         except (EOFError, OSError):
             pass
         with self._lock:
@@ -278,8 +318,23 @@ class Engine:
                 self.closed = True
                 process.end()
                 return
-            self._set_down()
+            self._set_down(died=True)
         self._restart()
+
+    def _watch(self, process: EngineProcess) -> None:
+        """Kill a worker that hangs; the reader then does as with any dead one."""
+        last = time.monotonic()
+        while not self.closed and process is self._process:
+            time.sleep(min(1.0, HANG_S / 4))
+            now = time.monotonic()
+            if now - last > HANG_S / 2:
+                # This process itself stood still: what the worker said meanwhile is not read yet.
+                self._heard = now
+            last = now
+            if self._up and now - self._heard > HANG_S:
+                logger.warning("the engine did not answer for %.0f s and is started again", HANG_S)
+                process.kill()
+                return
 
     def _answer(self, message: dict[str, Any]) -> None:
         op = message["op"]
@@ -292,6 +347,11 @@ class Engine:
                 return
             if op in ("done", "error"):
                 del self._handles[handle.id]
+        self._take(op, handle, message)
+        if op in ("done", "error"):
+            self._post_next()
+
+    def _take(self, op: str, handle: Handle, message: dict[str, Any]) -> None:
         match op:
             case "delta":
                 handle.text += message["text"]
@@ -316,8 +376,10 @@ class Engine:
         if kind == "cache_miss":
             with self._lock:
                 self._known.pop(handle.request.video.uid, None)
-            if handle.request.video.frames is not None and handle.restarts == 0:
-                handle.restarts, handle.text = 1, ""
+            if handle.request.video.frames is not None and not handle.resent:
+                handle.resent, handle.text = True, ""
+                with self._lock:
+                    self._handles[handle.id] = handle
                 self._post(handle, with_frames=True)
                 return
             _fail(handle, CacheMissError(message))
@@ -329,7 +391,7 @@ class Engine:
         elif kind == "cancelled":
             handle.future.cancel()
         else:
-            _fail(handle, RequestError(message))
+            _fail(handle, RequestError(message + advice(message)))
 
 
 def _fail(handle: Handle, error: Exception) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from captionkit import wire
-from captionkit.engine.errors import EngineError
+from captionkit.engine.errors import EngineError, advice
 from captionkit.engine.protocol import EngineKey
 
 # A 7B takes a minute or two from a cold disk; what takes longer than this hangs.
@@ -86,7 +86,8 @@ class EngineProcess:
         if answer["op"] == "failed":
             lines = self.log_path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
             raise EngineError(
-                f"the engine for {key.model} did not start: {answer['error']}\n"
+                f"the engine for {key.model} did not start: {answer['error']}"
+                f"{advice(answer['error'])}\n"
                 f"Last lines of {self.log_path}:\n"
                 + "\n".join("  " + line for line in lines)
                 + "\n`captionkit doctor` shows what this machine lacks."

@@ -15,6 +15,7 @@ reconcile()
 
 # ruff: noqa: E402
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -34,6 +35,7 @@ from captionkit.tasks import Completion
 # about 90. By vLLM's default only a few fit, and each new text would encode its video again.
 ENCODER_CACHE_TOKENS = 131_072
 _MOST_RUNNING = 256
+_ALIVE_S = 2.0
 _LONGEST_PROMPT = 32_768
 _KV_TOKENS = 131_072
 # Processed videos, for captioning a known window without its frames. 0.5 GiB is 120 windows of the
@@ -93,6 +95,7 @@ class _Worker:
             self._send({"op": "failed", "error": f"{type(cause).__name__}: {cause}"})
             return
         self._send({"op": "ready", "info": {**info, "start_s": time.monotonic() - begun}})
+        threading.Thread(target=self._live, daemon=True).start()
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -101,6 +104,13 @@ class _Worker:
                 break
             await self._handle(message, payload)
         self._engine.shutdown()
+
+    def _live(self) -> None:
+        """Tell every few seconds that this process runs: a parent cannot see that it was stopped."""
+        with contextlib.suppress(OSError):
+            while True:
+                self._send({"op": "alive"})
+                time.sleep(_ALIVE_S)
 
     async def _handle(self, message: dict[str, Any], payload: bytearray) -> None:
         match message["op"]:
