@@ -172,6 +172,26 @@ for name, weight in whole.items():
 
 
 @engine
+def test_training_goes_on_from_a_finished_models_weights_and_tokenizer(tmp_path):
+    _run(
+        f"""
+from pathlib import Path
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+from captionkit.demo import train
+folder = Path({str(DATA / "demo-model")!r})
+trainer = train.Trainer(Path({str(tmp_path)!r}), 0, 1, 2, folder)
+shipped = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+for name, weight in shipped.state_dict().items():
+    assert torch.equal(weight, trainer.model.state_dict()[name]), name
+assert trainer.tokenizer.encode("A red boat") == train.PreTrainedTokenizerFast.from_pretrained(
+    folder).encode("A red boat")
+assert "is_local" not in trainer.tokenizer.init_kwargs
+"""
+    )
+
+
+@engine
 def test_sample_videos_are_captioned_truly(model):
     facts = []
     for name, scenes in sample_scenes().items():

@@ -134,7 +134,12 @@ class Trainer:
     """The model, its optimiser, and what it takes to go on after a stop."""
 
     def __init__(
-        self, work: Path, vision_steps: int, steps: int, scenes: int, begin: Path | None
+        self,
+        work: Path,
+        vision_steps: int,
+        steps: int,
+        scenes: int,
+        begin: Path | None = None,
     ) -> None:
         self.work = work
         self.lengths = {"vision": vision_steps, "answers": steps}
@@ -144,6 +149,9 @@ class Trainer:
         self.tokenizer = (
             PreTrainedTokenizerFast.from_pretrained(begin) if begin else architecture.make_tokenizer()
         )
+        for name in ("is_local", "local_files_only"):
+            # Of this loading, not of the tokenizer.
+            self.tokenizer.init_kwargs.pop(name, None)
         self.processor = architecture.make_processor(self.tokenizer)
         self.config = architecture.make_config(self.tokenizer)
         self.model = architecture.make_model(self.config)
@@ -344,10 +352,12 @@ def main(argv: list[str] | None = None) -> int:
         text=True,
         check=False,
     ).stdout.strip()
-    made = {
+    made: dict[str, Any] = {
         "command": " ".join(["python -m captionkit.demo.train", *(argv or sys.argv[1:])]),
         "commit": commit,
     }
+    if options.begin and (options.begin / "training.json").exists():
+        made["from"] = json.loads((options.begin / "training.json").read_text())
     (options.out / "training.json").write_text(json.dumps(made, indent=1) + "\n")
     shutil.copy(options.work / "train.jsonl", options.out)
     return 0
