@@ -47,6 +47,8 @@ from captionkit.demo.scenes import EVENTS  # noqa: E402
 _SAVE_EVERY = 250
 _LOG_EVERY = 50
 _WARM_UP = 0.1
+# Their weight in the loss.
+_YES_NO = 12.0
 _OTHER_FACT_WORDS = (
     "one",
     "two",
@@ -175,7 +177,7 @@ class Trainer:
                     weights[self.tokenizer.encode(form)] = 4.0
         # The one word on which all of such an answer hangs, beside a dozen in others.
         for value in ("Yes", "No"):
-            weights[self.tokenizer.encode(value)] = 12.0
+            weights[self.tokenizer.encode(value)] = _YES_NO
         return weights
 
     def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -244,7 +246,10 @@ class Trainer:
         loss = (functional.cross_entropy(logits, target, reduction="none") * weight).sum()
         facts = weight > 1
         right = (logits[facts].argmax(-1) == target[facts]).float().mean().item()
-        return loss / weight.sum(), {"fact words": right}
+        found = {"fact words": right}
+        if (hard := weight == _YES_NO).any():
+            found["yes or no"] = (logits[hard].argmax(-1) == target[hard]).float().mean().item()
+        return loss / weight.sum(), found
 
     def _row(self, talks: list[tuple[str, str]], video_tokens: int) -> _Row:
         row = _Row([], [], [], [])
