@@ -6,7 +6,7 @@ import json
 import statistics
 
 import pytest
-from conftest import VIDEOS
+from common import VIDEOS
 from rich.console import Console
 
 import captionkit as ck

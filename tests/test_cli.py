@@ -13,7 +13,7 @@ from pathlib import Path
 import barcodes
 import psutil
 import pytest
-from conftest import SHARED, VIDEOS
+from common import SHARED, VIDEOS
 
 from captionkit.cli import main
 from captionkit.recipe import Recipe

@@ -9,7 +9,7 @@ import re
 import fakes
 import pandas as pd
 import pytest
-from conftest import VIDEOS
+from common import VIDEOS
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DATA, ROOT, VIDEOS
+from common import DATA, ROOT, VIDEOS
 
 from captionkit.demo import evaluate, forms, language
 from captionkit.demo.evaluate import ADD, CORRECT, Film, caption_film, held_out_scenes, marks, recall

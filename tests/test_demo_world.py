@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import VIDEOS
+from common import VIDEOS
 
 from captionkit.demo import forms, language, wordings
 from captionkit.demo.marks import mark

@@ -15,7 +15,8 @@ import time
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, noise_inputs
+from common import ROOT, noise_inputs
+from faults import kill_at_random
 
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import CacheMissError, EngineError, advice
@@ -232,6 +233,14 @@ def test_an_engine_that_hangs_is_found_and_loses_no_window(model, monkeypatch):
     assert all(handle.future.result(timeout=180).text for handle in handles)
     assert engine.pid != first
     assert time.monotonic() - begun > 4
+
+
+def test_kills_at_random_moments_lose_and_mix_up_no_window(model):
+    counts = kill_at_random(QwenVL(model_variant="demo", max_output_tokens=48), kills=3)
+    assert counts["kills"] == 3
+    assert counts["captioned"] >= 24
+    assert set(counts) <= {"kills", "captioned", "failed with a reason", "mixed up"}
+    assert counts["mixed up"] == 0
 
 
 def test_too_little_memory_is_said_as_such_with_what_to_lower():

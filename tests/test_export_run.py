@@ -14,7 +14,7 @@ from pathlib import Path
 import fakes
 import pandas as pd
 import pytest
-from conftest import VIDEOS
+from common import VIDEOS
 
 import captionkit as ck
 from captionkit.cli import main

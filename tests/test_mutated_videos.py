@@ -9,7 +9,7 @@ from collections import Counter
 import barcodes
 import numpy as np
 import pytest
-from conftest import ROOT
+from common import ROOT
 
 from captionkit.video import DecodePool, VideoError
 

@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import nbformat
-from conftest import ROOT, VIDEOS
+from common import ROOT, VIDEOS
 from nbclient import NotebookClient
 
 SESSION = f"""

@@ -14,7 +14,7 @@ from pathlib import Path
 import fakes
 import pandas as pd
 import pytest
-from conftest import DATA, ROOT, VIDEOS
+from common import DATA, ROOT, VIDEOS
 
 import captionkit as ck
 from captionkit.demo.recall import fact_recall, summary

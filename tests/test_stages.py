@@ -9,7 +9,7 @@ import logging
 
 import numpy as np
 import pytest
-from conftest import noise_inputs, whole_file
+from common import noise_inputs, whole_file
 
 import captionkit as ck
 from captionkit import prompts, stages

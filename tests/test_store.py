@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from conftest import ROOT
+from common import ROOT
 from stores import CAPTION, WINDOWS, begin, done, window
 
 from captionkit.recipe import Recipe

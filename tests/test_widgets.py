@@ -13,7 +13,7 @@ from dataclasses import replace
 import ipywidgets.widgets.widget as registry
 import pytest
 import traitlets
-from conftest import VIDEOS
+from common import VIDEOS
 from fakes import install
 
 import captionkit as ck

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import ROOT, VIDEOS
+from common import ROOT, VIDEOS
 
 pytest.importorskip("playwright", reason='needs a browser: pip install -e ".[cpu,test]"')
 from jupyter_client.blocking import BlockingKernelClient
@@ -427,6 +427,33 @@ def _fits_name(lab):
     opening = 'import captionkit as ck\nwb = ck.workbench("data/*.mp4", store="fits.sqlite")\nwb'
     lab.write("fits.ipynb", [opening])
     return "fits.ipynb"
+
+
+def test_the_first_two_tutorials_show_what_they_promise(lab, browser):
+    for name in ("notebooks", "data"):
+        source = ROOT / name / ("videos" if name == "data" else "")
+        ignored = shutil.ignore_patterns("exports", ".captionkit", "__pycache__", "*.toml")
+        target = lab.folder / name / ("videos" if name == "data" else "")
+        shutil.copytree(source, target, ignore=ignored)
+    first = lab.open(browser, "notebooks/01_first_captions.ipynb")
+    # A reader without a kernel sees captions.
+    expect(first.page.get_by_text("At sea by day", exact=False).first).to_be_visible()
+    for number in range(4):
+        first.run(number)
+    expect(first.cell(2).get_by_text("At sea by day", exact=False).first).to_be_visible()
+    expect(first.cell(3).locator("img").first).to_be_visible()
+    shoot(first, "tutorial-1")
+    first.close()
+    lab.shutdown_kernels()
+    second = lab.open(browser, "notebooks/02_browse_and_tune.ipynb")
+    expect(second.page.get_by_role("cell", name="dense").first).to_be_attached()
+    for number in range(4):
+        second.run(number)
+    second.cell(0).scroll_into_view_if_needed()
+    expect(rows(second).first).to_contain_text("countryside 0")
+    shoot(second, "tutorial-2")
+    second.close()
+    lab.shutdown_kernels()
 
 
 def test_twenty_runs_of_the_cell_leave_nothing_behind(opened, lab):

@@ -1,0 +1,37 @@
+"""What tests share that is no fixture: places, and inputs of windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from captionkit.tasks import Clip, LlmInputs, Video, VideoTask
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "data"
+VIDEOS = DATA / "videos"
+SHARED = ROOT.parent / "shared" / "videos"
+
+
+def whole_file(path: str) -> VideoTask:
+    """A task of one video with one clip, which is all of it."""
+    return VideoTask(Video(path, clips=[Clip(path)]))
+
+
+def noise_inputs(seed: int, prompt: str = "Describe this video.", frames: int = 4) -> LlmInputs:
+    """Inputs of a window that shows noise; each seed is a video of its own."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (frames, 3, 112, 196), dtype=np.uint8)
+    return LlmInputs(
+        prompt=prompt,
+        multi_modal_data={"video": pixels},
+        multi_modal_uuids={"video": f"noise-{seed}-{frames}"},
+        video_metadata={
+            "fps": 2.0,
+            "frames_indices": list(range(frames)),
+            "total_num_frames": frames,
+            "duration": frames / 2,
+            "do_sample_frames": False,
+        },
+        values={"start": "0.00", "end": "2.00", "duration": "2.00", "video": "noise.mp4"},
+    )
