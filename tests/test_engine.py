@@ -299,7 +299,7 @@ CHILD = """
     import sys, time
     sys.path.insert(0, {tests!r})
     from captionkit.models.qwen_vl import QwenVL
-    from conftest import noise_inputs
+    from common import noise_inputs
     model = QwenVL(model_variant="demo", max_output_tokens=2000)
     model.setup()
     print(model.engine.pid, flush=True)

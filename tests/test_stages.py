@@ -129,7 +129,7 @@ def test_frames_of_later_windows_are_their_own(tmp_path):
 def test_a_window_id_changes_with_file_span_sampling_and_size(harbour, tmp_path):
     import shutil
 
-    from conftest import VIDEOS
+    from common import VIDEOS
 
     copy = tmp_path / "harbour.mp4"
     shutil.copy(VIDEOS / "street.mp4", copy)
