@@ -353,7 +353,7 @@ def main(argv: list[str] | None = None) -> int:
         "--blend",
         type=float,
         default=0.0,
-        help="with --from: the part of its weights to keep at the end",
+        help="with --from: how much of its weights to keep",
     )
     parser.add_argument("--vision-steps", type=int, default=2650)
     parser.add_argument("--steps", type=int, default=2500)
