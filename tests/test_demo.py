@@ -176,9 +176,9 @@ def test_training_goes_on_from_a_finished_models_weights_and_tokenizer(tmp_path)
     _run(
         f"""
 from pathlib import Path
+from captionkit.demo import train
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
-from captionkit.demo import train
 folder = Path({str(DATA / "demo-model")!r})
 trainer = train.Trainer(Path({str(tmp_path)!r}), 0, 1, 2, folder)
 shipped = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
