@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -49,11 +47,15 @@ def kill_at_random(model: QwenVL, kills: int, seed: int = 0) -> Counter[str]:
             engine = Engine.live()
             if engine is None:
                 continue
-            victims = [engine.pid]
-            if rng.random() < 0.3:
-                victims = [child.pid for child in psutil.Process(engine.pid).children()] or victims
-            for pid in victims:
-                os.kill(pid, signal.SIGKILL)
+            try:
+                victims = [psutil.Process(engine.pid)]
+                if rng.random() < 0.3:
+                    victims = victims[0].children() or victims
+                for victim in victims:
+                    victim.kill()
+            except psutil.NoSuchProcess:
+                # It is between two lives.
+                continue
             counts["kills"] += 1
         ended.set()
 
