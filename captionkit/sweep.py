@@ -224,7 +224,7 @@ def _measure(
             first_tokens.append(stages[0].first_token_s)
             totals.append(sum(each.seconds for each in stages))
 
-    with _PeakMemory() as memory:
+    with PeakMemory(_resident_children) as memory:
         begun = time.monotonic()
         loop.run(work())
         spent = time.monotonic() - begun
@@ -246,25 +246,31 @@ def _measure(
     return measured, texts
 
 
-class _PeakMemory:
-    """The most resident memory of all child processes while a block runs, in bytes."""
+def _resident_children() -> int:
+    """Resident memory of all child processes, in bytes."""
+    total = 0
+    for child in psutil.Process(os.getpid()).children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
 
-    def __init__(self) -> None:
+
+class PeakMemory:
+    """The most that ``total`` says while a block runs, in bytes."""
+
+    def __init__(self, total: Callable[[], int]) -> None:
         self.most = 0
+        self._total = total
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
-            total = 0
-            for child in psutil.Process(os.getpid()).children(recursive=True):
-                try:
-                    total += child.memory_info().rss
-                except psutil.Error:
-                    continue
-            self.most = max(self.most, total)
+            self.most = max(self.most, self._total())
 
-    def __enter__(self) -> _PeakMemory:
+    def __enter__(self) -> PeakMemory:
         self._thread.start()
         return self
 

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
@@ -29,8 +28,6 @@ from captionkit.models.weights import ensure_weights
 from captionkit.stages import CaptionGenerationStage
 from captionkit.stages.caption_generation import CaptionEvent
 from captionkit.tasks import Caption, LlmInputs
-
-_SAMPLE_S = 0.02
 
 
 class Plain:
@@ -156,32 +153,14 @@ class Ours:
             engine.close()
 
 
-class PeakMemory:
-    """The most memory of this process and its decoders while a block runs, in bytes, engine aside."""
-
-    def __init__(self) -> None:
-        self.most = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        own = psutil.Process()
-        engine = Engine.live()
-        apart = {engine.pid} if engine else set()
-        while not self._ended.wait(_SAMPLE_S):
-            total = own.memory_full_info().uss
-            for child in own.children(recursive=True):
-                try:
-                    if child.pid not in apart:
-                        total += child.memory_full_info().uss
-                except psutil.Error:
-                    continue
-            self.most = max(self.most, total)
-
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
+def memory_beside_the_engine() -> int:
+    """What this process and its decoders hold to themselves, in bytes."""
+    own, engine = psutil.Process(), Engine.live()
+    total = own.memory_full_info().uss
+    for child in own.children(recursive=True):
+        try:
+            if engine is None or child.pid != engine.pid:
+                total += child.memory_full_info().uss
+        except psutil.Error:
+            continue
+    return int(total)
