@@ -161,6 +161,13 @@ def _count(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}{shown}"
 
 
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    packed = io.BytesIO()
+    figure.savefig(packed, format="png", dpi=100)
+    return packed.getvalue()
+
+
 def _figure(width: float, height: float) -> Figure:
     """An empty figure that a notebook shows, sizes in inches.
 
@@ -171,9 +178,7 @@ def _figure(width: float, height: float) -> Figure:
 
     class Shown(Figure):
         def _repr_png_(self) -> bytes:
-            packed = io.BytesIO()
-            self.savefig(packed, format="png", dpi=100)
-            return packed.getvalue()
+            return png(self)
 
     return Shown(figsize=(width, height), layout="constrained")
 

@@ -26,6 +26,7 @@ from PIL import Image
 from captionkit import display
 from captionkit.recipe import Recipe
 from captionkit.stages import CaptionPreparationStage
+from captionkit.stages.caption_preparation import source_of
 from captionkit.store import StoredWindow
 from captionkit.tasks import Clip, Video, VideoTask, Window
 from captionkit.video import DecodePool, VideoError
@@ -248,8 +249,7 @@ class Sources:
         first, last = (
             each.clip.first_frame + frame for frame in (each.window.start_frame, each.window.end_frame)
         )
-        source = each.clip.source_video if each.clip.buffer is None else each.clip.buffer
-        return self.pool.clip(source, first, last)
+        return self.pool.clip(source_of(each.clip), first, last)
 
     def _find(self, video: str, window: int) -> SourceWindow:
         if (video, window) not in self._by_name:
@@ -270,9 +270,8 @@ class Sources:
         assert metadata is not None
         middle = clip.first_frame + (each.window.start_frame + each.window.end_frame) // 2
         high = max(2, round(_THUMBNAIL_WIDTH * metadata.height / metadata.width))
-        source = clip.source_video if clip.buffer is None else clip.buffer
         try:
-            frames = self._planner.pool.read(source, [middle], (_THUMBNAIL_WIDTH, high))
+            frames = self._planner.pool.read(source_of(clip), [middle], (_THUMBNAIL_WIDTH, high))
         except VideoError:
             return None
         packed = io.BytesIO()

@@ -6,10 +6,6 @@ Imports flow and the engine's client; called by `bench.speed`.
 from __future__ import annotations
 
 import copy
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
@@ -21,6 +17,7 @@ import psutil
 from captionkit import loop, wire
 from captionkit.bench.work import Work, planned, recipe
 from captionkit.engine.client import Engine
+from captionkit.engine.process import start_module
 from captionkit.flow import caption_windows
 from captionkit.models.qwen_vl import PartialCaption, QwenVL
 from captionkit.models.variants import get_variant
@@ -35,25 +32,7 @@ class Plain:
 
     def __init__(self, log: Path) -> None:
         begun = time.monotonic()
-        self._channel, theirs = socket.socketpair()
-        environment = {
-            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
-            "OMP_WAIT_POLICY": "passive",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            "HF_HUB_OFFLINE": "1",
-            **os.environ,
-        }
-        with theirs, log.open("wb") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "captionkit.bench.plain", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-                env=environment,
-            )
+        self._process, self._channel = start_module("captionkit.bench.plain", log)
         self._log = log
         self._ask({"model": str(ensure_weights(get_variant("demo"), ""))})
         self.start_s = time.monotonic() - begun

@@ -44,29 +44,7 @@ class EngineProcess:
     def __init__(self, key: EngineKey) -> None:
         _require_vllm()
         self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
-        self.channel, theirs = socket.socketpair()
-        environment = {
-            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
-            "OMP_WAIT_POLICY": "passive",
-            "TOKENIZERS_PARALLELISM": "false",
-            # Pinned to cores, a busy neighbour on one of them would hold all threads up.
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            **os.environ,
-            # Weights are on disk before an engine starts: nothing is fetched for a window.
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        with theirs, self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "captionkit.engine.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=environment,
-            )
+        self._process, self.channel = start_module("captionkit.engine.worker", self.log_path)
         try:
             self.info = self._wait_until_ready(key)
         except BaseException:
@@ -116,6 +94,37 @@ class EngineProcess:
             self._process.kill()
             self._process.wait()
         self.channel.close()
+
+
+def start_module(module: str, log_path: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a module that runs vLLM, in a session of its own; gives it and our end of its channel.
+
+    Its end is passed as a file descriptor, its first argument; what it prints goes to the log.
+    """
+    ours, theirs = socket.socketpair()
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
+        "OMP_WAIT_POLICY": "passive",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Pinned to cores, a busy neighbour on one of them would hold all threads up.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+        **os.environ,
+        # Weights are on disk before an engine starts: nothing is fetched for a window.
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with theirs, log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
+        )
+    return process, ours
 
 
 def _require_vllm() -> None:

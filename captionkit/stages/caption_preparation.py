@@ -153,7 +153,7 @@ class CaptionPreparationStage(ProcessingStage):
         A file that cannot be read is told in ``clip.errors["video"]``.
         """
         try:
-            metadata = self.pool.probe(_source(clip))
+            metadata = self.pool.probe(source_of(clip))
         except VideoError as error:
             clip.errors["video"] = str(error)
             return
@@ -209,7 +209,7 @@ class CaptionPreparationStage(ProcessingStage):
         size = self._size(get_variant(self.model_variant), metadata)
         pixels = None
         if frames:
-            read = self.pool.read(_source(clip), numbers, size)
+            read = self.pool.read(source_of(clip), numbers, size)
             pixels = read.pixels
             if read.damage and read.damage not in window.warnings:
                 window.warnings.append(read.damage)
@@ -239,7 +239,8 @@ class CaptionPreparationStage(ProcessingStage):
         return (metadata.width, metadata.height) if self.model_does_preprocess else final
 
 
-def _source(clip: Clip) -> Source:
+def source_of(clip: Clip) -> Source:
+    """What to read a clip from: its bytes where it has them, else its file."""
     return clip.source_video if clip.buffer is None else clip.buffer
 
 

@@ -287,21 +287,23 @@ class Board:
                 del self._clips[next(iter(self._clips))]
         return self._clips[name]
 
-    def rate(self, place: int, rating: int | None, stage: int | None = None) -> None:
+    def rate(self, place: int, rating: int | None) -> None:
         """Rate the shown caption of a window, in the store at once."""
-        row = self.rows.rows[place]
-        if row.run is None or not row.text:
-            raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to rate yet")
-        Run(self.session.store, row.run).rate(*row.name, rating, stage=stage or row.stage or None)
+        run, row = self._shown(place, "rate")
+        run.rate(*row.name, rating, stage=row.stage)
         self.refresh([place])
 
-    def edit(self, place: int, text: str | None, stage: int | None = None) -> None:
+    def edit(self, place: int, text: str | None) -> None:
         """Set a better text beside the shown caption; None takes it back."""
+        run, row = self._shown(place, "edit")
+        run.edit(*row.name, text, stage=row.stage)
+        self.refresh([place])
+
+    def _shown(self, place: int, purpose: str) -> tuple[Run, Row]:
         row = self.rows.rows[place]
         if row.run is None or not row.text:
-            raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to edit yet")
-        Run(self.session.store, row.run).edit(*row.name, text, stage=stage or row.stage or None)
-        self.refresh([place])
+            raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to {purpose} yet")
+        return Run(self.session.store, row.run), row
 
     def refresh(self, places: Iterable[int]) -> None:
         """Show what the store holds of some windows by now."""

@@ -6,14 +6,13 @@ Imports sweeps and the board; called by workbenches and notebooks.
 from __future__ import annotations
 
 import base64
-import io
 import threading
 from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
 
-from captionkit.display import escape
+from captionkit.display import escape, png
 from captionkit.recipe import Recipe
 from captionkit.session import Session
 from captionkit.sweep import Sweep, sweep
@@ -140,9 +139,7 @@ class SweepView(widgets.VBox):
         say(self.status, "stopped" if self._stopped.is_set() else "measured")
         self.table.value = _table(result.table)
         try:
-            file = io.BytesIO()
-            result.figure().savefig(file, format="png", dpi=100)
-            picture = base64.b64encode(file.getvalue()).decode()
+            picture = base64.b64encode(png(result.figure())).decode()
             said = "Windows a second and seconds a window against batch size"
             self.figure.value = (
                 f'<img alt="{said}" style="max-width:100%;background:#fff" '
