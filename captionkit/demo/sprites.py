@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 Rgb = tuple[int, int, int]
 
@@ -189,10 +189,11 @@ def draw(
 ) -> Image.Image:
     """One thing as an RGBA picture ``height`` pixels high.
 
-    ``phase`` is 0 or 1 for what beats wings or moves legs, ``light`` what the hour makes of each
-    colour channel.
+    ``colour`` is one of `COLOURS` or ``#rrggbb``, ``phase`` 0 or 1 for what beats wings or moves legs,
+    ``light`` what the hour makes of each colour channel.
     """
     width = max(2, round(height * ASPECT[kind]))
     image = Image.new("RGBA", (width, max(2, height)))
-    _DRAW[kind](_Pen(image, light), COLOURS[colour], phase)
+    red, green, blue = COLOURS.get(colour) or ImageColor.getrgb(colour)[:3]
+    _DRAW[kind](_Pen(image, light), (red, green, blue), phase)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if faces_left else image
