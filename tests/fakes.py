@@ -55,6 +55,10 @@ class FakeModel:
                 prompt_text=inputs["prompt"],
             )
 
+    async def open_gate(self) -> None:
+        """Let captions go on: an event may be set in its waiters' loop only, so `loop.submit` this."""
+        self.gate.set()
+
 
 @functools.cache
 def _shared_pool() -> DecodePool:

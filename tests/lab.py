@@ -91,11 +91,13 @@ class Lab:
     def shutdown_kernels(self) -> None:
         base = f"http://127.0.0.1:{self.port}/api/kernels"
         headers = {"Authorization": f"token {self.token}"}
-        with urllib.request.urlopen(urllib.request.Request(base, headers=headers)) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(base, headers=headers), timeout=60
+        ) as answer:
             kernels = json.load(answer)
         for kernel in kernels:
             request = urllib.request.Request(f"{base}/{kernel['id']}", headers=headers, method="DELETE")
-            urllib.request.urlopen(request).close()
+            urllib.request.urlopen(request, timeout=60).close()
 
     def close(self) -> None:
         self.shutdown_kernels()

@@ -17,6 +17,7 @@ import pytest
 from common import DATA, ROOT, VIDEOS
 
 import captionkit as ck
+from captionkit import loop
 from captionkit.demo.recall import fact_recall, summary
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.run import COLUMNS
@@ -223,8 +224,7 @@ def test_a_run_can_be_followed_with_async_for(session, fake):
     async def follow():
         fake.gate = asyncio.Event()
         run = session.start(SHORT)
-        session_loop = asyncio.get_running_loop()
-        session_loop.call_later(0.2, fake.gate.set)
+        asyncio.get_running_loop().call_later(0.2, lambda: loop.submit(fake.open_gate()))
         return [(event.window, event.text) async for event in run]
 
     seen = asyncio.run(follow())

@@ -109,13 +109,9 @@ def test_text_streams_into_rows_while_it_grows(bench, model, monkeypatch):
         "_listeners",
         [lambda change: seen.update(row.state for row in bench.board.rows.rows)],
     )
-    loop.run(_set(model.gate))
+    loop.run(model.open_gate())
     assert bench.board.idle(30)
     assert "done" in seen
-
-
-async def _set(event):
-    event.set()
 
 
 def test_updates_come_at_most_ten_times_a_second(bench):

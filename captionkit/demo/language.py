@@ -154,6 +154,12 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
                 "would you say that a {0} is shown?",
                 "can a {0} be seen?",
                 "have we got a {0} in the clip?",
+                "may there be a {0}?",
+                "do we find a {0} here?",
+                "is a {0} anywhere in it?",
+                "is a {0} to be found?",
+                "could a {0} be in the scene?",
+                "has it a {0} in it?",
             )
             question = str(rng.choice(forms)).format(kind)
         case "pair":
@@ -171,6 +177,9 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
                 "is a {0} {1} visible?",
                 "does the clip show a {0} {1}?",
                 "could it be that a {0} {1} is seen?",
+                "do you think there is a {0} {1}?",
+                "may a {0} {1} be seen?",
+                "would you say that it shows a {0} {1}?",
                 "is the {1} {0}?",
             )
             if not wanted and kind not in {each for _, each in pairs}:

@@ -44,6 +44,9 @@ SLOTS: dict[str, tuple[str, ...]] = {
         "rich",
         "full",
         "extensive",
+        "elaborate",
+        "very detailed",
+        "careful",
     ),
     "fully": (
         "in detail",
@@ -122,9 +125,27 @@ BEFORE = (
     "you are an expert annotator of {video}s",
     "as a film editor",
     "hello",
+    "here is what i need",
+    "one more thing",
+    "for the archive",
+    "thanks",
 )
 # They fit before any request that is no question.
-ASKING = ("could you", "can you", "i want you to", "your task is to", "try to", "please", "would you")
+ASKING = (
+    "could you",
+    "can you",
+    "i want you to",
+    "your task is to",
+    "try to",
+    "please",
+    "would you",
+    "could you please",
+    "i would like you to",
+    "go ahead and",
+    "kindly",
+    "we want you to",
+    "just",
+)
 AFTER = (
     "be precise",
     "do not guess",
@@ -140,6 +161,10 @@ AFTER = (
     "leave everything else out",
     "nothing else",
     "do not add anything else",
+    "for me",
+    "if you can",
+    "for our files",
+    "that is all",
 )
 LOOSE = re.findall(
     r"\w+",
