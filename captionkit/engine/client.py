@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import itertools
 import logging
 import threading
@@ -99,7 +98,6 @@ class Engine:
         self._handles: dict[str, Handle] = {}
         self._known: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.RLock()
-        self._send_lock = threading.Lock()
         self._encoder_runs: Future[int] = Future()
         self._start()
         self._up = True
@@ -232,10 +230,7 @@ class Engine:
         return handle
 
     def _post_next(self) -> None:
-        """Send what waits: all of it, or the first suspect alone while there are any.
-
-        Not to be called with the lock: the worker may have to be read from before it takes more.
-        """
+        """Send what waits: all of it, or the first suspect alone while there are any."""
         with self._lock:
             if not self._up:
                 # The next process gets it as soon as it is there.
@@ -257,19 +252,14 @@ class Engine:
         if known and not with_frames:
             request = replace(request, video=replace(request.video, frames=None))
         message, payload = protocol.pack_request(handle.id, request)
-        self._send({**message, "batch_size": handle.batch_size}, payload)
-
-    def _send(self, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
-        # Where the worker is gone, the reader sees it too and submits again what is unfinished.
-        with contextlib.suppress(OSError), self._send_lock:
-            wire.send(self._process.channel, message, payload)
+        self._process.send({**message, "batch_size": handle.batch_size}, payload)
 
     def cancel(self, handle: Handle) -> None:
         """Stop a request; its future is cancelled at once."""
         with self._lock:
             self._handles.pop(handle.id, None)
         handle.future.cancel()
-        self._send({"op": "cancel", "id": handle.id})
+        self._process.send({"op": "cancel", "id": handle.id})
         self._post_next()
 
     async def stream(
@@ -298,7 +288,7 @@ class Engine:
     def encoder_runs(self) -> int:
         """How many requests had the vision encoder run since the last call."""
         self._encoder_runs = Future()
-        self._send({"op": "encoder_runs"})
+        self._process.send({"op": "encoder_runs"})
         return self._encoder_runs.result(timeout=60)
 
     def _read(self, process: EngineProcess) -> None:

@@ -9,10 +9,12 @@ import contextlib
 import importlib.util
 import itertools
 import os
+import queue
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from captionkit.engine.protocol import EngineKey
 _START_LIMIT_S = 900.0
 _LOG_LINES = 15
 _numbers = itertools.count()
+_Message = tuple[dict[str, Any], bytes | memoryview]
 
 
 class EngineProcess:
@@ -45,6 +48,7 @@ class EngineProcess:
         _require_vllm()
         self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
         self._process, self.channel = start_module("captionkit.engine.worker", self.log_path)
+        self._outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         try:
             self.info = self._wait_until_ready(key)
         except BaseException:
@@ -52,6 +56,21 @@ class EngineProcess:
             self.kill()
             self.end()
             raise
+        threading.Thread(target=self._write, name="captionkit-engine-send", daemon=True).start()
+
+    def send(self, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+        """Have a message sent in its turn; returns at once.
+
+        Whoever reads from the worker may send too: were it to wait for a worker that itself waits to be
+        read from, both would wait for ever.
+        """
+        self._outbox.put((message, payload))
+
+    def _write(self) -> None:
+        # Where the worker is gone, the reader sees it too and submits again what is unfinished.
+        with contextlib.suppress(OSError):
+            while (item := self._outbox.get()) is not None:
+                wire.send(self.channel, *item)
 
     def _wait_until_ready(self, key: EngineKey) -> dict[str, Any]:
         try:
@@ -86,6 +105,7 @@ class EngineProcess:
 
         May be called again.
         """
+        self._outbox.put(None)
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)
         try:
@@ -96,18 +116,25 @@ class EngineProcess:
         self.channel.close()
 
 
-def start_module(module: str, log_path: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def start_module(
+    module: str, log_path: Path, *, tuned: bool = True
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a module that runs vLLM, in a session of its own; gives it and our end of its channel.
 
-    Its end is passed as a file descriptor, its first argument; what it prints goes to the log.
+    Its end is passed as a file descriptor, its first argument; what it prints goes to the log. Not
+    ``tuned``, vLLM chooses its threads itself.
     """
     ours, theirs = socket.socketpair()
-    environment = {
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
+    threads = {
+        # All cores: decoders, which are needed beside it, stand back (see `video.worker`).
+        "OMP_NUM_THREADS": str(os.cpu_count() or 1),
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
         # Pinned to cores, a busy neighbour on one of them would hold all threads up.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    environment = {
+        **(threads if tuned else {}),
         "VLLM_NO_USAGE_STATS": "1",
         **os.environ,
         # Weights are on disk before an engine starts: nothing is fetched for a window.

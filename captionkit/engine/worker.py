@@ -26,21 +26,20 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from captionkit import wire
 from captionkit.engine import protocol
+from captionkit.engine.caches import cache_sizes
 from captionkit.engine.protocol import EngineKey, Request
 from captionkit.tasks import Completion
 
-# A session's worth of encoded windows: at the reference's size (20 frames of 448 x 252, 1,440 tokens)
-# about 90. By vLLM's default only a few fit, and each new text would encode its video again.
-ENCODER_CACHE_TOKENS = 131_072
 _MOST_RUNNING = 256
 _ALIVE_S = 2.0
 _LONGEST_PROMPT = 32_768
 _KV_TOKENS = 131_072
-# Processed videos, for captioning a known window without its frames. 0.5 GiB is 120 windows of the
-# demo model, and little beside what the engine takes anyway; 4 GiB is 150 windows of 448 x 252.
-_CACHE_GIB = {"cpu": 0.5, "gpu": 4.0}
+# Tokens that vLLM gathers before it hands a text on; a message costs a small model as much as a step.
+_STREAM_INTERVAL = 8
 
 
 def main() -> None:
@@ -67,8 +66,6 @@ def _key(fields: dict[str, Any]) -> EngineKey:
 
 def _end_children() -> None:
     """Kill vLLM's own processes; this one leads its session, and they are in it."""
-    import psutil
-
     for child in psutil.Process().children(recursive=True):
         child.kill()
 
@@ -225,7 +222,11 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     on_cpu = current_platform.is_cpu()
-    limit = min(_LONGEST_PROMPT, _longest(Path(key.model)))
+    whole = _configuration(Path(key.model))
+    model = whole.get_text_config()
+    limit = min(_LONGEST_PROMPT, int(model.max_position_embeddings))
+    gpu_bytes = None if on_cpu else int(current_platform.get_device_total_memory())
+    caches = cache_sizes(_encoded_width(whole), psutil.virtual_memory().total, gpu_bytes)
     processor: dict[str, Any] = {"do_resize": False}
     if key.processor_pixels:
         least, most = key.processor_pixels
@@ -239,7 +240,8 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
         max_num_batched_tokens=8192,
         limit_mm_per_prompt={"video": 1, "image": 0},
         mm_processor_kwargs=processor,
-        mm_processor_cache_gb=0 if key.disable_mmcache else _CACHE_GIB["cpu" if on_cpu else "gpu"],
+        mm_processor_cache_gb=0 if key.disable_mmcache else caches.processed_gib,
+        stream_interval=_STREAM_INTERVAL,
         enable_prefix_caching=True,
         enforce_eager=on_cpu,
         scheduling_policy="priority",
@@ -255,9 +257,9 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
         logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         _inspect_models_here()
         args.distributed_executor_backend = "uni"
-        args.kv_cache_memory_bytes = _kv_bytes(Path(key.model), max(limit, _KV_TOKENS))
+        args.kv_cache_memory_bytes = _kv_bytes(model, max(limit, _KV_TOKENS))
     config = args.create_engine_config()
-    config.scheduler_config.encoder_cache_size = ENCODER_CACHE_TOKENS
+    config.scheduler_config.encoder_cache_size = caches.encoder_tokens
     kind = "AsyncCaptionScheduler" if config.scheduler_config.async_scheduling else "CaptionScheduler"
     config.scheduler_config.scheduler_cls = f"captionkit.engine.scheduler.{kind}"
     if on_cpu:
@@ -286,18 +288,20 @@ def _inspect_models_here() -> None:
     registry._run_in_subprocess = lambda inspect: inspect()
 
 
-def _longest(model: Path) -> int:
+def _configuration(model: Path) -> Any:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(model, local_files_only=True)
-    return int(config.get_text_config().max_position_embeddings)
+    return AutoConfig.from_pretrained(model, local_files_only=True)
 
 
-def _kv_bytes(model: Path, tokens: int) -> int:
+def _encoded_width(model: Any) -> int:
+    """Numbers in one encoded token; Qwen3-VL keeps some of its tower's layers beside the last one."""
+    layers = getattr(model.vision_config, "deepstack_visual_indexes", None) or ()
+    return int(model.get_text_config().hidden_size) * (1 + len(layers))
+
+
+def _kv_bytes(text: Any, tokens: int) -> int:
     """Bytes of keys and values for so many tokens in 16 bits, at most 4 GiB."""
-    from transformers import AutoConfig
-
-    text = AutoConfig.from_pretrained(model, local_files_only=True).get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * 2
     return int(min(tokens * a_token, 4 * 2**30))

@@ -21,6 +21,7 @@ from captionkit.video.pyav_reader import PyAVReader
 
 # A header that claims huge pictures must not take the machine's memory with it.
 _MEMORY_LIMIT = 6 * 2**30
+_NICE = 5
 _READERS = {"pyav": PyAVReader, "decord": DecordReader}
 
 
@@ -29,6 +30,8 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
     wire.leave_with_parent()
+    # Windows are decoded ahead: where cores are few, the engine and the notebook come first.
+    os.nice(_NICE)
     worker = _Worker()
     while True:
         try:
