@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from captionkit.comparison import ab, compare
     from captionkit.export import load_captions
     from captionkit.flow import WindowResult, caption_windows
+    from captionkit.history import open_run, runs
     from captionkit.models.qwen_vl import QwenVL
     from captionkit.models.variants import Variant, register
     from captionkit.prompts import PROMPTS
     from captionkit.recipe import Recipe
-    from captionkit.run import Run, open_run, runs
+    from captionkit.run import Run
     from captionkit.session import Session
     from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
     from captionkit.tasks import Caption, Clip, Video, VideoMetadata, VideoTask, Window
@@ -62,11 +63,11 @@ _HOMES = {
     "compare": "comparison",
     "compute_windows": "windows",
     "load_captions": "export",
-    "open_run": "run",
+    "open_run": "history",
     "probe": "video",
     "read_frames": "video",
     "register": "models.variants",
-    "runs": "run",
+    "runs": "history",
     "workbench": "widgets",
 }
 __all__ = [

@@ -1,7 +1,7 @@
 """What may be wrong with a caption, told by rule and without a second model.
 
-`check` gives one caption's findings, `check_table` columns for a table of them. Imports nothing of
-captionkit; called by runs, display and export.
+`check` gives one caption's findings, `check_table` columns for a table of them. Imports `structured`;
+called by runs, display and export.
 
 ==============  ==================================================================================
 ``words``       number of words
@@ -13,6 +13,7 @@ captionkit; called by runs, display and export.
                 words at least)
 ``refuses``     begins like a refusal ("I'm sorry", "As an AI", "I cannot …")
 ``unfinished``  has words but ends in none of . ! ? … " ' ) ] } or their like in other scripts
+``invalid``     the recipe has a schema, and the text is no JSON that fits it
 ``language``    most of its known function words (at least three), or most of its letters by script,
                 belong to another language than the one asked for
 ==============  ==================================================================================
@@ -27,8 +28,10 @@ from typing import Any
 
 import pandas as pd
 
+from captionkit import structured
+
 CHECKS = (
-    "words", "truncated", "repeats", "empty", "echoes", "refuses", "unfinished", "language",
+    "words", "truncated", "repeats", "empty", "echoes", "refuses", "unfinished", "invalid", "language",
 )  # fmt: skip
 # Checks that find a fault; ``words`` is a number.
 FAULTS = CHECKS[1:]
@@ -69,7 +72,12 @@ _SCRIPTS = {
 
 
 def check(
-    text: str, *, finish_reason: str = "stop", prompt: str = "", language: str = "en"
+    text: str,
+    *,
+    finish_reason: str = "stop",
+    prompt: str = "",
+    language: str = "en",
+    schema: str | None = None,
 ) -> dict[str, Any]:
     """The findings of one caption, by the names of `CHECKS`.
 
@@ -83,6 +91,8 @@ def check(
         The prompt's readable text.
     language
         Two-letter code of the language that was asked for; unknown codes find nothing.
+    schema
+        The recipe's.
     """
     words = re.findall(r"\w+", text.lower())
     return {
@@ -93,14 +103,17 @@ def check(
         "echoes": _echoes(words, re.findall(r"\w+", prompt.lower())),
         "refuses": bool(_REFUSAL.match(text)),
         "unfinished": bool(words) and not text.rstrip().endswith(_ENDS),
+        "invalid": schema is not None and structured.read(text, schema)[1] is not None,
         "language": _in_another_language(text, words, language),
     }
 
 
-def check_table(captions: pd.DataFrame, language: str = "en") -> pd.DataFrame:
+def check_table(
+    captions: pd.DataFrame, language: str = "en", schema: str | None = None
+) -> pd.DataFrame:
     """The findings of each row of a table like `Run.captions`; rows without text have none."""
     rows = [
-        check(text, finish_reason=reason, prompt=prompt or "", language=language)
+        check(text, finish_reason=reason, prompt=prompt or "", language=language, schema=schema)
         if isinstance(text, str)
         else dict.fromkeys(CHECKS)
         for text, reason, prompt in zip(
@@ -111,9 +124,9 @@ def check_table(captions: pd.DataFrame, language: str = "en") -> pd.DataFrame:
     return table.astype({"words": "Int64", **dict.fromkeys(FAULTS, "boolean")})
 
 
-def faults(captions: pd.DataFrame) -> dict[Any, list[str]]:
+def faults(captions: pd.DataFrame, schema: str | None = None) -> dict[Any, list[str]]:
     """For each row of a table like `Run.captions`, by its index, the faults found in it."""
-    found = check_table(captions)[list(FAULTS)].fillna(False)
+    found = check_table(captions, schema=schema)[list(FAULTS)].fillna(False)
     return {index: [name for name in FAULTS if row[name]] for index, row in found.iterrows()}
 
 

@@ -32,13 +32,14 @@ from captionkit.doctor import examine
 from captionkit.engine.errors import EngineError
 from captionkit.export import FORMATS, ExportError, JsonLines
 from captionkit.flow import WindowResult, caption_windows
+from captionkit.history import open_run, runs
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import WeightsError, ensure_weights
 from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
 from captionkit.recipe import Recipe
-from captionkit.run import open_run, runs
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
 from captionkit.store import DEFAULT_PATH, StoreError
+from captionkit.structured import EXAMPLES
 from captionkit.tasks import Clip, Video, VideoTask
 from captionkit.video import READERS
 
@@ -60,6 +61,10 @@ _RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
     "top_p": {"type": float},
     "repetition_penalty": {"type": float},
     "seed": {"type": int},
+    "schema": {
+        "metavar": "FILE",
+        "help": f"captions as JSON: a file with a JSON schema, or one of {', '.join(EXAMPLES)}",
+    },
     "fp8": {"action": "store_true", "help": "weights in fp8 (needs a GPU that can)"},
 }
 
@@ -228,6 +233,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     try:
         recipe = Recipe.load(options.recipe) if options.recipe else Recipe()
         given = {name: getattr(options, name) for name in _RECIPE_OPTIONS}
+        if given["schema"] and Path(given["schema"]).is_file():
+            given["schema"] = Path(given["schema"]).read_text(encoding="utf-8")
         # An option that was not given is None, or False for a switch; 0 was given.
         changes = {k: v for k, v in given.items() if v is not None and v is not False}
         recipe = replace(recipe, **changes)

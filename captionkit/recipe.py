@@ -1,7 +1,7 @@
 """Recipe: everything that decides a caption, as one frozen value.
 
 The same recipe on the same window is the same work, in a notebook, on the command line or at scale.
-Imports `prompts`; called by stages, sessions and the command line.
+Imports `prompts` and `structured`; called by stages, sessions and the command line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import tomli_w
 
-from captionkit import prompts
+from captionkit import prompts, structured
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,14 @@ class Recipe:
         vLLM's sampling parameters; a ``seed`` of None leaves it to vLLM.
     fp8
         Weights in fp8; needs a GPU that can.
+    schema
+        Captions are JSON objects of this schema: a name of `structured.EXAMPLES`, JSON text, a dict or
+        a pydantic model, kept as JSON text. None for free text.
 
     Raises
     ------
     ValueError
-        A value outside its range, an unknown prompt name or placeholder.
+        A value outside its range, an unknown prompt name or placeholder, a schema that is none.
     """
 
     variant: str = "demo"
@@ -61,6 +64,7 @@ class Recipe:
     repetition_penalty: float = 1.05
     seed: int | None = None
     fp8: bool = False
+    schema: Any = None
 
     def __post_init__(self) -> None:
         _above("sampling_fps", self.sampling_fps, 0)
@@ -79,6 +83,8 @@ class Recipe:
             if not self.stage2_prompt.strip():
                 raise ValueError("stage2_prompt has no text; give a text, or None for one stage")
             prompts.check_template(self.stage2_prompt, prompts.STAGE2_PLACEHOLDERS)
+        if self.schema is not None:
+            object.__setattr__(self, "schema", structured.canonical(self.schema))
 
     @property
     def prompt_text(self) -> str:
@@ -89,6 +95,9 @@ class Recipe:
     def key(self) -> str:
         """Content key, 16 hexadecimal digits: equal where nothing that decides a caption differs."""
         content = {**asdict(self), "prompt": self.prompt_text}
+        if self.schema is None:
+            # Keys of before there were schemas hold on.
+            del content["schema"]
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -134,7 +143,12 @@ def toml(recipe: Recipe) -> str:
     return tomli_w.dumps({"recipe": kept})
 
 
-_OPTIONAL_TYPES: dict[str, type] = {"stage2_prompt": str, "pixel_budget": int, "seed": int}
+_OPTIONAL_TYPES: dict[str, type] = {
+    "stage2_prompt": str,
+    "pixel_budget": int,
+    "seed": int,
+    "schema": str,
+}
 
 
 def _check_type(where: str, value: Any, default: Any, name: str) -> None:

@@ -7,9 +7,7 @@ cancel. Imports store, compare and checks; called by sessions, widgets and the c
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 import pandas as pd
 
-from captionkit import checks, comparison, display
+from captionkit import checks, comparison, display, structured
 from captionkit.export import export_run
 from captionkit.recipe import Recipe
 from captionkit.store import DEFAULT_PATH, Store
@@ -272,7 +270,26 @@ class Run:
     def checks(self) -> pd.DataFrame:
         """`captions` with a column for each check of `checks.CHECKS`."""
         table = self.captions
-        return table.join(checks.check_table(table))
+        return table.join(checks.check_table(table, schema=self.recipe.schema))
+
+    @property
+    def structured(self) -> pd.DataFrame:
+        """`captions` as columns, where the recipe has a schema: one a property, and ``invalid``.
+
+        ``invalid`` says what is wrong with a text that is no JSON or does not fit.
+
+        Raises
+        ------
+        ValueError
+            The recipe has no schema.
+        """
+        if self.recipe.schema is None:
+            raise ValueError(
+                f"run {self.id} has captions of free text; caption with schema= for columns"
+            )
+        table = self.captions
+        names = ["video", "window", "start_s", "end_s", "stage", "finish_reason", "error"]
+        return table[names].join(structured.table(table["text"], self.recipe.schema))
 
     def compare_stages(self) -> comparison.Comparison:
         """Stage 1 against stage 2, window by window.
@@ -351,47 +368,3 @@ class Run:
 def open_store(store: Store | str | Path | None) -> Store:
     """A store by its path; None takes the project's own, ``.captionkit/runs.sqlite``."""
     return store if isinstance(store, Store) else Store(store or DEFAULT_PATH)
-
-
-def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
-    """All runs, newest first, with recipe, counts and rate (windows a second of work)."""
-    rows = open_store(store).rows(
-        "SELECT runs.id, runs.created, recipe, count(*), sum(coalesce(done, 0) AND error IS NULL), "
-        "count(error), busy_s, runs.note FROM runs JOIN jobs ON jobs.run = runs.id "
-        "LEFT JOIN results ON results.id = jobs.result GROUP BY runs.id ORDER BY runs.id DESC"
-    )
-    table = []
-    for number, created, recipe, total, done, failed, busy, note in rows:
-        known = json.loads(recipe)
-        table.append(
-            {
-                "run": number,
-                "created": created,
-                "model": known["variant"],
-                "prompt": known["prompt"],
-                "stage2": known["stage2_prompt"],
-                "windows": total,
-                "done": done,
-                "failed": failed,
-                "windows_per_s": done / busy if busy else math.nan,
-                "note": note,
-            }
-        )
-    names = [
-        "run",
-        "created",
-        "model",
-        "prompt",
-        "stage2",
-        "windows",
-        "done",
-        "failed",
-        "windows_per_s",
-        "note",
-    ]
-    return pd.DataFrame(table, columns=names).set_index("run")
-
-
-def open_run(id: int, store: Store | str | Path | None = None) -> Run:  # noqa: A002
-    """A run of earlier, to look at, compare, export or delete; `Session.open` can go on with it."""
-    return Run(open_store(store), id)

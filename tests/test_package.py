@@ -19,15 +19,15 @@ HEAVY = ("torch", "vllm", "transformers", "matplotlib", "pandas", "av", "decord"
 
 # Rooms from the ground up: a module may import its own floor's room and what is below.
 FLOORS = [
-    {"wire", "tasks", "windows", "loop", "hardware", "prompts", "schema", "checks", "diff"},
-    {"recipe", "video", "engine"},
+    {"wire", "tasks", "windows", "loop", "hardware", "prompts", "schema", "structured", "diff"},
+    {"recipe", "checks", "video", "engine"},
     {"as_code", "models", "store"},
     {"stages"},
     {"flow", "doctor"},
     {"display"},
     {"comparison", "sources", "export"},
     {"run"},
-    {"matrix", "show_progress", "sweep"},
+    {"history", "matrix", "show_progress", "sweep"},
     {"session"},
     {"demo"},
     {"bench", "widgets"},
@@ -115,6 +115,7 @@ def test_dependencies_are_the_ones_that_were_chosen():
         "filelock",
         "huggingface_hub",
         "ipywidgets",
+        "jsonschema",
         "matplotlib",
         "numpy",
         "pandas",

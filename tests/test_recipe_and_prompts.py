@@ -48,6 +48,7 @@ def test_the_content_key_changes_with_every_field_that_decides_a_caption():
         "repetition_penalty": 1.0,
         "seed": 1,
         "fp8": True,
+        "schema": "tags",
     }
     assert set(changes) == set(Recipe.__dataclass_fields__)
     keys = {replace(Recipe(), **{name: value}).key for name, value in changes.items()}

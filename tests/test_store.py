@@ -17,8 +17,8 @@ import pytest
 from common import ROOT
 from stores import CAPTION, WINDOWS, begin, done, window
 
+from captionkit.history import open_run, runs
 from captionkit.recipe import Recipe
-from captionkit.run import open_run, runs
 from captionkit.store import Store, StoreError
 
 

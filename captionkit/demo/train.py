@@ -41,12 +41,11 @@ from captionkit.demo.batches import (  # noqa: E402
     Batch,
     loader,
 )
-from captionkit.demo.muon import Muon  # noqa: E402
+from captionkit.demo.pace import has_bfloat16, learning_rate, optimisers_of  # noqa: E402
 from captionkit.demo.scenes import EVENTS  # noqa: E402
 
 _SAVE_EVERY = 250
 _LOG_EVERY = 50
-_WARM_UP = 0.1
 # Their weight in the loss.
 _YES_NO = 12.0
 _OTHER_FACT_WORDS = (
@@ -91,38 +90,6 @@ def position_ids(
     text = np.broadcast_to(np.arange(after), (3, after)) + video.max() + 1
     before = np.broadcast_to(np.arange(video_start), (3, video_start))
     return torch.from_numpy(np.concatenate([before, video, text], axis=1)).long()
-
-
-def _has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16 itself; where it only emulates it, it is slower.
-
-    With it a step takes half the time (AVX-512 with BF16, one thread).
-    """
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
-
-
-def learning_rate(progress: float) -> float:
-    """The learning rate after a part of a lesson, as a part of its peak: up, then down to nothing.
-
-    A function of progress alone, so that a lesson that is resumed may also be made longer.
-    """
-    if progress < _WARM_UP:
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / _WARM_UP)) / 2
-    return (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
-
-
-def _optimisers(modules: nn.Module, peak: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for all else."""
-    blocks: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in modules.named_parameters():
-        inside = ("blocks." in name or "layers." in name) and parameter.ndim == 2
-        (blocks if inside else rest).append(parameter)
-    return [
-        Muon(blocks, lr=peak * 10, weight_decay=0.02),
-        torch.optim.AdamW(rest, lr=peak, weight_decay=0.02),
-    ]
 
 
 @dataclass
@@ -290,7 +257,7 @@ class Trainer:
             self.model.model.visual.requires_grad_(False)
             modules = nn.ModuleList([self.model.model.language_model])
         peak = 1.5e-3 if lesson == "vision" else 1e-3
-        optimisers = _optimisers(modules, peak)
+        optimisers = optimisers_of(modules, peak)
         path = self.work / f"{lesson}.pt"
         done = 0
         if path.exists():
@@ -306,7 +273,7 @@ class Trainer:
         begun, seen, losses = time.monotonic(), [], []
         modules.train()
         for step in range(done, total):
-            with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
                 loss, right = loss_of(next(batches))
             modules.zero_grad(set_to_none=True)
             loss.backward()

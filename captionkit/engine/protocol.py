@@ -39,7 +39,8 @@ class EngineKey:
 class Sampling:
     """How tokens are drawn; the defaults are the reference's.
 
-    ``ignore_eos`` forces captions to ``max_tokens``, for measurements.
+    ``ignore_eos`` forces captions to ``max_tokens``, for measurements; ``schema`` is a JSON schema that
+    they fit.
     """
 
     max_tokens: int = 512
@@ -48,6 +49,7 @@ class Sampling:
     repetition_penalty: float = 1.05
     seed: int | None = None
     ignore_eos: bool = False
+    schema: str | None = None
 
 
 @dataclass(frozen=True)

@@ -150,11 +150,12 @@ class _Worker:
 
     async def _generate(self, request_id: str, request: Request, batch_size: int) -> Completion:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         from captionkit.engine.scheduler import BATCH_SIZE
 
         wanted = request.sampling
+        structured = StructuredOutputsParams(json=wanted.schema) if wanted.schema else None
         params = SamplingParams(
             max_tokens=wanted.max_tokens,
             temperature=wanted.temperature,
@@ -163,6 +164,7 @@ class _Worker:
             seed=wanted.seed,
             ignore_eos=wanted.ignore_eos,
             output_kind=RequestOutputKind.DELTA,
+            structured_outputs=structured,
             extra_args={BATCH_SIZE: batch_size},
         )
         video = request.video
@@ -242,6 +244,8 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
         mm_processor_kwargs=processor,
         mm_processor_cache_gb=0 if key.disable_mmcache else caches.processed_gib,
         stream_interval=_STREAM_INTERVAL,
+        # Left the choice, small models write white space until they are cut off.
+        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
         enable_prefix_caching=True,
         enforce_eager=on_cpu,
         scheduling_policy="priority",

@@ -47,7 +47,7 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere}
 def report(run: Exportable, table: pd.DataFrame) -> bytes:
     """The report of a run as one HTML file; ``table`` holds its captions as they are to be shown."""
     images = run.thumbnails
-    found = checks.faults(table)
+    found = checks.faults(table, run.recipe.schema)
     two = run.recipe.stage2_prompt is not None
     rows, videos = [], []
     for name, group in table.groupby(["video", "window"], sort=False):

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from captionkit import checks as caption_checks
+from captionkit import structured
 from captionkit.export import report, subtitles, tables
 from captionkit.export.errors import ExportError
 from captionkit.export.source import Exportable
@@ -67,6 +68,9 @@ def export_run(
     overwrite
         Replace what stands there.
 
+    The tables of a run with a schema have a column ``json.NAME`` for each property, and
+    ``json.invalid`` with what is wrong.
+
     Raises
     ------
     ExportError
@@ -80,8 +84,12 @@ def export_run(
         raise ExportError(f"the format is {given}; give one of {', '.join(FORMATS)}")
     table = _table(run, stage, prefer_human)
     if name in _TABLES:
+        schema = run.recipe.schema
         if checks:
-            table = table.join(caption_checks.check_table(table))
+            table = table.join(caption_checks.check_table(table, schema=schema))
+        if schema is not None:
+            fields = structured.table(table["text"], schema).map(_cell).add_prefix("json.")
+            table = table.join(fields)
         recipe = json.dumps(asdict(run.recipe), ensure_ascii=False)
         return _write(path, _TABLES[name](table.assign(recipe=recipe)), overwrite)
     if name == "html":
@@ -90,7 +98,7 @@ def export_run(
         return _write_folder(path, _nemo(run, table, checks), overwrite)
     make = subtitles.vtt if name == "vtt" else subtitles.srt
     files = {
-        f"{_file_name(video)}.{name}": make(_cues(group, checks), run.recipe)
+        f"{_file_name(video)}.{name}": make(_cues(group, checks, run.recipe.schema), run.recipe)
         for video, group in table.groupby("video", sort=False)
     }
     if path.suffix.lower() == f".{name}":
@@ -127,9 +135,9 @@ def _table(run: Exportable, stage: int | None, prefer_human: bool) -> pd.DataFra
     return table.reset_index(drop=True)
 
 
-def _cues(group: pd.DataFrame, checks: bool) -> list[subtitles.Cue]:
+def _cues(group: pd.DataFrame, checks: bool, schema: str | None) -> list[subtitles.Cue]:
     last = group.dropna(subset="text").drop_duplicates(["clip", "window"], keep="last")
-    found = caption_checks.faults(last) if checks else {}
+    found = caption_checks.faults(last, schema) if checks else {}
     cues = []
     for index, row in last.iterrows():
         text = row["text"]
@@ -155,7 +163,7 @@ def _nemo(run: Exportable, table: pd.DataFrame, checks: bool) -> dict[str, bytes
         )
     }
     files = {}
-    found = caption_checks.faults(table) if checks else {}
+    found = caption_checks.faults(table, run.recipe.schema) if checks else {}
     for clip, group in table.groupby("clip", sort=False):
         windows: list[dict[str, Any]] = []
         errors: list[str] = []
@@ -187,6 +195,11 @@ def _nemo(run: Exportable, table: pd.DataFrame, checks: bool) -> dict[str, bytes
         text = json.dumps(meta, ensure_ascii=False, indent=4)
         files[f"metas/v0/{clip}.json"] = text.encode("utf-8")
     return files
+
+
+def _cell(value: Any) -> Any:
+    """A value of a structured caption as a table can hold it: lists and objects as JSON text."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
 def _file_name(video: object) -> str:

@@ -106,6 +106,7 @@ class CaptionGenerationStage(ProcessingStage):
                 top_p=recipe.top_p,
                 repetition_penalty=recipe.repetition_penalty,
                 seed=recipe.seed,
+                schema=recipe.schema,
             ),
         )
 

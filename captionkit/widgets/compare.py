@@ -12,8 +12,9 @@ import ipywidgets as widgets
 from captionkit import display
 from captionkit.diff import word_diff
 from captionkit.display import escape
+from captionkit.history import runs
 from captionkit.matrix import Matrix
-from captionkit.run import Run, runs
+from captionkit.run import Run
 from captionkit.session import Session
 from captionkit.store import StoreError
 from captionkit.widgets.blind import BlindView

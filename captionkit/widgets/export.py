@@ -12,7 +12,8 @@ import ipywidgets as widgets
 
 from captionkit import display
 from captionkit.export import FORMATS, ExportError
-from captionkit.run import Run, runs
+from captionkit.history import runs
+from captionkit.run import Run
 from captionkit.session import Session
 from captionkit.store import StoreError
 from captionkit.widgets.board import Board, Change

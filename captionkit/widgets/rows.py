@@ -20,17 +20,19 @@ _AT_ONCE = 500
 # Of each window the newest run that has something of it, and all stages of that.
 _LATEST = """
 SELECT newest.window_key, newest.run, error, done, stage, text, finish_reason, prompt_text, rating,
-    edited_text, prompt, prompt_tokens, output_tokens, cached_tokens, first_token_s, seconds, note
+    edited_text, prompt, prompt_tokens, output_tokens, cached_tokens, first_token_s, seconds,
+    captions.note, json_extract(recipe, '$.schema')
 FROM (
     SELECT window_key, run, result, max(run * 1000 + repeat) FROM jobs
     WHERE result NOT NULL {only} GROUP BY window_key
 ) AS newest
-JOIN results ON results.id = newest.result LEFT JOIN captions ON captions.result = newest.result
+JOIN runs ON runs.id = newest.run JOIN results ON results.id = newest.result
+LEFT JOIN captions ON captions.result = newest.result
 ORDER BY newest.window_key, stage
 """
 _STAGE = (
     "stage", "text", "finish_reason", "prompt_text", "rating", "edited_text", "prompt", "prompt_tokens",
-    "output_tokens", "cached_tokens", "first_token_s", "seconds", "note",
+    "output_tokens", "cached_tokens", "first_token_s", "seconds", "note", "schema",
 )  # fmt: skip
 
 
@@ -61,6 +63,16 @@ def _told(store: Store, only: str = "", values: Sequence[object] = ()) -> dict[s
         before = found[key].stages if key in found else ()
         found[key] = Told(number, before + stage, error, bool(done))
     return found
+
+
+def stage_checks(stage: dict[str, Any]) -> dict[str, Any]:
+    """What `checks.check` finds in a stage of `Told`."""
+    return checks.check(
+        stage["text"],
+        finish_reason=stage["finish_reason"],
+        prompt=stage["prompt_text"] or "",
+        schema=stage["schema"],
+    )
 
 
 @dataclass
@@ -106,9 +118,7 @@ class Row:
             self.rating, self.stage = last["rating"], last["stage"]
             self.edited = last["edited_text"] is not None
             self.text = last["edited_text"] if self.edited else last["text"]
-            found = checks.check(
-                last["text"], finish_reason=last["finish_reason"], prompt=last["prompt_text"] or ""
-            )
+            found = stage_checks(last)
             self.faults = tuple(name for name in checks.FAULTS if found[name])
 
 

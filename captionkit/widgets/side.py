@@ -12,6 +12,7 @@ import ipywidgets as widgets
 from captionkit import checks
 from captionkit.display import escape
 from captionkit.widgets.parts import FULL, flow, wide
+from captionkit.widgets.rows import stage_checks
 
 
 class _View(Protocol):
@@ -104,9 +105,7 @@ def _box(name: str, text: str, facts: str) -> str:
 
 def _facts(caption: dict[str, Any]) -> str:
     """Tokens, seconds, checks and the prompt of a caption, as HTML."""
-    found = checks.check(
-        caption["text"], finish_reason=caption["finish_reason"], prompt=caption["prompt_text"] or ""
-    )
+    found = stage_checks(caption)
     faults = ", ".join(name for name in checks.FAULTS if found[name]) or "none"
     figures = (
         f"{caption['prompt_tokens']} tokens in ({caption['cached_tokens']} cached), "

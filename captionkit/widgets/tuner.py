@@ -6,12 +6,13 @@ Imports the board, the cost of a change and code; called by workbenches and note
 from __future__ import annotations
 
 import glob
+import json
 from dataclasses import replace
 from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit import as_code, prompts
+from captionkit import as_code, prompts, structured
 from captionkit.display import escape
 from captionkit.models.variants import known_variants
 from captionkit.recipe import Recipe
@@ -22,6 +23,9 @@ from captionkit.widgets.cost import cost, count_tokens
 from captionkit.widgets.parts import FULL, bad, close_all, flow, show_problem, wide
 
 _OWN = "a text of your own"
+_FREE = "free text"
+_OWN_SCHEMA = "JSON by a schema of your own"
+_FORMS = {_FREE: "", **{f"JSON: {name}": name for name in structured.EXAMPLES}, _OWN_SCHEMA: ""}
 _STYLE = {"description_width": "8em"}
 _SETTLE_S = 0.15
 
@@ -56,6 +60,8 @@ class Tuner(widgets.VBox):
             self.note,
             self.two_stages,
             self.stage2,
+            self.form,
+            self.schema,
             widgets.HBox(
                 [self.batch_size, self.max_tokens, self.temperature, self.fps, self.window_size],
                 layout=flow(),
@@ -72,6 +78,7 @@ class Tuner(widgets.VBox):
         for field in self._fields:
             field.observe(self._on_field, names="value")
         self.library.observe(self._on_library, names="value")
+        self.form.observe(self._on_form, names="value")
         self._code_button.observe(self._on_code, names="value")
         self.board.recipe = lambda: self.recipe
         self.board.batch_size = lambda: int(self.batch_size.value)
@@ -95,6 +102,12 @@ class Tuner(widgets.VBox):
         self.prompt = widgets.Textarea(description="Prompt text", layout=FULL, rows=4, **style)
         self.two_stages = widgets.Checkbox(description="Second stage", indent=True, **style)
         self.stage2 = widgets.Textarea(description="Stage-2 text", layout=FULL, rows=4, **style)
+        self.form = widgets.Dropdown(
+            description="Captions as", options=list(_FORMS), layout=broad, **style
+        )
+        self.schema = widgets.Textarea(
+            description="JSON schema", layout=FULL, rows=6, continuous_update=False, **style
+        )
         self.batch_size = widgets.BoundedIntText(
             description="Batch size", min=1, max=4096, value=self.board.session.batch_size,
             layout=narrow, **style,
@@ -118,7 +131,7 @@ class Tuner(widgets.VBox):
         )  # fmt: skip
         self._fields = [
             self.model, self.prompt, self.two_stages, self.stage2, self.batch_size, self.max_tokens,
-            self.temperature, self.fps, self.window_size, self.fp8,
+            self.temperature, self.fps, self.window_size, self.fp8, self.form, self.schema,
         ]  # fmt: skip
 
     def _make_buttons(self) -> None:
@@ -157,6 +170,7 @@ class Tuner(widgets.VBox):
             sampling_fps=self.fps.value,
             window_size=self.window_size.value,
             fp8=self.fp8.value,
+            schema=None if self.form.value == _FREE else self.schema.value,
         )
 
     @recipe.setter
@@ -172,12 +186,18 @@ class Tuner(widgets.VBox):
         self.fps.value = recipe.sampling_fps
         self.window_size.value = recipe.window_size
         self.fp8.value = recipe.fp8
+        self.schema.value = _pretty(recipe.schema) if recipe.schema else ""
+        self.form.value = _form(recipe.schema)
         self._filling = False
         self._on_field()
 
     def _on_library(self, change: Any) -> None:
         if not self._filling and change["new"] != _OWN:
             self.prompt.value = prompts.PROMPTS[change["new"]]
+
+    def _on_form(self, change: Any) -> None:
+        if not self._filling and (name := _FORMS[change["new"]]):
+            self.schema.value = _pretty(structured.canonical(name))
 
     def _on_field(self, _: Any = None) -> None:
         if self._filling:
@@ -187,6 +207,7 @@ class Tuner(widgets.VBox):
         self._filling = True
         self.library.value = name
         self._filling = False
+        self.schema.layout.display = "none" if self.form.value == _FREE else None
         self.stage2.layout.display = None if self.two_stages.value else "none"
         cut = self.window_size.value == self.board.session.recipe.window_size
         self._cut.layout.display = "none" if cut else None
@@ -311,3 +332,15 @@ class Tuner(widgets.VBox):
         close_all(self)
         if self._owns_board:
             self.board.close()
+
+
+def _form(schema: str | None) -> str:
+    """The entry of `_FORMS` that a recipe's schema is."""
+    if schema is None:
+        return _FREE
+    named = {structured.canonical(name): form for form, name in _FORMS.items() if name}
+    return named.get(schema, _OWN_SCHEMA)
+
+
+def _pretty(schema: str) -> str:
+    return json.dumps(json.loads(schema), indent=1, ensure_ascii=False)

@@ -1,0 +1,109 @@
+"""Captions as JSON by a schema: refused where it is none, marked where a caption does not fit."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pydantic
+import pytest
+from common import VIDEOS
+
+import captionkit as ck
+from captionkit import structured
+from captionkit.checks import check
+
+TAGS = structured.canonical("tags")
+
+
+class Shot(pydantic.BaseModel):
+    subject: str = pydantic.Field(max_length=40)
+    moving: bool
+
+
+def test_names_text_dicts_and_pydantic_models_mean_the_same_schema():
+    example = structured.EXAMPLES["tags"]
+    assert structured.canonical(example) == structured.canonical(json.dumps(example)) == TAGS
+    assert structured.columns(structured.canonical(Shot)) == ["subject", "moving"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ("no json", "no JSON"),
+        ("[1]", "is an object"),
+        ({"type": "object", "properties": {"a": {"type": "no type"}}}, "properties/a/type"),
+        ({"type": "string"}, "an object with properties"),
+        ({"type": "object", "properties": {}}, "an object with properties"),
+        (int, "no pydantic model"),
+    ],
+)
+def test_a_schema_that_is_none_is_refused_with_the_place(schema, said):
+    with pytest.raises(ValueError, match=said):
+        ck.Recipe(schema=schema)
+
+
+def test_a_recipe_with_a_schema_is_saved_and_keyed_and_others_keep_their_key(tmp_path):
+    made = ck.Recipe(schema=Shot)
+    made.save(tmp_path / "recipe.toml")
+    assert ck.Recipe.load(tmp_path / "recipe.toml") == made
+    assert made.key != ck.Recipe().key
+    # As stores of earlier versions hold it.
+    assert ck.Recipe().key == "f169e4b11c2f5618"
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "problem"),
+    [
+        ('{"tags": ["boat"]}', {"tags": ["boat"]}, None),
+        ('{"tags": ["boat', {}, "no JSON"),
+        ('{"tags": []}', {"tags": []}, "tags: "),
+        ('{"other": 1}', {"other": 1}, "required"),
+        ("[]", {}, "no JSON object"),
+    ],
+)
+def test_a_caption_that_does_not_fit_says_why(text, values, problem):
+    found, said = structured.read(text, TAGS)
+    assert found == values
+    assert (said is None) == (problem is None)
+    assert problem is None or problem in said
+    assert check(text, schema=TAGS)["invalid"] == (problem is not None)
+    assert not check(text)["invalid"]
+
+
+def test_a_failed_window_has_no_values_and_is_not_invalid():
+    table = structured.table(['{"tags": ["a boat"]}', None, "x"], TAGS)
+    assert list(table.columns) == ["tags", "invalid"]
+    assert table["tags"].tolist() == [["a boat"], None, None]
+    assert table["invalid"].notna().tolist() == [False, False, True]
+
+
+@pytest.mark.engine
+def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marked(model, tmp_path):
+    session = ck.Session(VIDEOS / "winter.mp4", store=tmp_path / "runs.sqlite")
+    run = session.caption("objects", schema="tags", max_output_tokens=200)
+    table = run.structured
+    assert len(table) == 3
+    assert table["invalid"].isna().all()
+    assert all(isinstance(tag, str) for tags in table["tags"] for tag in tags)
+    assert not run.checks["invalid"].any()
+    run.export(tmp_path / "run.parquet")
+    kept = pd.read_parquet(tmp_path / "run.parquet")
+    assert [json.loads(each) for each in kept["json.tags"]] == table["tags"].tolist()
+    cut = session.caption("objects", schema="shot", max_output_tokens=4)
+    assert cut.structured["invalid"].str.contains("no JSON").all()
+    assert cut.checks["invalid"].all()
+    # Free text on the same engine is as free as before.
+    with pytest.raises(ValueError, match="schema="):
+        _ = session.caption("objects").structured
+    assert not session.caption("objects").captions["text"].str.startswith("{").any()
+    session.close()
+
+
+@pytest.mark.engine
+def test_two_stages_of_json_show_both_as_columns(model, tmp_path):
+    with_both = ck.Session(VIDEOS / "winter.mp4", store=tmp_path / "runs.sqlite")
+    run = with_both.caption("objects", stage2=True, schema=Shot, max_output_tokens=120)
+    assert run.structured["stage"].tolist() == [1, 2] * 3
+    assert run.structured["invalid"].isna().all()
+    with_both.close()
