@@ -1,4 +1,4 @@
-"""The command line: ``captionkit caption | runs | export | download | doctor``.
+"""The command line: ``captionkit caption | runs | export | download | bench | doctor``.
 
 Every error a user can cause is one line that names the file or option and the way out. Exit code 0:
 all done; 1: something failed, what was done is on disk; 2: bad usage; 130: interrupted.
@@ -7,70 +7,26 @@ all done; 1: something failed, what was done is on disk; 2: bad usage; 130: inte
 from __future__ import annotations
 
 import argparse
-import asyncio
+import os
+import socket
 import sys
-import time
-import uuid
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from captionkit.as_code import option
+from captionkit import cli_caption, hardware
+from captionkit.cli_caption import UsageError, add_model_dir, printable
 from captionkit.doctor import examine
 from captionkit.engine.errors import EngineError
-from captionkit.export import FORMATS, ExportError, JsonLines
-from captionkit.flow import WindowResult, caption_windows
+from captionkit.engine.process import environment, require_vllm
+from captionkit.export import FORMATS, ExportError
 from captionkit.history import open_run, runs
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import WeightsError, ensure_weights
-from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
-from captionkit.recipe import Recipe
-from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
+from captionkit.scale.parts import ScaleError
 from captionkit.store import DEFAULT_PATH, StoreError
-from captionkit.structured import EXAMPLES
-from captionkit.tasks import Clip, Video, VideoTask
-from captionkit.video import READERS
-
-# Recipe fields that are options of their own, under another name where that reads better.
-_RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
-    "variant": {"help": "model: a name, a folder or a repository id"},
-    "prompt": {"help": f"a text, or one of {', '.join(PROMPTS)}"},
-    "stage2_prompt": {
-        "nargs": "?",
-        "const": STAGE2_DEFAULT,
-        "help": "caption twice; the text may place {caption}",
-    },
-    "sampling_fps": {"type": float, "help": "frames a second that the model sees"},
-    "window_size": {"type": int, "help": "frames a window"},
-    "remainder_threshold": {"type": int, "help": "frames from which a remainder is a window"},
-    "pixel_budget": {"type": int, "help": "most pixels of a frame that the model sees"},
-    "max_output_tokens": {"type": int, "help": "longest caption"},
-    "temperature": {"type": float},
-    "top_p": {"type": float},
-    "repetition_penalty": {"type": float},
-    "seed": {"type": int},
-    "schema": {
-        "metavar": "FILE",
-        "help": f"captions as JSON: a file with a JSON schema, or one of {', '.join(EXAMPLES)}",
-    },
-    "fp8": {"action": "store_true", "help": "weights in fp8 (needs a GPU that can)"},
-}
-
-
-class _UsageError(Exception):
-    """Bad usage that argparse cannot see; exit code 2."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,10 +35,10 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         return int(options.run(options, console))
-    except _UsageError as error:
+    except UsageError as error:
         _say_error(console, error)
         return 2
-    except (EngineError, WeightsError, ExportError, StoreError) as error:
+    except (EngineError, WeightsError, ExportError, StoreError, ScaleError) as error:
         _say_error(console, error)
         return 1
     except BrokenPipeError:
@@ -101,17 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="captionkit", description="Caption video windows with a vision-language model."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    caption = commands.add_parser("caption", help="caption videos")
-    caption.add_argument("videos", nargs="+", metavar="VIDEO", help="a video file")
-    for field in fields(Recipe):
-        settings = dict(_RECIPE_OPTIONS[field.name])
-        caption.add_argument(option(field.name), dest=field.name, default=None, **settings)
-    caption.add_argument("--batch-size", type=int, default=16, help="captions that run at once")
-    caption.add_argument("--reader", choices=READERS, default="pyav", help="video decoder")
-    caption.add_argument("--recipe", type=Path, metavar="FILE", help="a saved recipe")
-    caption.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write captions here")
-    _add_model_dir(caption)
-    caption.set_defaults(run=_caption)
+    cli_caption.add_parser(commands)
     history = commands.add_parser("runs", help="list the runs of a store")
     _add_store(history)
     history.set_defaults(run=_runs)
@@ -132,25 +78,25 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
     download = commands.add_parser("download", help="download a model's weights")
     download.add_argument("variant", metavar="VARIANT", help="for example qwen")
-    _add_model_dir(download)
+    add_model_dir(download)
     download.set_defaults(run=_download)
+    serve = commands.add_parser("serve", help="serve a model to several notebooks: Session(endpoint=…)")
+    serve.add_argument("--model", default="demo", help="a name, a folder or a repository id")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="by default this machine alone; others need VLLM_API_KEY"
+    )
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--fp8", action="store_true", help="weights in fp8 (needs a GPU that can)")
+    add_model_dir(serve)
+    serve.set_defaults(run=_serve)
     bench = commands.add_parser("bench", help="measure speed beside the reference's loop and vLLM")
     bench.add_argument("--quick", action="store_true", help="fewer windows, under five minutes")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     bench.set_defaults(run=_bench)
     doctor = commands.add_parser("doctor", help="say what this machine has and lacks")
-    _add_model_dir(doctor)
+    add_model_dir(doctor)
     doctor.set_defaults(run=_doctor)
     return parser
-
-
-def _add_model_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model-dir",
-        default="models/qwen",
-        metavar="DIR",
-        help="where downloaded weights are kept",
-    )
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +108,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _existing_store(options: argparse.Namespace) -> Path:
     store: Path = options.store
     if not store.is_file():
-        raise _UsageError(f"there is no store {store}; run this where the session ran, or give --store")
+        raise UsageError(f"there is no store {store}; run this where the session ran, or give --store")
     return store
 
 
@@ -188,7 +134,7 @@ def _runs(options: argparse.Namespace, console: Console) -> int:
             f"{row['done']} of {row['windows']}{failed}",
             f"{row['windows_per_s']:.1f}" if row["windows_per_s"] == row["windows_per_s"] else "",
         )
-        table.add_row(str(number), *(escape(_printable(cell)) for cell in cells))
+        table.add_row(str(number), *(escape(printable(cell)) for cell in cells))
     Console(highlight=False).print(table)
     return 0
 
@@ -197,9 +143,9 @@ def _export(options: argparse.Namespace, console: Console) -> int:
     try:
         run = open_run(options.number, _existing_store(options))
     except KeyError as error:
-        raise _UsageError(error.args[0]) from error
+        raise UsageError(error.args[0]) from error
     if options.out is None and options.format is None:
-        raise _UsageError(f"give --out or --format, one of {', '.join(FORMATS)}")
+        raise UsageError(f"give --out or --format, one of {', '.join(FORMATS)}")
     written = run.export(
         options.out or Path(f"run-{run.id}.{options.format}"),
         options.format,
@@ -212,165 +158,50 @@ def _export(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _caption(options: argparse.Namespace, console: Console) -> int:
-    recipe = _recipe(options)
-    if options.batch_size < 1:
-        raise _UsageError(f"--batch-size is {options.batch_size}; give 1 or more")
-    if options.out and options.out.is_dir():
-        raise _UsageError(f"--out {options.out} is a folder; give a file, say captions.jsonl")
-    preparation = CaptionPreparationStage.from_recipe(recipe, reader=options.reader)
-    generation = CaptionGenerationStage.from_recipe(
-        recipe, model_dir=options.model_dir, caption_batch_size=options.batch_size
-    )
-    tasks = [_task(path) for path in options.videos]
-    try:
-        return _run(tasks, recipe, preparation, generation, options.out, console)
-    finally:
-        preparation.teardown()
-
-
-def _recipe(options: argparse.Namespace) -> Recipe:
-    try:
-        recipe = Recipe.load(options.recipe) if options.recipe else Recipe()
-        given = {name: getattr(options, name) for name in _RECIPE_OPTIONS}
-        if given["schema"] and Path(given["schema"]).is_file():
-            given["schema"] = Path(given["schema"]).read_text(encoding="utf-8")
-        # An option that was not given is None, or False for a switch; 0 was given.
-        changes = {k: v for k, v in given.items() if v is not None and v is not False}
-        recipe = replace(recipe, **changes)
-        get_variant(recipe.variant)
-    except FileNotFoundError as error:
-        raise _UsageError(f"--recipe {options.recipe}: no such file") from error
-    except (ValueError, OSError) as error:
-        raise _UsageError(str(error)) from error
-    return recipe
-
-
-def _task(path: str) -> VideoTask:
-    # A clip's id is made of its path, so that two runs can be laid side by side.
-    clip = Clip(source_video=path, uuid=uuid.uuid5(uuid.NAMESPACE_URL, path))
-    return VideoTask(Video(input_video=path, clips=[clip]), task_id=path)
-
-
-def _run(
-    tasks: list[VideoTask],
-    recipe: Recipe,
-    preparation: CaptionPreparationStage,
-    generation: CaptionGenerationStage,
-    out: Path | None,
-    console: Console,
-) -> int:
-    for task in tasks:
-        preparation.plan(task.data, task.data.clips[0])
-    failed = [
-        (task.data.clips[0].source_video, reason)
-        for task in tasks
-        for reason in task.data.clips[0].errors.values()
-    ]
-    total = sum(len(task.data.clips[0].windows) for task in tasks)
-    lines = JsonLines(out, recipe) if out else None
-    try:
-        done: list[WindowResult] = []
-        if total:
-            with console.status(f"loading {escape(recipe.variant)} …"):
-                _set_up(generation)
-            done = asyncio.run(_follow(tasks, preparation, generation, lines, total, console))
-    finally:
-        if lines:
-            lines.close()
-    _print_table(done, recipe)
-    failed += [
-        (f"{result.clip.source_video}, window {result.window_index}", result.error)
-        for result in done
-        if result.error
-    ]
-    captioned = sum(not result.error for result in done)
-    where = f", written to {escape(str(out))}" if out else ""
-    console.print(f"{captioned} of {total} windows captioned{where}")
-    for name, reason in failed:
-        console.print(f"[red]failed: {escape(_once(name, reason))}[/red]")
-    return 1 if failed else 0
-
-
-def _once(name: str, reason: str) -> str:
-    """Name and reason; most reasons of files name the file themselves."""
-    return reason if reason.startswith(name) or f" {name}" in f" {reason}" else f"{name}: {reason}"
-
-
-def _set_up(generation: CaptionGenerationStage) -> None:
-    try:
-        generation.setup()
-    except ValueError as error:
-        raise _UsageError(str(error)) from error
-
-
-async def _follow(
-    tasks: list[VideoTask],
-    preparation: CaptionPreparationStage,
-    generation: CaptionGenerationStage,
-    lines: JsonLines | None,
-    total: int,
-    console: Console,
-) -> list[WindowResult]:
-    done: list[WindowResult] = []
-    progress = Progress(
-        TextColumn("captioning"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        refresh_per_second=5,
-    )
-    with progress:
-        bar = progress.add_task("captioning", total=total, rate="")
-        begun = time.monotonic()
-        async for result in caption_windows(tasks, preparation, generation):
-            done.append(result)
-            if lines:
-                lines.write(result.clip, result.window_index, result.error)
-            rate = len(done) / (time.monotonic() - begun)
-            progress.update(bar, advance=1, rate=f"{rate:.1f} windows/s")
-    order = {id(task.data): place for place, task in enumerate(tasks)}
-    return sorted(done, key=lambda result: (order[id(result.video)], result.window_index))
-
-
-def _print_table(done: list[WindowResult], recipe: Recipe) -> None:
-    table = Table(show_lines=recipe.stage2_prompt is not None)
-    for heading in ("video", "seconds", "caption"):
-        table.add_column(heading, overflow="fold")
-    for result in done:
-        window = result.window
-        captions = window.captions.get(recipe.variant, [])
-        text = "\n".join(
-            (f"{each.stage}: " if recipe.stage2_prompt else "") + _printable(each.text)
-            for each in captions
-        )
-        if any(each.finish_reason == "length" for each in captions):
-            text += " …(cut off: raise --max-tokens)"
-        cell = escape(text) + (f"[red]{escape(_printable(result.error))}[/red]" if result.error else "")
-        if window.warnings:
-            cell += f"\n[yellow]{escape('; '.join(window.warnings))}[/yellow]"
-        span = f"{window.start_s:.1f}-{window.end_s:.1f}"
-        table.add_row(escape(_printable(Path(result.clip.source_video).name)), span, cell)
-    if done:
-        Console(highlight=False).print(table)
-
-
-def _printable(text: str) -> str:
-    """Text without control characters: captions and file names are not to steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _download(options: argparse.Namespace, console: Console) -> int:
     try:
         variant = get_variant(options.variant)
     except ValueError as error:
-        raise _UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
     folder = ensure_weights(variant, options.model_dir)
     console.print(f"{escape(options.variant)} is in {escape(str(folder))}")
     return 0
+
+
+def _serve(options: argparse.Namespace, console: Console) -> int:
+    try:
+        variant = get_variant(options.model)
+        if options.fp8:
+            hardware.require_fp8()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if options.host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get("VLLM_API_KEY"):
+        raise UsageError(
+            f"--host {options.host} lets other machines in: set VLLM_API_KEY to a key of your making, "
+            "and CAPTIONKIT_API_KEY to the same where sessions run"
+        )
+    with socket.socket() as probe:
+        # As the server binds: a port whose last server just ended is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise UsageError(
+                f"{options.host}:{options.port} cannot be listened on ({error.strerror}); give another "
+                "--port"
+            ) from error
+    require_vllm()
+    folder = ensure_weights(variant, options.model_dir)
+    address = f"http://{options.host}:{options.port}/v1"
+    console.print(
+        f"serving {escape(variant.name)}; when it is up: "
+        f"ck.Session(videos, model={variant.name!r}, endpoint={address!r})"
+    )
+    words = [str(folder.resolve()), "--name", variant.name, "--host", options.host]
+    words += ["--port", str(options.port), *(["--fp8"] if options.fp8 else [])]
+    command = [sys.executable, "-m", "captionkit.engine.serve", *words]
+    # In place of this process, so that a stop reaches the server itself.
+    os.execve(sys.executable, command, environment())  # noqa: S606
 
 
 def _bench(options: argparse.Namespace, console: Console) -> int:

@@ -53,6 +53,9 @@ class Session:
         Folder for downloaded weights.
     reader
         ``"pyav"``, or ``"decord"`` for the streams that it reads exactly.
+    endpoint
+        Address of a vLLM server (``http://localhost:8000/v1``, see ``captionkit serve``) that captions
+        instead of an engine of this session's own. A key is read from ``CAPTIONKIT_API_KEY``.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class Session:
         store: Store | str | Path | None = None,
         model_dir: str = "models/qwen",
         reader: Reader = "pyav",
+        endpoint: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give 1 or more")
@@ -77,6 +81,7 @@ class Session:
         self.recipe = replace(recipe, variant=model) if model else recipe
         self.batch_size = batch_size
         self.model_dir = model_dir
+        self.endpoint = endpoint
         self.store = open_store(store)
         planner = CaptionPreparationStage.from_recipe(self.recipe, reader=reader)
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source)
@@ -141,6 +146,7 @@ class Session:
             store=self.store,
             model_dir=self.model_dir,
             reader=self.sources.pool.reader,
+            endpoint=self.endpoint,
         )
 
     def make_recipe(
@@ -335,7 +341,10 @@ class Session:
         priority: int,
     ) -> None:
         generation = CaptionGenerationStage.from_recipe(
-            recipe, model_dir=self.model_dir, caption_batch_size=batch_size
+            recipe,
+            model_dir=self.model_dir,
+            caption_batch_size=batch_size,
+            endpoint=self.endpoint,
         )
         preparation = CaptionPreparationStage.from_recipe(recipe, pool=self.sources.pool)
         # Loading takes seconds to minutes: not in the loop that other runs share.

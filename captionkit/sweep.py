@@ -46,6 +46,7 @@ class Measurable(Protocol):
 
     sources: Sources
     model_dir: str
+    endpoint: str | None
 
     def make_recipe(self, prompt: str | None = None, **settings: Any) -> Recipe:
         """The session's recipe with changes."""
@@ -150,7 +151,10 @@ def sweep(
         try:
             recipe = session.make_recipe(prompt, **{**settings, "fp8": eight})
             stage = CaptionGenerationStage.from_recipe(
-                recipe, model_dir=session.model_dir, caption_batch_size=batch_size
+                recipe,
+                model_dir=session.model_dir,
+                caption_batch_size=batch_size,
+                endpoint=session.endpoint,
             )
             stage.setup()
         except (ValueError, EngineError, WeightsError) as error:

@@ -30,7 +30,8 @@ FLOORS = [
     {"history", "matrix", "show_progress", "sweep"},
     {"session"},
     {"demo"},
-    {"bench", "widgets"},
+    {"bench", "scale", "widgets"},
+    {"cli_caption"},
     {"cli"},
 ]
 

@@ -45,7 +45,7 @@ class EngineProcess:
     """
 
     def __init__(self, key: EngineKey) -> None:
-        _require_vllm()
+        require_vllm()
         self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
         self._process, self.channel = start_module("captionkit.engine.worker", self.log_path)
         self._outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
@@ -125,22 +125,6 @@ def start_module(
     ``tuned``, vLLM chooses its threads itself.
     """
     ours, theirs = socket.socketpair()
-    threads = {
-        # All cores: decoders, which are needed beside it, stand back (see `video.worker`).
-        "OMP_NUM_THREADS": str(os.cpu_count() or 1),
-        "OMP_WAIT_POLICY": "passive",
-        "TOKENIZERS_PARALLELISM": "false",
-        # Pinned to cores, a busy neighbour on one of them would hold all threads up.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    }
-    environment = {
-        **(threads if tuned else {}),
-        "VLLM_NO_USAGE_STATS": "1",
-        **os.environ,
-        # Weights are on disk before an engine starts: nothing is fetched for a window.
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
     with theirs, log_path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, str(theirs.fileno())],
@@ -149,12 +133,33 @@ def start_module(
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env=environment,
+            env=environment(tuned=tuned),
         )
     return process, ours
 
 
-def _require_vllm() -> None:
+def environment(*, tuned: bool = True) -> dict[str, str]:
+    """The environment of a process that runs vLLM; what is set already stays."""
+    threads = {
+        # All cores: decoders, which are needed beside it, stand back (see `video.worker`).
+        "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+        "OMP_WAIT_POLICY": "passive",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Pinned to cores, a busy neighbour on one of them would hold all threads up.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    return {
+        **(threads if tuned else {}),
+        "VLLM_NO_USAGE_STATS": "1",
+        **os.environ,
+        # Weights are on disk before an engine starts: nothing is fetched for a window.
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def require_vllm() -> None:
+    """Say how vLLM is installed, where it is not."""
     if importlib.util.find_spec("vllm") is None:
         raise EngineError(
             'vLLM is not installed: pip install "captionkit[cpu]" on a machine without a GPU, '

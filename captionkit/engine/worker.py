@@ -23,23 +23,17 @@ import sys
 import threading
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from captionkit import wire
 from captionkit.engine import protocol
-from captionkit.engine.caches import cache_sizes
+from captionkit.engine.arguments import engine_arguments, tune
 from captionkit.engine.protocol import EngineKey, Request
 from captionkit.tasks import Completion
 
-_MOST_RUNNING = 256
 _ALIVE_S = 2.0
-_LONGEST_PROMPT = 32_768
-_KV_TOKENS = 131_072
-# Tokens that vLLM gathers before it hands a text on; a message costs a small model as much as a step.
-_STREAM_INTERVAL = 8
 
 
 def main() -> None:
@@ -224,36 +218,8 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     on_cpu = current_platform.is_cpu()
-    whole = _configuration(Path(key.model))
-    model = whole.get_text_config()
-    limit = min(_LONGEST_PROMPT, int(model.max_position_embeddings))
-    gpu_bytes = None if on_cpu else int(current_platform.get_device_total_memory())
-    caches = cache_sizes(_encoded_width(whole), psutil.virtual_memory().total, gpu_bytes)
-    processor: dict[str, Any] = {"do_resize": False}
-    if key.processor_pixels:
-        least, most = key.processor_pixels
-        processor = {"size": {"shortest_edge": least, "longest_edge": most}}
-    args = AsyncEngineArgs(
-        model=key.model,
-        quantization="fp8" if key.fp8 else None,
-        dtype="auto",
-        max_model_len=limit,
-        max_num_seqs=_MOST_RUNNING,
-        max_num_batched_tokens=8192,
-        limit_mm_per_prompt={"video": 1, "image": 0},
-        mm_processor_kwargs=processor,
-        mm_processor_cache_gb=0 if key.disable_mmcache else caches.processed_gib,
-        stream_interval=_STREAM_INTERVAL,
-        # Left the choice, small models write white space until they are cut off.
-        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
-        enable_prefix_caching=True,
-        enforce_eager=on_cpu,
-        scheduling_policy="priority",
-        enable_mm_processor_stats=True,
-        skip_mm_profiling=on_cpu,
-        trust_remote_code=False,
-        gpu_memory_utilization=0.85,
-    )
+    wanted, caches = engine_arguments(key)
+    args = AsyncEngineArgs(**wanted, enable_mm_processor_stats=True)
     if on_cpu:
         # Without this vLLM quietly takes an executor that starts one more process.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -261,11 +227,8 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
         logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         _inspect_models_here()
         args.distributed_executor_backend = "uni"
-        args.kv_cache_memory_bytes = _kv_bytes(model, max(limit, _KV_TOKENS))
     config = args.create_engine_config()
-    config.scheduler_config.encoder_cache_size = caches.encoder_tokens
-    kind = "AsyncCaptionScheduler" if config.scheduler_config.async_scheduling else "CaptionScheduler"
-    config.scheduler_config.scheduler_cls = f"captionkit.engine.scheduler.{kind}"
+    tune(config, caches)
     if on_cpu:
         from captionkit.engine.inproc_core import inprocess_core
     with inprocess_core() if on_cpu else nullcontext():
@@ -290,25 +253,6 @@ def _inspect_models_here() -> None:
     from vllm.model_executor.models import registry
 
     registry._run_in_subprocess = lambda inspect: inspect()
-
-
-def _configuration(model: Path) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(model, local_files_only=True)
-
-
-def _encoded_width(model: Any) -> int:
-    """Numbers in one encoded token; Qwen3-VL keeps some of its tower's layers beside the last one."""
-    layers = getattr(model.vision_config, "deepstack_visual_indexes", None) or ()
-    return int(model.get_text_config().hidden_size) * (1 + len(layers))
-
-
-def _kv_bytes(text: Any, tokens: int) -> int:
-    """Bytes of keys and values for so many tokens in 16 bits, at most 4 GiB."""
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * 2
-    return int(min(tokens * a_token, 4 * 2**30))
 
 
 if __name__ == "__main__":

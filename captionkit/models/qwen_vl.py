@@ -16,6 +16,7 @@ from captionkit import hardware, loop, prompts
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import RequestError
 from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
+from captionkit.engine.remote import RemoteEngine
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights
 from captionkit.tasks import Caption, Completion, LlmInputs
@@ -71,6 +72,9 @@ class QwenVL:
         Most pixels a frame; None takes the variant's.
     sampling
         Sampling parameters; its ``max_tokens`` gives way to ``max_output_tokens``.
+    endpoint
+        Address of a vLLM server (``http://localhost:8000/v1``) that captions instead of an engine of
+        our own; ``fp8`` and ``disable_mmcache`` are its to choose then.
     """
 
     model_dir: str = "models/qwen"
@@ -84,13 +88,14 @@ class QwenVL:
     verbose: bool = False
     pixel_budget: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    endpoint: str | None = None
 
     def __post_init__(self) -> None:
         if self.caption_batch_size < 1:
             raise ValueError(f"caption_batch_size is {self.caption_batch_size}; give 1 or more")
         if self.max_output_tokens < 1:
             raise ValueError(f"max_output_tokens is {self.max_output_tokens}; give 1 or more")
-        self._engine: Engine | None = None
+        self._engine: Engine | RemoteEngine | None = None
 
     @property
     def variant(self) -> Variant:
@@ -98,7 +103,7 @@ class QwenVL:
         return get_variant(self.model_variant)
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Engine | RemoteEngine:
         """The live engine; started where none runs."""
         if self._engine is None or self._engine.closed:
             self.setup()
@@ -121,6 +126,25 @@ class QwenVL:
         EngineError
             vLLM is missing or did not start.
         """
+        self._engine = self._remote(self.endpoint) if self.endpoint else self._own()
+        longest = self._engine.info["max_model_len"]
+        if self.max_output_tokens >= longest:
+            raise ValueError(
+                f"max_output_tokens is {self.max_output_tokens}, but {self.model_variant} holds "
+                f"{longest} tokens, prompt and video included; give less"
+            )
+
+    def _remote(self, endpoint: str) -> RemoteEngine:
+        if self.fp8 or self.model_does_preprocess:
+            what = "fp8" if self.fp8 else "model_does_preprocess"
+            raise ValueError(
+                f"{what} is the server's to choose: leave it off, and start {endpoint} as you want it"
+            )
+        variant = self.variant
+        names = (variant.name, *([variant.repository] if variant.repository else []))
+        return RemoteEngine.get(endpoint, names)
+
+    def _own(self) -> Engine:
         variant = self.variant
         if self.fp8:
             hardware.require_fp8()
@@ -128,15 +152,7 @@ class QwenVL:
         pixels = None
         if self.model_does_preprocess:
             pixels = (variant.min_pixels, self.pixel_budget or variant.max_pixels)
-        self._engine = Engine.get(
-            EngineKey(str(folder.resolve()), self.fp8, self.disable_mmcache, pixels)
-        )
-        longest = self._engine.info["max_model_len"]
-        if self.max_output_tokens >= longest:
-            raise ValueError(
-                f"max_output_tokens is {self.max_output_tokens}, but {self.model_variant} holds "
-                f"{longest} tokens, prompt and video included; give less"
-            )
+        return Engine.get(EngineKey(str(folder.resolve()), self.fp8, self.disable_mmcache, pixels))
 
     def knows(self, uid: str) -> bool:
         """Whether the running engine can caption this window without its frames."""

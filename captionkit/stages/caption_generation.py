@@ -59,7 +59,7 @@ class CaptionGenerationStage(ProcessingStage):
         Caption each window a second time, with its first caption in the prompt.
     stage2_prompt_text
         Text of the second stage; ``{caption}`` marks the first caption's place.
-    pixel_budget, sampling
+    pixel_budget, sampling, endpoint
         See `models.qwen_vl.QwenVL`.
     """
 
@@ -76,6 +76,7 @@ class CaptionGenerationStage(ProcessingStage):
     _name: str = "caption_generation"
     pixel_budget: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    endpoint: str | None = None
 
     def __post_init__(self) -> None:
         self._resources = Resources(gpus=1.0)
@@ -89,10 +90,16 @@ class CaptionGenerationStage(ProcessingStage):
 
     @classmethod
     def from_recipe(
-        cls, recipe: Recipe, *, model_dir: str = "models/qwen", caption_batch_size: int = 16
+        cls,
+        recipe: Recipe,
+        *,
+        model_dir: str = "models/qwen",
+        caption_batch_size: int = 16,
+        endpoint: str | None = None,
     ) -> CaptionGenerationStage:
         """The stage that a recipe asks for."""
         return cls(
+            endpoint=endpoint,
             model_dir=model_dir,
             model_variant=recipe.variant,
             caption_batch_size=caption_batch_size,
@@ -122,7 +129,8 @@ class CaptionGenerationStage(ProcessingStage):
         self, node_info: NodeInfo | None = None, worker_metadata: WorkerMetadata | None = None
     ) -> None:
         """Have the weights on this machine."""
-        ensure_weights(get_variant(self.model_variant), self.model_dir)
+        if self.endpoint is None:
+            ensure_weights(get_variant(self.model_variant), self.model_dir)
 
     def setup(self, worker_metadata: WorkerMetadata | None = None) -> None:
         """Start the engine; see `models.qwen_vl.QwenVL.setup` for the errors."""
@@ -138,6 +146,7 @@ class CaptionGenerationStage(ProcessingStage):
             verbose=self.verbose,
             pixel_budget=self.pixel_budget,
             sampling=self.sampling,
+            endpoint=self.endpoint,
         )
         model.setup()
         self._model = model

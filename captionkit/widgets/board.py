@@ -120,7 +120,9 @@ class Board:
             return (
                 "" if self.run is None else f"Run {self.run.id} {self.run.status}: {self.run.progress}"
             )
-        if not any(run.progress.done + run.progress.failed for run in active) and not Engine.live():
+        if not any(run.progress.done + run.progress.failed for run in active) and not (
+            Engine.live() or self.session.endpoint
+        ):
             return f"Run {active[-1].id}: the engine starts…"
         return "; ".join(f"Run {run.id}: {run.progress}" for run in active)
 

@@ -30,6 +30,8 @@ def cost(board: Board, recipe: Recipe, places: Sequence[int]) -> str:
     if recipe.window_size != board.session.recipe.window_size:
         return "Other windows: cut anew first."
     if recipe.fp8:
+        if board.session.endpoint:
+            raise ValueError("fp8 is the server's to choose; leave it off here")
         _require_fp8()
     if not places:
         return "No window is chosen."
@@ -37,6 +39,8 @@ def cost(board: Board, recipe: Recipe, places: Sequence[int]) -> str:
     windows = f"{count} window{'' if count == 1 else 's'}"
     if _stored(board, recipe, places) == count:
         return f"All of {windows} are in the store already: nothing to compute."
+    if board.session.endpoint:
+        return f"{windows} at {board.session.endpoint}."
     folder = weights_folder(get_variant(recipe.variant), board.session.model_dir).resolve()
     live = Engine.live()
     key = EngineKey(str(folder), recipe.fp8, False, None)

@@ -1,0 +1,92 @@
+"""vLLM's own OpenAI-compatible server for video windows: ``python -m captionkit.engine.serve MODEL``.
+
+Several notebooks share its engine, and a kernel that restarts loads no model. Started by ``captionkit
+serve``; imports vLLM.
+"""
+
+from __future__ import annotations
+
+# First of all, and at module level: vLLM's own children import this module again before vLLM.
+from captionkit.engine.torch_companions import reconcile
+
+reconcile()
+
+# ruff: noqa: E402
+import argparse
+import json
+from typing import Any
+
+from captionkit.engine.arguments import engine_arguments, tune
+from captionkit.engine.protocol import EngineKey
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m captionkit.engine.serve")
+    parser.add_argument("model", help="folder with the weights")
+    parser.add_argument("--name", required=True, help="how requests call it")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", required=True)
+    parser.add_argument("--fp8", action="store_true")
+    options = parser.parse_args()
+    arguments, caches = engine_arguments(EngineKey(options.model, options.fp8))
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    built = AsyncEngineArgs.create_engine_config
+
+    def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+        config = built(self, *args, **kwargs)
+        tune(config, caches)
+        return config
+
+    AsyncEngineArgs.create_engine_config = create_engine_config
+    words = [
+        "serve",
+        arguments.pop("model"),
+        "--served-model-name",
+        options.name,
+        "--host",
+        options.host,
+        "--port",
+        options.port,
+        "--enable-prompt-tokens-details",
+        # Each video says at what times its frames were taken; `captionkit serve` asks for a key where
+        # others than this machine can send.
+        "--trust-request-mm-kwargs",
+        # A video comes as its frames, as many as a window has.
+        "--media-io-kwargs",
+        '{"video": {"num_frames": -1}}',
+        *_flags(arguments),
+    ]
+    # Not vLLM's own `main`: it asks for the version of a package that its CPU build is not called.
+    cli_env_setup()
+    parser = FlexibleArgumentParser()
+    serve = ServeSubcommand()
+    serve.subparser_init(parser.add_subparsers(dest="subparser"))
+    chosen = parser.parse_args(words)
+    serve.validate(chosen)
+    serve.cmd(chosen)
+
+
+def _flags(arguments: dict[str, Any]) -> list[str]:
+    """Arguments as vLLM's command line takes them."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        flag = f"--{name.replace('_', '-')}"
+        match value:
+            case None | False:
+                continue
+            case True:
+                words.append(flag)
+            case dict():
+                words += [flag, json.dumps(value)]
+            case _:
+                words += [flag, str(value)]
+    return words
+
+
+if __name__ == "__main__":
+    main()

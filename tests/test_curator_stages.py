@@ -1,0 +1,114 @@
+"""The contract of NeMo Curator's caption stages, held by ours on its own tasks. The model is a fake."""
+
+from __future__ import annotations
+
+import pathlib
+import pickle
+import uuid
+
+import fakes
+import pytest
+from common import VIDEOS
+
+pytest.importorskip("nemo_curator", reason='needs NeMo Curator: pip install -e ".[cpu,test]"')
+
+# Of its imports, which are not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def curator():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from captionkit.scale import nemo_curator
+
+    return nemo_curator
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    return fakes.install(monkeypatch)
+
+
+def task_of(*buffers):
+    from nemo_curator.tasks.video import Clip, Video, VideoTask
+
+    clips = [
+        Clip(uuid=uuid.uuid4(), source_video="winter.mp4", span=(0.0, 8.5), buffer=buffer)
+        for buffer in buffers
+    ]
+    video = Video(input_video=pathlib.Path("winter.mp4"), clips=clips)
+    return VideoTask(dataset_name="films", data=video)
+
+
+def film():
+    return (VIDEOS / "winter.mp4").read_bytes()
+
+
+def test_stages_introduce_themselves_and_may_be_given_other_resources(curator):
+    from nemo_curator.stages.resources import Resources
+
+    stage = curator.CaptionGenerationStage(model_variant="qwen")
+    assert stage.name == "caption_generation"
+    assert stage.resources.gpus == 1
+    assert stage.inputs() == stage.outputs() == (["data"], ["clips"])
+    assert stage.with_(resources=Resources(cpus=2.0)).resources.cpus == 2.0
+    assert curator.CaptionPreparationStage().name == "caption_preparation"
+    assert curator.CaptionGenerationStage(model_variant="demo").resources.gpus == 0
+
+
+def test_stages_travel_to_workers(curator):
+    for stage in (curator.CaptionPreparationStage(), curator.CaptionGenerationStage()):
+        assert pickle.loads(pickle.dumps(stage)).name == stage.name
+
+
+def test_a_task_comes_back_captioned_with_its_inputs_released(curator, fake):
+    from captionkit import Recipe
+
+    recipe = Recipe(prompt="Say what it is.", stage2_prompt="More: {caption}")
+    task = task_of(film())
+    prepared = curator.CaptionPreparationStage.from_recipe(recipe).process(task)
+    assert prepared is task
+    windows = task.data.clips[0].windows
+    assert len(windows) == 3
+    assert all(window.llm_inputs["demo"]["multi_modal_data"]["video"].ndim == 4 for window in windows)
+    assert curator.CaptionGenerationStage.from_recipe(recipe).process(task) is task
+    assert [window.caption["demo"] for window in windows] == [
+        f"Say what it is. at {start}. More of it." for start in ("0.00", "8.53", "17.07")
+    ]
+    assert all(window.llm_inputs == {} for window in windows)
+
+
+def test_one_bad_clip_and_one_bad_window_cost_no_neighbour(curator, fake):
+    fake.fail = {"8.53"}
+    task = task_of(b"no video", film(), None)
+    curator.CaptionPreparationStage(model_variant="demo", prompt_text="Say it.").process(task)
+    curator.CaptionGenerationStage(model_variant="demo").process(task)
+    bad, good, empty = task.data.clips
+    assert "video" in bad.errors
+    assert bad.errors["windows"] == "empty"
+    assert empty.errors["buffer"] == "empty"
+    assert "broken" in good.errors["window-1"]
+    assert [bool(window.caption) for window in good.windows] == [True, False, True]
+
+
+def test_a_window_without_inputs_is_told_and_left_out(curator, fake):
+    from nemo_curator.tasks.video import _Window
+
+    task = task_of(film())
+    task.data.clips[0].windows.append(_Window(0, 255))
+    curator.CaptionGenerationStage(model_variant="demo").process(task)
+    assert "window-0" in task.data.clips[0].errors
+    assert fake.calls == []
+
+
+def test_tasks_of_versions_up_to_1_2_keep_their_inputs_where_those_look(curator, fake, monkeypatch):
+    monkeypatch.setattr(curator, "_HAS_LLM_INPUTS", False)
+    task = task_of(film())
+    curator.CaptionPreparationStage(model_variant="demo", prompt_text="Say it.").process(task)
+    windows = task.data.clips[0].windows
+    assert all(window.qwen_llm_input["prompt"] == "Say it." for window in windows)
+    curator.CaptionGenerationStage(model_variant="demo").process(task)
+    assert all(window.qwen_llm_input is None and window.caption for window in windows)

@@ -1,0 +1,200 @@
+"""A recipe at scale: Ray Data with actors and drivers that die, and NeMo Curator's own pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pandas as pd
+import psutil
+import pytest
+from common import ROOT, VIDEOS
+
+import captionkit as ck
+from captionkit import cli
+from captionkit.scale import ScaleError, caption_videos
+from captionkit.scale.parts import Parts
+
+NAMES = ("winter", "river", "harbour", "desert")
+WINDOWS = {"winter": 3, "river": 3, "harbour": 4, "desert": 4}
+JOB = """
+    import json, sys
+    import captionkit as ck
+    from captionkit.scale import caption_videos
+    if __name__ == "__main__":
+        folder, output, actors = sys.argv[1:]
+        done = caption_videos(
+            folder + "/*", ck.Recipe(prompt="short", stage2_prompt="Add what is missing: {caption}"),
+            output, actors=int(actors), batch_size=2,
+        )
+        print("SUMMARY", json.dumps(done))
+"""
+
+
+@pytest.fixture
+def films(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in NAMES:
+        shutil.copy(VIDEOS / f"{name}.mp4", folder)
+    (folder / "broken.mp4").write_bytes(b"no video at all")
+    return folder
+
+
+def start(tmp_path, films, output, actors):
+    script = tmp_path / "job.py"
+    script.write_text(textwrap.dedent(JOB))
+    with (tmp_path / "job.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(script), str(films), str(output), str(actors)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
+
+
+def summary(job, tmp_path):
+    told = job.communicate(timeout=240)[0]
+    assert job.returncode == 0, (tmp_path / "job.log").read_text()[-4000:]
+    return json.loads(told.split("SUMMARY ")[1])
+
+
+def rows(output):
+    return pd.concat([pd.read_parquet(path) for path in (output / "parts").glob("*.parquet")])
+
+
+def until(condition, seconds=150):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def actors_of(job):
+    """Processes in which an engine's client lives."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if "captionkit.engine.worker" in (process.info["cmdline"] or []):
+            found += [p for p in process.parents() if any("MapWorker" in w for w in p.cmdline())][:1]
+    return found
+
+
+@pytest.mark.engine
+def test_an_actor_that_is_killed_costs_nothing_and_another_run_computes_nothing(tmp_path, films):
+    output = tmp_path / "out"
+    job = start(tmp_path, films, output, 2)
+    until(lambda: any((output / "parts").glob("*.parquet")) if output.exists() else False)
+    victims = actors_of(job)
+    assert victims
+    victims[0].kill()
+    done = summary(job, tmp_path)
+    table = rows(output)
+    good = table[table["error"].isna()]
+    found = {os.path.basename(v)[:-4]: len(g) for v, g in good.groupby("video")}
+    assert found == WINDOWS
+    assert not good.duplicated(["video", "window"]).any()
+    assert good["stage1_caption"].str.len().gt(0).all()
+    (bad,) = table[table["error"].notna()].itertuples()
+    assert bad.video.endswith("broken.mp4")
+    assert bad.window == -1
+    assert (done["captioned"], done["failed"]) == (14, 1)
+    assert json.loads((output / "summary.json").read_text()) == done
+    again = summary(start(tmp_path, films, output, 1), tmp_path)
+    assert again["of this run"] == 0
+    assert again["captioned"] == 14
+    with pytest.raises(ScaleError, match="another recipe"):
+        caption_videos(str(films / "*"), ck.Recipe(prompt="dense"), output)
+
+
+@pytest.mark.engine
+def test_a_driver_that_is_killed_is_gone_on_with(tmp_path, films):
+    output = tmp_path / "out"
+    job = start(tmp_path, films, output, 1)
+    until(lambda: any((output / "parts").glob("*.parquet")) if output.exists() else False)
+    job.send_signal(signal.SIGKILL)
+    job.communicate()
+    kept = rows(output)
+    assert len(kept) > 0
+    done = summary(start(tmp_path, films, output, 1), tmp_path)
+    table = rows(output)
+    assert (done["captioned"], done["failed"]) == (14, 1)
+    assert done["of this run"] <= 15 - len(kept)
+    assert not table.duplicated(["video", "window"]).any()
+
+
+def test_parts_live_at_any_fsspec_address_and_are_whole():
+    parts = Parts("memory://captions")
+    recipe = ck.Recipe()
+    parts.claim(recipe)
+    assert parts.done() == set()
+    row = {"video": "s3://films/a.mp4", "window": 3, "caption": "A boat.", "recipe": recipe.key}
+    parts.write([row])
+    # The same windows again are the same file.
+    parts.write([row])
+    parts.write([{"video": "s3://films/b.mp4", "window": -1, "error": "no video"}])
+    assert parts.done() == {("s3://films/a.mp4", 3), ("s3://films/b.mp4", -1)}
+    assert parts.counts() == (1, 1)
+    Parts("memory://captions").claim(recipe)
+    with pytest.raises(ScaleError, match="another recipe"):
+        Parts("memory://captions").claim(ck.Recipe(prompt="dense"))
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(ScaleError, match="other files"):
+        Parts(str(tmp_path)).claim(ck.Recipe())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+
+
+def test_bad_input_is_told_before_anything_starts(tmp_path, monkeypatch):
+    film = VIDEOS / "winter.mp4"
+    with pytest.raises(ScaleError, match="does not answer"):
+        caption_videos(film, ck.Recipe(), tmp_path / "a", address="127.0.0.1:9")
+    with pytest.raises(ScaleError, match="cannot be used"):
+        caption_videos(film, ck.Recipe(), "nosuchscheme://bucket")
+    with pytest.raises(FileNotFoundError, match="no video"):
+        caption_videos(str(tmp_path / "*.mp4"), ck.Recipe(), tmp_path / "b")
+    with pytest.raises(ValueError, match="batch_size"):
+        caption_videos(film, ck.Recipe(), tmp_path / "c", batch_size=0)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ScaleError, match=r"captionkit\[ray\]"):
+        caption_videos(film, ck.Recipe(), tmp_path / "d")
+    # The command line says the same in one line.
+    assert cli.main(["caption", str(film), "--ray", "--out", str(tmp_path / "d")]) == 1
+
+
+def test_a_ray_that_is_too_old_is_told(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "__version__", "2.9.1")
+    with pytest.raises(ScaleError, match=r"2\.9\.1"):
+        caption_videos(VIDEOS / "winter.mp4", ck.Recipe(), tmp_path / "out")
+
+
+@pytest.mark.engine
+def test_nemo_curators_own_pipeline_runs_our_stages_with_a_second_stage_that_works(tmp_path):
+    assert shutil.which("ffmpeg"), "no ffmpeg here, which NeMo Curator needs: apt-get install ffmpeg"
+    (tmp_path / "in").mkdir()
+    shutil.copy(VIDEOS / "winter.mp4", tmp_path / "in")
+    done = subprocess.run(
+        [
+            sys.executable, str(ROOT / "tests" / "curator_pipeline.py"),
+            str(tmp_path / "in"), str(tmp_path / "out"),
+        ],
+        capture_output=True, text=True, timeout=240, cwd=ROOT,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    metas = [json.loads(path.read_text()) for path in (tmp_path / "out/metas/v0").glob("*.json")]
+    assert len(metas) == 3
+    captions = [window["demo_caption"] for meta in metas for window in meta["windows"]]
+    assert len(captions) == 3
+    # The first stage alone would say one short sentence, without the place.
+    assert all("snow" in caption for caption in captions)
