@@ -131,11 +131,11 @@ def other_server(answer):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        thread = threading.Thread(target=made.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{made.server_address[1]}/v1"
-        made.shutdown()
-        thread.join()
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{made.server_address[1]}/v1"
+        finally:
+            made.shutdown()
 
 
 def test_an_endpoint_that_does_not_answer_or_is_no_vllm_is_told_before_anything_runs(tmp_path):
@@ -150,7 +150,7 @@ def test_an_endpoint_that_does_not_answer_or_is_no_vllm_is_told_before_anything_
         session_at(address, tmp_path).caption("short")
     with (
         other_server({"detail": "a page of something else"}) as address,
-        pytest.raises(EngineError, match="does not answer as a server of models|has no model"),
+        pytest.raises(EngineError, match=r"does not answer|has no model"),
     ):
         session_at(address, tmp_path).caption("short")
     assert Engine.live() is before

@@ -80,7 +80,7 @@ class RemoteEngine:
                 raise EngineError(
                     f"{self.endpoint} refuses the key; set {KEY_VARIABLE} to the one that it knows"
                 ) from error
-            except (openai.OpenAIError, ValueError) as error:
+            except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
                 raise EngineError(
                     f"{self.endpoint} does not answer as a server of models ({_said(error)}); is it "
                     "running, and does the address end in /v1? `captionkit serve` starts one"
