@@ -64,7 +64,7 @@ def start(tmp_path, films, output, actors):
 def summary(job, tmp_path):
     told = job.communicate(timeout=240)[0]
     assert job.returncode == 0, (tmp_path / "job.log").read_text()[-4000:]
-    return json.loads(told.split("SUMMARY ")[1])
+    return json.loads(told.split("SUMMARY ")[1].splitlines()[0])
 
 
 def rows(output):

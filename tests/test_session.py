@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import fakes
 import pandas as pd
+import psutil
 import pytest
 from common import DATA, ROOT, VIDEOS
 
@@ -21,6 +23,7 @@ from captionkit import loop
 from captionkit.demo.recall import fact_recall, summary
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.run import COLUMNS
+from captionkit.store import Store
 
 engine = pytest.mark.engine
 SHORT = "Say what it is."
@@ -474,4 +477,75 @@ def test_ten_thousand_windows_are_one_table(tmp_path):
     table = ck.open_run(run, store).captions
     assert len(table) == 200
     assert isinstance(table, pd.DataFrame)
+    store.close()
+
+
+KERNEL = """
+    import sys, time
+    sys.path.insert(0, {root!r})
+    import captionkit as ck
+    from captionkit.engine.client import Engine
+    if __name__ == "__main__":
+        session = ck.Session({film!r}, store={store!r})
+        run = session.start("dense", stage2=True, batch_size=1)
+        while run.progress.done < 1:
+            time.sleep(0.01)
+        print(Engine.live().pid, flush=True)
+        {then}
+"""
+
+
+def start_kernel(tmp_path, then):
+    code = KERNEL.format(
+        root=str(ROOT),
+        film=str(VIDEOS / "street.mp4"),
+        store=str(tmp_path / "runs.sqlite"),
+        then=then,
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@engine
+def test_a_kernel_killed_in_mid_run_leaves_no_engine_a_sound_store_and_a_run_to_go_on_with(
+    model, tmp_path
+):
+    child = start_kernel(tmp_path, "time.sleep(60)")
+    family = psutil.Process(child.pid).children(recursive=True)
+    worker = psutil.Process(int(child.stdout.readline()))
+    family += [worker, *psutil.Process(child.pid).children(recursive=True)]
+    child.kill()
+    child.communicate()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    session = ck.Session(VIDEOS / "street.mp4", store=tmp_path / "runs.sqlite")
+    assert session.store.rows("PRAGMA integrity_check") == [("ok",)]
+    run = session.open(1)
+    before = run.captions["text"].dropna().tolist()
+    assert before
+    run.resume().wait()
+    assert run.status == "done"
+    assert len(run.captions) == 10
+    assert set(before) <= set(run.captions["text"])
+    session.close()
+
+
+@engine
+def test_two_interrupts_in_a_row_end_the_run_and_leave_no_engine(tmp_path):
+    then = "run.wait()"
+    child = start_kernel(tmp_path, then)
+    worker = psutil.Process(int(child.stdout.readline()))
+    for _ in range(2):
+        os.killpg(child.pid, signal.SIGINT)
+        time.sleep(0.05)
+    child.communicate(timeout=30)
+    assert child.returncode != 0
+    worker.wait(timeout=10)
+    store = Store(tmp_path / "runs.sqlite")
+    assert store.rows("PRAGMA integrity_check") == [("ok",)]
+    assert ck.open_run(1, store).captions["text"].notna().sum() >= 1
     store.close()

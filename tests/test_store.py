@@ -249,3 +249,49 @@ def test_a_kernel_that_is_killed_loses_no_caption_that_it_said_was_done(tmp_path
             >= {number: f"Caption {number}." for number in said}.items()
         )
     assert len(said) > 100
+
+
+def test_a_power_cut_leaves_a_sound_store_with_the_first_captions_of_what_was_written(tmp_path):
+    """After a cut the log of writes may end anywhere, with old or no bytes behind."""
+    path = tmp_path / "runs.sqlite"
+    store = Store(path)
+    windows = [window(number) for number in range(60)]
+    run = begin(store, windows=windows)
+    for number in range(60):
+        done(store, run, number, f"Caption {number}.")
+    files = {name: (tmp_path / name).read_bytes() for name in ("runs.sqlite", "runs.sqlite-wal")}
+    store.close()
+    log = files["runs.sqlite-wal"]
+    assert len(log) > 50_000
+    rng = random.Random(5)
+    kept = []
+    for turn in range(40):
+        end = rng.randrange(len(log))
+        rest = (b"", bytes(len(log) - end), rng.randbytes(len(log) - end))[turn % 3]
+        folder = tmp_path / f"cut-{turn}"
+        folder.mkdir()
+        (folder / "runs.sqlite").write_bytes(files["runs.sqlite"])
+        (folder / "runs.sqlite-wal").write_bytes(log[:end] + rest)
+        cut = Store(folder / "runs.sqlite")
+        try:
+            assert cut.rows("PRAGMA integrity_check") == [("ok",)]
+            if not cut.rows("SELECT id FROM runs"):
+                continue
+            texts = open_run(run, cut).captions["text"].dropna().tolist()
+            assert texts == [f"Caption {number}." for number in range(len(texts))]
+            kept.append(len(texts))
+            # It can be gone on with.
+            done(cut, run, 59, "After the cut.")
+        finally:
+            cut.close()
+    assert len(set(kept)) > 10
+
+
+def test_a_store_that_may_only_be_read_says_so(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    store = Store(path)
+    run = begin(store)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreError, match="cannot be written"):
+        done(store, run, 0)
+    store.close()

@@ -31,6 +31,7 @@ FORMATS = {
     "html": "one page with thumbnails, stages side by side and filters",
     "nemo": "NeMo Curator's folders: metas/v0/<clip id>.json",
 }
+_LONGEST_NAME = 200
 _TABLES: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "jsonl": tables.jsonl,
     "csv": tables.csv,
@@ -97,10 +98,13 @@ def export_run(
     if name == "nemo":
         return _write_folder(path, _nemo(run, table, checks), overwrite)
     make = subtitles.vtt if name == "vtt" else subtitles.srt
-    files = {
-        f"{_file_name(video)}.{name}": make(_cues(group, checks, run.recipe.schema), run.recipe)
-        for video, group in table.groupby("video", sort=False)
-    }
+    files: dict[str, bytes] = {}
+    for video, group in table.groupby("video", sort=False):
+        file, number = _file_name(video), 1
+        while f"{file}.{name}" in files:
+            number += 1
+            file = f"{_file_name(video)}-{number}"
+        files[f"{file}.{name}"] = make(_cues(group, checks, run.recipe.schema), run.recipe)
     if path.suffix.lower() == f".{name}":
         if len(files) > 1:
             raise ExportError(
@@ -182,7 +186,7 @@ def _nemo(run: Exportable, table: pd.DataFrame, checks: bool) -> dict[str, bytes
             windows.append(window)
         meta = {
             "span_uuid": clip,
-            "source_video": path,
+            "source_video": _without_home(path),
             "duration_span": list(source["span"]),
             "width_source": source["width"],
             "height_source": source["height"],
@@ -197,13 +201,21 @@ def _nemo(run: Exportable, table: pd.DataFrame, checks: bool) -> dict[str, bytes
     return files
 
 
+def _without_home(path: str) -> str:
+    """A path that tells nobody whose machine it was."""
+    home = str(Path.home())
+    return "~" + path[len(home) :] if path.startswith(home + os.sep) else path
+
+
 def _cell(value: Any) -> Any:
     """A value of a structured caption as a table can hold it: lists and objects as JSON text."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
 def _file_name(video: object) -> str:
-    return "".join(c if c.isalnum() or c in " ._-" else "_" for c in str(video)).lstrip(".") or "video"
+    """A video's name as one name in a folder, with room for a suffix on every file system."""
+    name = "".join(c if c.isalnum() or c in " ._-" else "_" for c in str(video)).lstrip(".")
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore") or "video"
 
 
 def _write(path: Path, data: bytes, overwrite: bool) -> Path:

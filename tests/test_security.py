@@ -1,0 +1,121 @@
+"""Nobody is let in: no open port, no pickle, no path from data; no token or home in what is written."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import stat
+
+import fakes
+import psutil
+import pytest
+from common import ROOT, VIDEOS
+
+import captionkit as ck
+from captionkit.models.variants import Variant, get_variant
+from captionkit.models.weights import find_problem
+from captionkit.tasks import Clip, Video, VideoTask
+
+SOURCES = sorted((ROOT / "captionkit").rglob("*.py"))
+DANGEROUS = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+
+def test_no_module_reads_pickles_or_runs_text():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not {alias.name for alias in node.names} & DANGEROUS, path
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module not in DANGEROUS, path
+            elif isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in ("eval", "exec", "os.system", "os.popen"), path
+                keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert keywords.get("shell") in (None, "False"), path
+                assert keywords.get("trust_remote_code") in (None, "False"), path
+                if name == "torch.load":
+                    assert keywords.get("weights_only") == "True", path
+
+
+def test_weights_that_are_no_safetensors_are_no_weights(tmp_path):
+    demo = get_variant("demo").folder
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(demo / name, tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
+    assert "safetensors" in find_problem(tmp_path)
+
+
+def test_what_is_downloaded_is_pinned():
+    for name in ("qwen", "qwen3"):
+        variant: Variant = get_variant(name)
+        assert variant.repository
+        assert variant.revision
+        assert set(variant.revision) <= set("0123456789abcdef")
+
+
+@pytest.mark.engine
+def test_the_engine_listens_on_nothing_and_its_log_is_its_owners(model):
+    engine = model.engine
+    family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
+    for process in family:
+        listening = [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        assert listening == []
+    assert stat.S_IMODE(engine.log_path.parent.stat().st_mode) == 0o700
+
+
+HOSTILE = (
+    "../../outside",
+    "/etc/passwd",
+    "..",
+    "a?b",
+    "a*b",
+    "x" * 300,
+    "é" * 200,
+    "<b>.mp4",
+    ".hidden",
+)
+
+
+def test_no_name_from_data_leads_out_of_an_export_folder(monkeypatch, tmp_path):
+    fakes.install(monkeypatch)
+    film = (VIDEOS / "winter.mp4").read_bytes()
+    tasks = [
+        VideoTask(Video(name, clips=[Clip(name, buffer=film + bytes([number]))]), task_id=name)
+        for number, name in enumerate(HOSTILE)
+    ]
+    session = ck.Session(tasks, store=tmp_path / "runs.sqlite")
+    run = session.caption("Say what it is.")
+    outside = tmp_path / "outer"
+    outside.mkdir()
+    for name in ("vtt", "srt", "nemo"):
+        run.export(outside / "in" / name, name)
+    written = [
+        path for path in tmp_path.rglob("*") if path.is_file() and "runs.sqlite" not in path.name
+    ]
+    # A file a video in each of the formats: names that come out alike are told apart.
+    assert len(written) == 3 * len(HOSTILE)
+    assert all(path.is_relative_to(outside / "in") for path in written)
+    session.close()
+
+
+def test_no_token_and_no_home_is_in_what_is_exported(monkeypatch, tmp_path):
+    home = tmp_path / "home-of-somebody"
+    (home / "films").mkdir(parents=True)
+    shutil.copy(VIDEOS / "winter.mp4", home / "films")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CAPTIONKIT_API_KEY", "VLLM_API_KEY"):
+        monkeypatch.setenv(name, "hf_secretsecret")
+    monkeypatch.setenv("HOME", str(home))
+    fakes.install(monkeypatch)
+    session = ck.Session(str(home / "films" / "*.mp4"), store=tmp_path / "runs.sqlite")
+    run = session.caption("Say what it is.")
+    shown = run._repr_html_() + session.windows._repr_html_()
+    for name in ("jsonl", "csv", "html", "vtt", "srt", "nemo", "parquet"):
+        run.export(tmp_path / "out" / f"run-{name}" / f"run.{name}" if name not in ("nemo",)
+                   else tmp_path / "out" / "nemo", name)  # fmt: skip
+    told = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(told) >= 7
+    for secret in (b"hf_secretsecret", os.fsencode(home)):
+        assert not [each for each in told if secret in each]
+        assert secret not in shown.encode()
+    session.close()
