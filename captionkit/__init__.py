@@ -108,6 +108,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "scale":
+        return importlib.import_module("captionkit.scale")
     if name not in _HOMES:
         raise AttributeError(f"module 'captionkit' has no attribute {name!r}")
     return getattr(importlib.import_module(f"captionkit.{_HOMES[name]}"), name)

@@ -13,9 +13,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from captionkit import hardware
+from captionkit.engine.caches import cache_sizes
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_problem, weights_folder
+
+_WIDTH_OF_A_7B = 3584
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ def examine(model_dir: str | Path) -> list[Finding]:
         _torch(),
         _vllm(),
         *_gpus(),
+        _window_cache(),
         *_decoders(),
         *(_weights(name, model_dir) for name in ("demo", "qwen", "qwen3")),
     ]
@@ -102,6 +108,18 @@ def _gpus() -> list[Finding]:
         ),
         Finding("fp8", "yes" if able else "no", advice),
     ]
+
+
+def _window_cache() -> Finding:
+    """For how many windows of the 7B a new prompt costs no decoding and no encoding."""
+    gpus = hardware.find_gpus()
+    memory = int(psutil.virtual_memory().total)
+    sizes = cache_sizes(_WIDTH_OF_A_7B, memory, gpus[0].memory_mib << 20 if gpus else None)
+    return Finding(
+        "window cache",
+        f"{sizes.windows} windows of 20 frames at 448 x 252 stay known "
+        f"({sizes.processed_gib:g} GiB of memory, {sizes.encoder_tokens:,} encoded tokens)",
+    )
 
 
 def _decoders() -> list[Finding]:

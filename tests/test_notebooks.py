@@ -17,6 +17,7 @@ NAMES = [
     "04_batch_size_and_fp8",
     "05_export_and_scale",
     "06_your_own_video_and_model",
+    "07_at_scale",
 ]
 
 

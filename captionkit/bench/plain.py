@@ -37,6 +37,8 @@ class _Plain:
             disable_log_stats=True,
         )
         self.tokenizer = self.llm.get_tokenizer()
+        self._model = model
+        self._curator: Any = None
 
     def forget(self) -> None:
         """Empty all caches, so that the next run is a cold one."""
@@ -70,6 +72,15 @@ class _Plain:
             for kept, more in zip(texts, self._ask(asked, inputs, work.lengths), strict=True):
                 kept.append(more)
         return {"seconds": time.monotonic() - begun, "first_s": 0.0, "texts": texts}
+
+    def curator(self, work: Work) -> dict[str, Any]:
+        from captionkit.bench.curator import Curator
+
+        if self._curator is None:
+            self._curator = Curator(self._model, kv_cache_memory_bytes=_KV_BYTES)
+        else:
+            self._curator.forget()
+        return self._curator.run(work)
 
     def _ask(self, texts: list[str], inputs: list[LlmInputs], lengths: list[int]) -> list[str]:
         from vllm import SamplingParams

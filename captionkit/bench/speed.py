@@ -7,6 +7,7 @@ alternating and repeated; a goal is a ratio of medians. Imports the sides; calle
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ from rich.table import Table
 from captionkit.bench.sides import Ours, Plain, memory_beside_the_engine
 from captionkit.bench.work import (
     EDITED,
+    SHORT,
     STAGE2,
     STAGE2_EDITED,
     Work,
@@ -97,15 +99,20 @@ class _Bench:
         versions = {"python": platform.python_version()}
         for name in ("vllm", "torch", "transformers"):
             versions[name] = _version(name)
-        self.report = Report(
-            {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor() or "?", **versions}
-        )
+        self.report = Report({"date": time.strftime("%Y-%m-%d"), "machine": _machine(), **versions})
         self._say("starting the engines")
         self.ours = Ours()
         self.plain = Plain(log)
 
     def _say(self, text: str) -> None:
         self._console.print(f"[dim]{text}[/dim]")
+
+    def warm_up(self, work: Work) -> None:
+        """Have all sides do a little first, apart from what is measured."""
+        work = replace(work, windows=8, lengths=[32] * 8, stage2=STAGE2)
+        self._cold(work)
+        for side in ("reference", "ceiling"):
+            self.plain.run(side, work)
 
     def engines(self) -> None:
         """Start-up and import, measured apart."""
@@ -125,18 +132,17 @@ class _Bench:
         self._goal(name, seconds[other] / seconds["captionkit"], bound)
 
     def compare(self, case: str, sides: dict[str, Callable[[], dict[str, Any]]]) -> dict[str, Any]:
-        """Run all sides in turn, a warm-up first; gives each side's medians and first captions."""
+        """Run all sides in turn, several times; gives each side's medians and first captions."""
         self._say(case)
         spent: dict[str, list[float]] = {name: [] for name in sides}
         firsts: dict[str, list[float]] = {name: [] for name in sides}
         texts: dict[str, list[list[str]]] = {}
-        for turn in range(self._repeats + 1):
+        for _ in range(self._repeats):
             for name, work in sides.items():
                 done = work()
                 texts[name] = done["texts"]
-                if turn:
-                    spent[name].append(done["seconds"])
-                    firsts[name].append(done["first_s"])
+                spent[name].append(done["seconds"])
+                firsts[name].append(done["first_s"])
         for name, seconds in spent.items():
             self.report.cases.append({"case": case, "side": name, "seconds": seconds})
         some = next(iter(texts.values()))
@@ -154,7 +160,7 @@ class _Bench:
     def _cold(self, work: Work) -> dict[str, Any]:
         return self.ours.run(replace(work, salt=uuid.uuid4().hex))
 
-    def one_stage(self, work: Work) -> None:
+    def one_stage(self, work: Work, *, goals: bool = True) -> None:
         """Mixed lengths, from the file, against the loop."""
         found = self.compare(
             f"one stage, {_named(work)}",
@@ -163,9 +169,22 @@ class _Bench:
                 "reference": lambda: self.plain.run("reference", work),
             },
         )
+        if not goals:
+            return
         name = _named(work)
         self._faster(f"one stage against the loop, {name}", found["median"], "reference", 1.5)
         self._faster(f"first caption against the loop, {name}", found["first"], "reference", 5)
+
+    def beside_curator(self, work: Work) -> None:
+        """NeMo Curator's own stages, where they are installed, at the frame size that they take."""
+        work = replace(work, pixel_budget=640 * 360)
+        self.compare(
+            f"one stage at 640 x 360, {_named(work)}",
+            {
+                "captionkit": lambda: self._cold(work),
+                "NeMo Curator's stages": lambda: self.plain.run("curator", work),
+            },
+        )
 
     def all_at_once(self, work: Work) -> None:
         """From the file, as many at once as there are windows, against frames in memory."""
@@ -250,6 +269,14 @@ def _named(work: Work) -> str:
     return f"{work.windows} windows, {mixed}, batch {work.batch_size}"
 
 
+def _machine() -> str:
+    """The processor and its cores."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
+    return f"{', '.join(named) or platform.machine()}, {os.cpu_count()} cores"
+
+
 def _version(package: str) -> str:
     from importlib import metadata
 
@@ -271,14 +298,17 @@ def bench(console: Console, *, quick: bool) -> Report:
         try:
             made.engines()
             mixed = Work(str(film), count, lengths(count, None))
+            made.warm_up(mixed)
             made.edits(Work(str(film), count, lengths(count, 32)))
             made.all_at_once(mixed)
             for batch_size in (16,) if quick else (4, 8, 16):
                 made.one_stage(replace(mixed, batch_size=batch_size))
                 made.two_stages(replace(mixed, batch_size=batch_size))
+            if not quick and _version("nemo-curator") != "none":
+                made.beside_curator(Work(str(folder / "short.mp4"), SHORT, lengths(SHORT, 32)))
             if not quick:
                 for windows in (12, most):
-                    made.one_stage(Work(str(film), windows, lengths(windows, None)))
+                    made.one_stage(Work(str(film), windows, lengths(windows, None)), goals=False)
                 made.memory(film)
             return made.report
         finally:

@@ -29,6 +29,8 @@ STAGE2_EDITED = "Correct this caption: {caption}"
 # 280 x 168 are 1,020. At the demo model's own size encoding would hardly count beside generating.
 SAMPLING_FPS = 4.0
 PIXEL_BUDGET = 224 * 224
+# Windows of the case with NeMo Curator's own stages, which hold all of a video's frames as float32.
+SHORT = 12
 _MIXED = (16, 24, 32, 48, 64, 96, 160, 256)
 
 
@@ -43,6 +45,7 @@ class Work:
     stage2: str | None = None
     batch_size: int = 16
     salt: str = ""
+    pixel_budget: int = PIXEL_BUDGET
 
 
 def lengths(windows: int, tokens: int | None) -> list[int]:
@@ -60,7 +63,7 @@ def recipe(work: Work) -> Recipe:
         temperature=0,
         top_p=1.0,
         sampling_fps=SAMPLING_FPS,
-        pixel_budget=PIXEL_BUDGET,
+        pixel_budget=work.pixel_budget,
     )
 
 
@@ -80,12 +83,13 @@ def planned(work: Work, workers: int | None = None) -> tuple[CaptionPreparationS
 
 @contextmanager
 def films(windows: int) -> Iterator[Path]:
-    """A folder with ``film.mp4``, a rendered film of so many windows."""
+    """A folder with ``film.mp4``, a rendered film of so many windows, and ``short.mp4`` of `SHORT`."""
     from captionkit.demo.videos import large_scenes, write_film
 
     folder = Path(tempfile.mkdtemp(prefix="captionkit-bench-"))
     try:
         write_film(folder / "film.mp4", large_scenes(windows))
+        write_film(folder / "short.mp4", large_scenes(SHORT))
         yield folder
     finally:
         shutil.rmtree(folder)

@@ -1,0 +1,61 @@
+"""NeMo Curator's own caption stages as a side of the benchmark, where the package is installed.
+
+They decode all windows at the film's own size, then caption in blocking chunks; they cannot be told a
+frame size, so captionkit is measured beside them at theirs. Their second stage says the first prompt
+again and is left out. Imports nemo_curator and vLLM; called by `bench.plain`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from nemo_curator.models import prompt_formatter, qwen_vl
+from nemo_curator.stages.video.caption.caption_generation import CaptionGenerationStage
+from nemo_curator.stages.video.caption.caption_preparation import CaptionPreparationStage
+from nemo_curator.tasks.video import Clip, Video, VideoTask
+from vllm import SamplingParams
+
+from captionkit.bench.work import SAMPLING_FPS, Work
+
+_VARIANT = "qwen2.5"
+
+
+class Curator:
+    """Its stages with the demo model's weights under the name of one of its own."""
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        for known in (prompt_formatter.VARIANT_MAPPING, qwen_vl._QWEN_VARIANTS_INFO):
+            known[_VARIANT] = str(Path(model).resolve())
+        self._generation = CaptionGenerationStage(model_variant=_VARIANT, vllm_kwargs=settings)
+        self._generation.setup()
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Caption a film of as many windows as the work has; all captions are of one length."""
+        self._generation.model.sampling_params = SamplingParams(
+            temperature=0, repetition_penalty=1.05, max_tokens=work.lengths[0], ignore_eos=True
+        )
+        self._generation.caption_batch_size = work.batch_size
+        preparation = CaptionPreparationStage(
+            model_variant=_VARIANT,
+            prompt_text=work.prompt,
+            sampling_fps=SAMPLING_FPS,
+            generate_previews=False,
+        )
+        preparation.setup()
+        path = Path(work.path)
+        begun = time.monotonic()
+        clip = Clip(uuid=uuid.uuid4(), source_video=path.name, span=(0, 0), buffer=path.read_bytes())
+        task = VideoTask(dataset_name="bench", data=Video(input_video=path, clips=[clip]))
+        self._generation.process(preparation.process(task))
+        texts = [[window.caption[_VARIANT]] for window in clip.windows]
+        return {"seconds": time.monotonic() - begun, "first_s": 0.0, "texts": texts}
+
+    def forget(self) -> None:
+        """Empty all caches, so that the next run is a cold one."""
+        engine = self._generation.model.model
+        engine.reset_prefix_cache()
+        engine.llm_engine.reset_mm_cache()
+        engine.llm_engine.reset_encoder_cache()
