@@ -98,7 +98,7 @@ def test_no_vllm_says_which_extra_to_install(harbour, monkeypatch, capsys):
 
 def test_doctor_says_what_is_there_and_what_to_do(tmp_path):
     done = run("doctor", "--model-dir", tmp_path, env={**os.environ, "COLUMNS": "200"})
-    for word in ("Python", "torch", "vLLM", "GPU", "fp8", "PyAV", "weights demo"):
+    for word in ("Python", "torch", "vLLM", "GPU", "fp8", "window cache", "PyAV", "weights demo"):
         assert word in done.stdout
     assert "captionkit download qwen" in done.stdout
     assert "Traceback" not in done.stderr

@@ -156,6 +156,15 @@ def test_the_batch_size_changes_without_a_reload_and_is_obeyed(model):
     assert 2 <= most[4] <= 5
 
 
+def test_the_first_of_many_captions_does_not_wait_for_all_videos(model):
+    engine = model.engine
+    handles = [engine.submit(request(4000 + n), batch_size=32) for n in range(24)]
+    done = [handle.future.result(timeout=120) for handle in handles]
+    # Left to itself, vLLM encodes all of these in its first step: then no caption would end before
+    # each had its first word.
+    assert min(each.seconds for each in done) < max(each.first_token_s for each in done)
+
+
 def test_a_window_that_is_looked_at_goes_first(model):
     order: list[str] = []
     handles = []
