@@ -158,8 +158,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     try:
         recipe = Recipe.load(options.recipe) if options.recipe else Recipe()
         given = {name: getattr(options, name) for name in _RECIPE_OPTIONS}
-        if given["schema"] and Path(given["schema"]).is_file():
-            given["schema"] = Path(given["schema"]).read_text(encoding="utf-8")
+        if given["schema"] is not None:
+            given["schema"] = _schema(given["schema"])
         # An option that was not given is None, or False for a switch; 0 was given.
         changes = {k: v for k, v in given.items() if v is not None and v is not False}
         recipe = replace(recipe, **changes)
@@ -169,6 +169,18 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     return recipe
+
+
+def _schema(given: str) -> str:
+    """What ``--schema`` means: a ready example, a schema itself, or the file that holds one."""
+    if given in EXAMPLES or given.lstrip().startswith("{"):
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"--schema {given}: no such file, and none of {', '.join(EXAMPLES)}"
+        ) from error
 
 
 def _task(path: str) -> VideoTask:

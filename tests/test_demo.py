@@ -16,6 +16,8 @@ from common import DATA, ROOT, VIDEOS
 from captionkit.demo import evaluate, forms, language
 from captionkit.demo.evaluate import ADD, CORRECT, Film, caption_film, held_out_scenes, marks, recall
 from captionkit.demo.marks import mark
+from captionkit.demo.scenes import Scene, held_out
+from captionkit.demo.sprites import COLOURS
 from captionkit.demo.videos import sample_scenes
 from captionkit.prompts import render
 from captionkit.recipe import Recipe
@@ -197,15 +199,39 @@ def test_sample_videos_are_captioned_truly(model):
     for name, scenes in sample_scenes().items():
         told = marks(caption_film(VIDEOS / f"{name}.mp4", PLAIN), scenes)
         # The evaluation holds the bars; this holds that no sample is captioned at random.
-        assert recall(told).value >= 0.7, (name, told)
+        assert recall(told).value >= 0.85, (name, told)
         facts += told
-    assert recall(facts).value >= 0.9
+    assert recall(facts).value >= 0.95
 
 
 @pytest.fixture(scope="module")
 def film():
     with Film(held_out_scenes(10, 700_000)) as film:
         yield film
+
+
+@engine
+def test_odd_scenes_of_training_show_any_kind_anywhere_but_nothing_that_evaluation_holds_back():
+    from captionkit.demo.batches import odd
+
+    rng = np.random.default_rng(0)
+    met, nameless = set(), 0
+    for seed in range(400):
+        scene = Scene.random(1_000_000 + seed)
+        made = odd(scene, rng, nameless=0.3)
+        assert (made.background, made.time, len(made.objects)) == (
+            scene.background, scene.time, len(scene.objects),
+        )  # fmt: skip
+        for thing in made.objects:
+            if thing.colour not in COLOURS:
+                nameless += 1
+                continue
+            met.add((thing.kind, made.background))
+            assert not held_out(thing.kind, thing.colour, made.background)
+        if any(thing.event == "overtakes" for thing in scene.objects):
+            assert made == scene
+    assert nameless > 100
+    assert {("car", "sea"), ("boat", "desert"), ("dog", "river")} <= met
 
 
 @engine
@@ -221,7 +247,7 @@ def test_each_kind_of_prompt_gets_its_kind_of_answer(model, film):
             assert (kind, text) not in library or forms.has_form(kind, answer), (text, answer)
             obeyed.append(forms.has_form(kind, answer))
     # Wordings never taught included; the evaluation tells how many of them are obeyed.
-    assert np.mean(obeyed) > 0.85
+    assert np.mean(obeyed) > 0.93
 
 
 @engine
@@ -232,8 +258,7 @@ def test_questions_are_answered_by_what_is_seen_and_not_by_chance(model, film):
         asked = [language.yes_no(scene, rng) for scene in film.scenes]
         said = film.ask([question for question, _ in asked], "demo")
         right += [answer == true for answer, (_, true) in zip(said, asked, strict=True)]
-    # By chance 60 questions are so well answered once in 400 times.
-    assert np.mean(right) > 0.68
+    assert np.mean(right) > 0.88
 
 
 @engine

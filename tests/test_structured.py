@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pandas as pd
 import pydantic
@@ -10,8 +11,9 @@ import pytest
 from common import VIDEOS
 
 import captionkit as ck
-from captionkit import structured
+from captionkit import as_code, structured
 from captionkit.checks import check
+from captionkit.cli import main
 
 TAGS = structured.canonical("tags")
 
@@ -107,3 +109,20 @@ def test_two_stages_of_json_show_both_as_columns(model, tmp_path):
     assert run.structured["stage"].tolist() == [1, 2] * 3
     assert run.structured["invalid"].isna().all()
     with_both.close()
+
+
+def test_the_command_line_takes_an_example_a_file_or_a_schema_itself(tmp_path, capsys):
+    long = json.dumps({**structured.EXAMPLES["tags"], "description": "x" * 300})
+    (tmp_path / "shot.json").write_text(json.dumps(Shot.model_json_schema()))
+    film = str(VIDEOS / "nonesuch.mp4")
+    for given in ("tags", str(tmp_path / "shot.json"), long):
+        # The schema is fine; there is no such film.
+        assert main(["caption", film, "--schema", given]) == 1
+        assert "nonesuch.mp4" in capsys.readouterr().err
+    for given, said in (("nonesuch", "no such file"), ("{}", "an object with properties")):
+        assert main(["caption", film, "--schema", given]) == 2
+        assert said in capsys.readouterr().err
+    # What the tuner prints as a command line means the same recipe.
+    recipe = ck.Recipe(schema=Shot)
+    words = shlex.split(as_code.command([film], recipe, 16))
+    assert words[words.index("--schema") + 1] == recipe.schema
