@@ -83,7 +83,7 @@ def test_a_failed_window_has_no_values_and_is_not_invalid():
 @pytest.mark.engine
 def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marked(model, tmp_path):
     session = ck.Session(VIDEOS / "winter.mp4", store=tmp_path / "runs.sqlite")
-    run = session.caption("objects", schema="tags", max_output_tokens=200)
+    run = session.caption("objects", schema="tags", max_output_tokens=500)
     table = run.structured
     assert len(table) == 3
     assert table["invalid"].isna().all()
@@ -105,7 +105,7 @@ def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marke
 @pytest.mark.engine
 def test_two_stages_of_json_show_both_as_columns(model, tmp_path):
     with_both = ck.Session(VIDEOS / "winter.mp4", store=tmp_path / "runs.sqlite")
-    run = with_both.caption("objects", stage2=True, schema=Shot, max_output_tokens=120)
+    run = with_both.caption("objects", stage2=True, schema=Shot, max_output_tokens=400)
     assert run.structured["stage"].tolist() == [1, 2] * 3
     assert run.structured["invalid"].isna().all()
     with_both.close()
