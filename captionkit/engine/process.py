@@ -150,6 +150,9 @@ def environment(*, tuned: bool = True) -> dict[str, str]:
     }
     return {
         **(threads if tuned else {}),
+        # torch.distributed listens, also where one process is all: on this machine alone.
+        "VLLM_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
         "VLLM_NO_USAGE_STATS": "1",
         **os.environ,
         # Weights are on disk before an engine starts: nothing is fetched for a window.
