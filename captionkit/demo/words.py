@@ -46,7 +46,6 @@ SLOTS: dict[str, tuple[str, ...]] = {
         "extensive",
         "elaborate",
         "very detailed",
-        "careful",
     ),
     "fully": (
         "in detail",
