@@ -103,11 +103,8 @@ class _Plain:
 def _decoded(work: Work) -> list[LlmInputs]:
     """All windows of the video, one after another, as the reference does before its first caption."""
     stage, task = planned(work, workers=1)
-    try:
-        clip = task.data.clips[0]
-        return [stage.prepare(task.data, clip, number) for number in range(len(clip.windows))]
-    finally:
-        stage.teardown()
+    clip = task.data.clips[0]
+    return [stage.prepare(task.data, clip, number) for number in range(len(clip.windows))]
 
 
 def _second(template: str, caption: str) -> str:

@@ -5,6 +5,7 @@ Imports stages; called by all sides.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -67,10 +68,16 @@ def recipe(work: Work) -> Recipe:
     )
 
 
+@functools.cache
+def decoders(workers: int | None) -> DecodePool:
+    """The decoders of this process, kept over runs, as a session keeps its own."""
+    return DecodePool(workers)
+
+
 def planned(work: Work, workers: int | None = None) -> tuple[CaptionPreparationStage, VideoTask]:
     """The preparation stage, and the video as a task whose first windows are planned."""
     stage = CaptionPreparationStage.from_recipe(
-        recipe(work), pool=DecodePool(workers), cache_salt=work.salt
+        recipe(work), pool=decoders(workers), cache_salt=work.salt
     )
     clip = Clip(source_video=work.path)
     task = VideoTask(Video(work.path, clips=[clip]))
