@@ -29,15 +29,15 @@ class Curator:
     def __init__(self, model: str, **settings: Any) -> None:
         for known in (prompt_formatter.VARIANT_MAPPING, qwen_vl._QWEN_VARIANTS_INFO):
             known[_VARIANT] = str(Path(model).resolve())
-        self._generation = CaptionGenerationStage(model_variant=_VARIANT, vllm_kwargs=settings)
-        self._generation.setup()
+        self.generation = CaptionGenerationStage(model_variant=_VARIANT, vllm_kwargs=settings)
+        self.generation.setup()
 
     def run(self, work: Work) -> dict[str, Any]:
         """Caption a film of as many windows as the work has; all captions are of one length."""
-        self._generation.model.sampling_params = SamplingParams(
+        self.generation.model.sampling_params = SamplingParams(
             temperature=0, repetition_penalty=1.05, max_tokens=work.lengths[0], ignore_eos=True
         )
-        self._generation.caption_batch_size = work.batch_size
+        self.generation.caption_batch_size = work.batch_size
         preparation = CaptionPreparationStage(
             model_variant=_VARIANT,
             prompt_text=work.prompt,
@@ -49,13 +49,6 @@ class Curator:
         begun = time.monotonic()
         clip = Clip(uuid=uuid.uuid4(), source_video=path.name, span=(0, 0), buffer=path.read_bytes())
         task = VideoTask(dataset_name="bench", data=Video(input_video=path, clips=[clip]))
-        self._generation.process(preparation.process(task))
+        self.generation.process(preparation.process(task))
         texts = [[window.caption[_VARIANT]] for window in clip.windows]
         return {"seconds": time.monotonic() - begun, "first_s": 0.0, "texts": texts}
-
-    def forget(self) -> None:
-        """Empty all caches, so that the next run is a cold one."""
-        engine = self._generation.model.model
-        engine.reset_prefix_cache()
-        engine.llm_engine.reset_mm_cache()
-        engine.llm_engine.reset_encoder_cache()

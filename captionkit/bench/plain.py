@@ -42,9 +42,11 @@ class _Plain:
 
     def forget(self) -> None:
         """Empty all caches, so that the next run is a cold one."""
-        self.llm.reset_prefix_cache()
-        self.llm.llm_engine.reset_mm_cache()
-        self.llm.llm_engine.reset_encoder_cache()
+        engines = [self.llm, *([self._curator.generation.model.model] if self._curator else [])]
+        for llm in engines:
+            llm.reset_prefix_cache()
+            llm.llm_engine.reset_mm_cache()
+            llm.llm_engine.reset_encoder_cache()
 
     def reference(self, work: Work) -> dict[str, Any]:
         begun = time.monotonic()
@@ -78,8 +80,6 @@ class _Plain:
 
         if self._curator is None:
             self._curator = Curator(self._model, kv_cache_memory_bytes=_KV_BYTES)
-        else:
-            self._curator.forget()
         return self._curator.run(work)
 
     def _ask(self, texts: list[str], inputs: list[LlmInputs], lengths: list[int]) -> list[str]:
