@@ -16,15 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_HEADER = struct.Struct(">II")
-_LARGEST = 2**32 - 1
+_HEADER = struct.Struct(">IQ")
 
 
 def send(channel: socket.socket, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
     """Write one message; the caller holds a lock where several threads write."""
     head = json.dumps(message).encode()
-    if len(payload) > _LARGEST:
-        raise ValueError(f"a message may carry {_LARGEST:,} bytes of frames, not {len(payload):,}")
     channel.sendall(_HEADER.pack(len(head), len(payload)) + head)
     if payload:
         channel.sendall(payload)

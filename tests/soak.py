@@ -153,9 +153,8 @@ def main() -> int:
     print(json.dumps(report.counts, indent=1))
     for name in report.samples[0]:
         values = [round(each[name]) for each in report.samples]
-        print(
-            f"{name}: {values[0]}, {values[len(values) // 2]}, {values[-1]}; {report.growth(name):.3f}x"
-        )
+        shown = ", ".join(str(value) for value in values[:: max(1, len(values) // 10)])
+        print(f"{name}: {shown}, {values[-1]}; {report.growth(name):.3f}x")
     print(f"{report.seconds:.0f} s, {options.windows / report.seconds:.1f} windows/s")
     return int(report.counts["mixed up"] > 0)
 

@@ -30,6 +30,6 @@ def test_neither_cache_takes_more_than_its_part(width, machine_gib, gpu_gib):
 
 def test_on_a_machine_with_room_both_caches_hold_as_many_windows():
     sizes = cache_sizes(3584, 512 * GIB, 80 * GIB)
-    processed = sizes.processed_gib * GIB / (2 * 28 * 28 * 3 * 4)
+    processed = sizes.processed_gib * GIB / (2 * 28 * 28 * 3)
     assert sizes.encoder_tokens == pytest.approx(min(processed, 0.07 * 80 * GIB / 7168), rel=0.01)
     assert sizes.windows == min(int(processed), sizes.encoder_tokens) // WINDOW_TOKENS

@@ -19,7 +19,8 @@ HEAVY = ("torch", "vllm", "transformers", "matplotlib", "pandas", "av", "decord"
 
 # Rooms from the ground up: a module may import its own floor's room and what is below.
 FLOORS = [
-    {"wire", "tasks", "windows", "loop", "hardware", "prompts", "schema", "structured", "diff"},
+    {"wire", "isolation", "tasks", "windows", "loop", "hardware"},
+    {"prompts", "schema", "structured", "diff"},
     {"recipe", "checks", "video", "engine"},
     {"as_code", "models", "store"},
     {"stages"},

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import socket
 import stat
+import subprocess
+import sys
 
 import fakes
 import psutil
@@ -55,18 +58,32 @@ def test_what_is_downloaded_is_pinned():
 
 
 @pytest.mark.engine
-def test_the_engine_listens_to_no_network_and_its_log_is_its_owners(model):
+def test_nobody_else_on_the_machine_reaches_the_engine_and_its_log_is_its_owners(model):
     engine = model.engine
     family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
     for process in family:
-        sockets = process.net_connections("inet")
-        # torch.distributed's own; nothing of ours listens, and no other machine can reach these.
-        listening = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
-        assert listening <= {"127.0.0.1", "::1"}
-        assert not [
-            each for each in sockets if each.raddr and each.raddr.ip not in ("127.0.0.1", "::1")
+        # torch.distributed listens on its own loopback, in a network where nobody else is.
+        listening = [
+            each.laddr for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN
         ]
+        assert {each.ip for each in listening} <= {"127.0.0.1", "::1"}
+        if leaves_network():
+            assert os.readlink(f"/proc/{process.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+            for each in listening:
+                with pytest.raises(OSError):
+                    socket.create_connection(each, timeout=1).close()
     assert stat.S_IMODE(engine.log_path.parent.stat().st_mode) == 0o700
+
+
+def leaves_network(before: str = "") -> bool:
+    """Whether a new process gets a network of its own; ``before`` it, some code is run."""
+    code = f"from captionkit import isolation; {before}\nprint(isolation.leave_network())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip() == "True"
+
+
+def test_where_a_network_of_its_own_is_forbidden_the_engine_stays_in_the_machines():
+    assert not leaves_network("isolation._unshare = lambda what: open('/no/such/file')")
 
 
 HOSTILE = (

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 GIB = 2**30
 # 20 frames of 448 x 252, the reference's window.
 WINDOW_TOKENS = 1440
-# A video token covers two frames of 28 x 28 pixels, which the processor leaves as float32.
-_PROCESSED_BYTES = 2 * 28 * 28 * 3 * 4
+# A video token covers two frames of 28 x 28 pixels, which are kept as bytes: vLLM normalizes later.
+_PROCESSED_BYTES = 2 * 28 * 28 * 3
 _PROCESSED_SHARE = 1 / 8
 _MOST_PROCESSED_GIB = {"cpu": 4.0, "gpu": 32.0}
 # vLLM takes 85% of a GPU and does not know of this cache; half of the rest is left to it.

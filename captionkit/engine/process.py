@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captionkit import wire
+from captionkit import hardware, wire
 from captionkit.engine.errors import EngineError, advice
 from captionkit.engine.protocol import EngineKey
 
@@ -47,7 +47,10 @@ class EngineProcess:
     def __init__(self, key: EngineKey) -> None:
         require_vllm()
         self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
-        self._process, self.channel = start_module("captionkit.engine.worker", self.log_path)
+        # On a GPU vLLM's core is one more process, and what NCCL needs of a network is not known to us.
+        self._process, self.channel = start_module(
+            "captionkit.engine.worker", self.log_path, isolated=not hardware.find_gpus()
+        )
         self._outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         try:
             self.info = self._wait_until_ready(key)
@@ -117,17 +120,18 @@ class EngineProcess:
 
 
 def start_module(
-    module: str, log_path: Path, *, tuned: bool = True
+    module: str, log_path: Path, *, tuned: bool = True, isolated: bool = False
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a module that runs vLLM, in a session of its own; gives it and our end of its channel.
 
     Its end is passed as a file descriptor, its first argument; what it prints goes to the log. Not
-    ``tuned``, vLLM chooses its threads itself.
+    ``tuned``, vLLM chooses its threads itself; ``isolated``, it has a network of its own.
     """
+    before = ["-m", "captionkit.isolation"] if isolated else []
     ours, theirs = socket.socketpair()
     with theirs, log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(theirs.fileno())],
+            [sys.executable, *before, "-m", module, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=log,

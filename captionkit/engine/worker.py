@@ -16,6 +16,7 @@ reconcile()
 # ruff: noqa: E402
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import socket
@@ -34,6 +35,8 @@ from captionkit.engine.protocol import EngineKey, Request
 from captionkit.tasks import Completion
 
 _ALIVE_S = 2.0
+# Bytes by which this process may grow before it looks what of that it can give back.
+_GROWTH = 512 << 20
 
 
 def main() -> None:
@@ -98,9 +101,14 @@ class _Worker:
 
     def _live(self) -> None:
         """Tell every few seconds that this process runs: a parent cannot see that it was stopped."""
+        own = psutil.Process()
+        least = own.memory_info().rss
         with contextlib.suppress(OSError):
             while True:
                 self._send({"op": "alive"})
+                if own.memory_info().rss > least + _GROWTH:
+                    _give_memory_back()
+                    least = own.memory_info().rss
                 time.sleep(_ALIVE_S)
 
     async def _handle(self, message: dict[str, Any], payload: bytearray) -> None:
@@ -196,6 +204,17 @@ class _Worker:
             first_token_s=first_token_s,
             seconds=time.monotonic() - begun,
         )
+
+
+def _give_memory_back() -> None:
+    """Return free memory to the system.
+
+    A processed video that is kept lies between buffers that are not, and glibc returns by itself only
+    what is free at the end of its heap: after hours of windows, half of the heap.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _describe(error: Exception, engine: Any) -> dict[str, str]:

@@ -1,0 +1,73 @@
+"""A network of its own for the engine's process: ``python -m captionkit.isolation -m MODULE ...``.
+
+torch.distributed listens on ports of the machine itself, also where one process is all; whoever else
+works on the machine could connect to them. Linux can give a process a network of its own, but only
+before it has a second thread, and numpy starts some: so this runs first, and becomes the module then.
+Imports the standard library only; started by ``engine.process``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import sys
+from pathlib import Path
+
+_NEW_USERS, _NEW_NETWORK = 0x10000000, 0x40000000
+_SET_FLAGS, _UP_AND_RUNNING = 0x8914, 0x41
+
+
+def leave_network() -> bool:
+    """Move this process into an empty network; whether that could be done.
+
+    A container's or a distribution's rules may forbid it. Nothing is changed then.
+    """
+    if not sys.platform.startswith("linux") or len(os.listdir("/proc/self/task")) > 1:
+        return False
+    # Some systems let the first step pass and forbid the next: a child that ends at once finds out.
+    child = os.fork()
+    if child == 0:
+        try:
+            _leave()
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+        return False
+    _leave()
+    return True
+
+
+def main() -> None:
+    """Leave the machine's network where that can be done, and go on as another program."""
+    leave_network()
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+
+
+def _leave() -> None:
+    user, group = os.getuid(), os.getgid()
+    try:
+        _unshare(_NEW_NETWORK)
+    except PermissionError:
+        # Whoever is not root may do it among users of his own, where he stays himself.
+        _unshare(_NEW_USERS | _NEW_NETWORK)
+        own = Path("/proc/self")
+        (own / "setgroups").write_text("deny")
+        (own / "uid_map").write_text(f"{user} {user} 1")
+        (own / "gid_map").write_text(f"{group} {group} 1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking, _SET_FLAGS, struct.pack("16sh14x", b"lo", _UP_AND_RUNNING))
+
+
+def _unshare(what: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(what) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    main()
