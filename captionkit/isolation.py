@@ -44,7 +44,7 @@ def leave_network() -> bool:
 def main() -> None:
     """Leave the machine's network where that can be done, and go on as another program."""
     leave_network()
-    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # noqa: S606
 
 
 def _leave() -> None:
