@@ -148,6 +148,9 @@ def environment(*, tuned: bool = True) -> dict[str, str]:
         # All cores: decoders, which are needed beside it, stand back (see `video.worker`).
         "OMP_NUM_THREADS": str(os.cpu_count() or 1),
         "OMP_WAIT_POLICY": "passive",
+        # Memory given back after each step would be zeroed page by page for the next one.
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "TOKENIZERS_PARALLELISM": "false",
         # Pinned to cores, a busy neighbour on one of them would hold all threads up.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
