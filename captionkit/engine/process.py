@@ -26,6 +26,9 @@ from captionkit.engine.protocol import EngineKey
 # A 7B takes a minute or two from a cold disk; what takes longer than this hangs.
 _START_LIMIT_S = 900.0
 _LOG_LINES = 15
+# Memory given back after each step would be zeroed page by page for the next one. Only for the worker,
+# which looks after its growth itself; vLLM's server does not.
+_KEEP_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 _numbers = itertools.count()
 _Message = tuple[dict[str, Any], bytes | memoryview]
 
@@ -125,7 +128,7 @@ def start_module(
     """Start a module that runs vLLM, in a session of its own; gives it and our end of its channel.
 
     Its end is passed as a file descriptor, its first argument; what it prints goes to the log. Not
-    ``tuned``, vLLM chooses its threads itself; ``isolated``, it has a network of its own.
+    ``tuned``, vLLM has its own threads and heap; ``isolated``, it has a network of its own.
     """
     before = ["-m", "captionkit.isolation"] if isolated else []
     ours, theirs = socket.socketpair()
@@ -137,7 +140,7 @@ def start_module(
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env=environment(tuned=tuned),
+            env={**(_KEEP_HEAP if tuned else {}), **environment(tuned=tuned)},
         )
     return process, ours
 
@@ -148,9 +151,6 @@ def environment(*, tuned: bool = True) -> dict[str, str]:
         # All cores: decoders, which are needed beside it, stand back (see `video.worker`).
         "OMP_NUM_THREADS": str(os.cpu_count() or 1),
         "OMP_WAIT_POLICY": "passive",
-        # Memory given back after each step would be zeroed page by page for the next one.
-        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "TOKENIZERS_PARALLELISM": "false",
         # Pinned to cores, a busy neighbour on one of them would hold all threads up.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -100,15 +100,18 @@ class _Worker:
         self._engine.shutdown()
 
     def _live(self) -> None:
-        """Tell every few seconds that this process runs: a parent cannot see that it was stopped."""
+        """Tell every few seconds that this process runs, and give back what memory lies free.
+
+        A parent cannot see that a process was stopped.
+        """
         own = psutil.Process()
-        least = own.memory_info().rss
+        last = own.memory_info().rss
         with contextlib.suppress(OSError):
             while True:
                 self._send({"op": "alive"})
-                if own.memory_info().rss > least + _GROWTH:
+                if own.memory_info().rss > last + _GROWTH:
                     _give_memory_back()
-                    least = own.memory_info().rss
+                    last = own.memory_info().rss
                 time.sleep(_ALIVE_S)
 
     async def _handle(self, message: dict[str, Any], payload: bytearray) -> None:
