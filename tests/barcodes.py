@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -53,7 +55,7 @@ def write(
     size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> Path:
     """Encode a film; ``times`` are presentation times in 1/1000 s for a variable frame rate."""
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with _priority_kept(), av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
@@ -67,6 +69,19 @@ def write(
             container.mux(stream.encode(frame.reformat(format=pix_fmt)))
         container.mux(stream.encode())
     return path
+
+
+@contextmanager
+def _priority_kept() -> Iterator[None]:
+    """SVT-AV1, as root, makes the thread that calls it a real-time one (SCHED_FIFO 99), for good.
+
+    Whatever that thread starts inherits it: an engine and a browser then never yield to each other.
+    """
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
 
 
 def copy_cut(source: Path, target: Path, start_s: float) -> Path:

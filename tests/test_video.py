@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,10 @@ def pool():
 
 def numbers_of(pixels: np.ndarray) -> list[int]:
     return [barcodes.read_number(frame) for frame in pixels]
+
+
+def test_no_encoder_left_this_process_with_real_time_priority(films):
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize("name", FILMS)
