@@ -21,6 +21,9 @@ from vllm.v1.request import Request
 BATCH_SIZE = "caption_batch_size"
 # Seconds of captioning for a second of encoding, while both are waited for.
 _CAPTIONING = 0.25
+# The same until the first caption has ended, which somebody waits for. 0.25 here too was as fast over
+# 64 windows, and the first caption came after 2.0 s instead of 1.3.
+_UNTIL_THE_FIRST = 4.0
 
 
 class _Captioning(Scheduler):
@@ -29,6 +32,8 @@ class _Captioning(Scheduler):
         self._last_step = time.monotonic()
         self._encoding = False
         self._owed_s = 0.0
+        # Nobody has seen a caption since this engine had nothing to do.
+        self._first = True
 
     def add_request(self, request: Request) -> None:
         """Take the request's batch size over, then queue it."""
@@ -41,8 +46,10 @@ class _Captioning(Scheduler):
         """While captions are under way, begin one new video at a time, and none while they are owed."""
         now = time.monotonic()
         spent, self._last_step = now - self._last_step, now
-        self._owed_s = spent * _CAPTIONING if self._encoding else self._owed_s - spent
         limit, running = self.max_num_active_reqs, len(self.running)
+        self._first = not running or (self._first and not self.finished_req_ids)
+        share = _UNTIL_THE_FIRST if self._first else _CAPTIONING
+        self._owed_s = spent * share if self._encoding else self._owed_s - spent
         if running and self.waiting and self._costs(self.waiting.peek_request()):
             self.max_num_active_reqs = min(limit, running + (self._owed_s <= 0))
         try:

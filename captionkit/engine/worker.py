@@ -241,6 +241,11 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
 
     on_cpu = current_platform.is_cpu()
     wanted, caches = engine_arguments(key)
+    if on_cpu:
+        from captionkit.engine import cpu_kernels
+
+        cpu_kernels.register()
+        wanted["ir_op_priority"] = cpu_kernels.PRIORITY
     args = AsyncEngineArgs(**wanted, enable_mm_processor_stats=True)
     if on_cpu:
         # Without this vLLM quietly takes an executor that starts one more process.

@@ -1,0 +1,100 @@
+"""Steps of a model that vLLM leaves to PyTorch on a CPU, done by vLLM's own kernels or in the cache.
+
+A fifth of the time of a small model's captions went into them: each is many passes over memory, and in
+the vision tower over megabytes. Registered where vLLM lets an implementation be registered. Imports
+vLLM; called by the worker on the CPU before the engine is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm import ir
+from vllm.model_executor.layers.fusion.mm_input_norm import FusedMMInputNorm
+from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
+from vllm.platforms import current_platform
+
+_PROVIDER = "captionkit_cpu"
+# What vLLM's ``ir_op_priority`` takes; its own implementation stays behind ours.
+PRIORITY = {"rms_norm": [_PROVIDER], "fused_add_rms_norm": [_PROVIDER]}
+# Patches that are normalized at once: in float32 they fit a core's second-level cache.
+_PATCHES = 256
+
+
+def register() -> None:
+    """Have vLLM take these implementations in models that it builds from now on."""
+    current_platform.import_kernels()
+    ir.ops.rms_norm.register_impl(_PROVIDER, supports_args=_plain_norm)(_rms_norm)
+    ir.ops.fused_add_rms_norm.register_impl(_PROVIDER, supports_args=_plain_add_norm, inplace=True)(
+        _fused_add_rms_norm
+    )
+    ApplyRotaryEmb.register_oot(_Rotary, name="ApplyRotaryEmb")
+    FusedMMInputNorm.register_oot(_InputNorm, name="FusedMMInputNorm")
+
+
+def _plain_norm(
+    x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
+) -> bool:
+    return (
+        variance_size is None and weight is not None and weight.dtype == x.dtype and x.is_contiguous()
+    )
+
+
+def _plain_add_norm(
+    x: Tensor,
+    x_residual: Tensor,
+    weight: Tensor | None,
+    epsilon: float,
+    variance_size: int | None = None,
+) -> bool:
+    return _plain_norm(x, weight, epsilon, variance_size) and x_residual.is_contiguous()
+
+
+def _rms_norm(
+    x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
+) -> Tensor:
+    out = torch.empty_like(x)
+    torch.ops._C.rms_norm(out, x, weight, epsilon)
+    return out
+
+
+def _fused_add_rms_norm(
+    x: Tensor,
+    x_residual: Tensor,
+    weight: Tensor | None,
+    epsilon: float,
+    variance_size: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    torch.ops._C.fused_add_rms_norm(x, x_residual, weight, epsilon)
+    return x, x_residual
+
+
+class _Rotary(ApplyRotaryEmb):
+    """Rotary embedding of ``(..., tokens, heads, width)`` by ``(tokens, width / 2)``."""
+
+    def forward_native(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        tokens, heads, width = x.shape[-3:]
+        if self.enable_fp32_compute or width != 2 * cos.shape[-1] or len(cos) != tokens:
+            return super().forward_native(x, cos, sin)
+        # The kernel works in place, and the caller may need what it gave.
+        out = x.clone(memory_format=torch.contiguous_format)
+        flat = out.view(-1, heads * width)
+        positions = torch.arange(tokens).repeat(len(flat) // tokens)
+        turns = torch.cat((cos, sin), dim=-1).to(x.dtype)
+        torch.ops._C.rotary_embedding(positions, flat, None, width, turns, self.is_neox_style)
+        return out
+
+
+class _InputNorm(FusedMMInputNorm):
+    """Bytes of pixels to what the tower expects, a few patches at a time; bit for bit the same."""
+
+    def forward_native(self, pixel_values: Tensor, visual_dtype: torch.dtype) -> Tensor:
+        shape: Any = (len(pixel_values), self.channel, -1)
+        pixels = pixel_values.reshape(shape)
+        out = torch.empty_like(pixels, dtype=visual_dtype)
+        weight, bias = (each.view(1, self.channel, 1) for each in (self.weight, self.bias))
+        for some, into in zip(pixels.split(_PATCHES), out.split(_PATCHES), strict=True):
+            into.copy_(some.to(torch.float32).mul_(weight).add_(bias))
+        return out.view(pixel_values.shape)

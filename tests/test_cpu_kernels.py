@@ -1,0 +1,67 @@
+"""The CPU's kernels give what vLLM's own steps give."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# A process of its own: what is registered with vLLM stays, and vLLM builds its layers by it.
+CODE = """
+from captionkit.engine.torch_companions import reconcile
+reconcile()
+import torch
+from vllm import ir
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers.fusion.mm_input_norm import FusedMMInputNorm
+from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
+from captionkit.engine import cpu_kernels
+torch.manual_seed(0)
+B = torch.bfloat16
+def close(ours, theirs):
+    # One step of bfloat16: the kernels round once where PyTorch's steps round twice.
+    torch.testing.assert_close(ours.float(), theirs.float(), rtol=2**-7, atol=2**-6)
+with set_current_vllm_config(VllmConfig()):
+    mean, std = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
+    theirs = FusedMMInputNorm(mean, std, 1 / 255), ApplyRotaryEmb()
+    cpu_kernels.register()
+    norm, rotary = FusedMMInputNorm(mean, std, 1 / 255), ApplyRotaryEmb()
+    assert type(norm) is not type(theirs[0]) and type(rotary) is not type(theirs[1])
+"""
+CHECKS = {
+    "bytes_are_normalized_bit_for_bit": """
+pixels = torch.randint(0, 256, (1000, 1176), dtype=torch.uint8)
+assert torch.equal(norm(pixels, B), theirs[0].forward_native(pixels, B))
+""",
+    "rotary_embedding_with_and_without_a_batch_and_of_part_of_a_tensor": """
+cos, sin = torch.randn(50, 32, dtype=B), torch.randn(50, 32, dtype=B)
+for x in (torch.randn(50, 4, 64, dtype=B), torch.randn(2, 50, 2, 64, dtype=B),
+          torch.randn(50, 4, 96, dtype=B)[..., :64]):
+    before = x.clone()
+    close(rotary.forward_native(x, cos, sin), theirs[1].forward_native(x, cos, sin))
+    assert torch.equal(x, before)
+""",
+    "norms_with_and_without_a_residual": """
+for shape in ((40, 256), (40, 1, 128)):
+    x, rest = torch.randn(shape, dtype=B), torch.randn(shape, dtype=B)
+    weight = torch.rand(shape[-1], dtype=B)
+    one, two = ir.ops.rms_norm.impls, ir.ops.fused_add_rms_norm.impls
+    wanted = two["native"].impl_fn(x, rest, weight, 1e-6)
+    close(one["captionkit_cpu"].impl_fn(x, weight, 1e-6), one["native"].impl_fn(x, weight, 1e-6))
+    made = two["captionkit_cpu"].impl_fn(x.clone(), rest.clone(), weight, 1e-6)
+    for ours, theirs in zip(made, wanted):
+        close(ours, theirs)
+assert not one["captionkit_cpu"].supports_args(torch.randn(4, 8, dtype=B).t(), weight, 1e-6)
+assert not one["captionkit_cpu"].supports_args(x, None, 1e-6)
+""",
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_kernels_agree(name):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE + CHECKS[name]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
