@@ -207,10 +207,8 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
 def _bench(options: argparse.Namespace, console: Console) -> int:
     from captionkit.bench.speed import bench  # it renders films and starts engines; nothing else does
 
-    report = bench(console, quick=options.quick)
+    report = bench(console, quick=options.quick, kept=options.json)
     report.print(Console(highlight=False))
-    if options.json:
-        report.save(options.json)
     return 0
 
 

@@ -31,7 +31,7 @@ STAGE2_EDITED = "Correct this caption: {caption}"
 SAMPLING_FPS = 4.0
 PIXEL_BUDGET = 224 * 224
 # Windows of the case with NeMo Curator's own stages, which hold all of a video's frames as float32.
-SHORT = 12
+SHORT = 4
 _MIXED = (16, 24, 32, 48, 64, 96, 160, 256)
 
 
