@@ -21,8 +21,8 @@ from vllm.v1.request import Request
 BATCH_SIZE = "caption_batch_size"
 # Seconds of captioning for a second of encoding, while both are waited for.
 _CAPTIONING = 0.25
-# The same until the first caption has ended, which somebody waits for. 0.25 here too was as fast over
-# 64 windows, and the first caption came after 2.0 s instead of 1.3.
+# The same until the first caption has ended, which somebody waits for: it came after 1.3 s instead of
+# 2.0, and 64 windows took no longer.
 _UNTIL_THE_FIRST = 4.0
 
 
