@@ -40,6 +40,8 @@ class _Captioning(Scheduler):
         wanted = (request.sampling_params.extra_args or {}).get(BATCH_SIZE)
         if wanted:
             self.max_num_active_reqs = min(int(wanted), self.max_num_running_reqs)
+        # Between two captions of a busy engine nothing may run for a moment: that begins nothing new.
+        self._first = self._first or not self.requests
         super().add_request(request)
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
@@ -47,7 +49,7 @@ class _Captioning(Scheduler):
         now = time.monotonic()
         spent, self._last_step = now - self._last_step, now
         limit, running = self.max_num_active_reqs, len(self.running)
-        self._first = not running or (self._first and not self.finished_req_ids)
+        self._first = self._first and not self.finished_req_ids
         share = _UNTIL_THE_FIRST if self._first else _CAPTIONING
         self._owed_s = spent * share if self._encoding else self._owed_s - spent
         if running and self.waiting and self._costs(self.waiting.peek_request()):

@@ -36,7 +36,7 @@ from captionkit.tasks import Completion
 
 _ALIVE_S = 2.0
 # Bytes by which this process may grow before it looks what of that it can give back.
-_GROWTH = 512 << 20
+_GROWTH = int(os.environ.get("GROWTH", 512)) << 20
 
 
 def main() -> None:
