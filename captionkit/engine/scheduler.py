@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from vllm.multimodal.inputs import MultiModalFeatureSpec
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
@@ -34,6 +35,8 @@ class _Captioning(Scheduler):
         self._owed_s = 0.0
         # Nobody has seen a caption since this engine had nothing to do.
         self._first = True
+        # Set by the worker where videos are encoded beside the captions.
+        self.ahead: Any = None
 
     def add_request(self, request: Request) -> None:
         """Take the request's batch size over, then queue it."""
@@ -43,16 +46,27 @@ class _Captioning(Scheduler):
         # Between two captions of a busy engine nothing may run for a moment: that begins nothing new.
         self._first = self._first or not self.requests
         super().add_request(request)
+        if self.ahead:
+            self.ahead.room = self.max_num_active_reqs
+            for feature in self._unknown(request):
+                self.ahead.add(feature, request.priority)
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
-        """While captions are under way, begin one new video at a time, and none while they are owed."""
+        """While captions are under way, begin one new video at a time, and none while they are owed.
+
+        With videos encoded beside them, one that is ready.
+        """
         now = time.monotonic()
         spent, self._last_step = now - self._last_step, now
         limit, running = self.max_num_active_reqs, len(self.running)
         self._first = self._first and not self.finished_req_ids
         share = _UNTIL_THE_FIRST if self._first else _CAPTIONING
         self._owed_s = spent * share if self._encoding else self._owed_s - spent
-        if running and self.waiting and self._costs(self.waiting.peek_request()):
+        unknown = self._unknown(self.waiting.peek_request()) if self.waiting else []
+        if unknown and self.ahead:
+            ready = not running or all(map(self.ahead.ready, unknown))
+            self.max_num_active_reqs = min(limit, running + ready)
+        elif unknown and running and self.waiting.peek_request().priority >= 0:
             self.max_num_active_reqs = min(limit, running + (self._owed_s <= 0))
         try:
             output = super().schedule(throttle_prefills)
@@ -61,12 +75,10 @@ class _Captioning(Scheduler):
         self._encoding = bool(output.scheduled_encoder_inputs)
         return output
 
-    def _costs(self, request: Request) -> bool:
-        """Whether a request's video has to be encoded, and nobody looks at it (see `flow`)."""
-        if request.priority < 0:
-            return False
+    def _unknown(self, request: Request) -> list[MultiModalFeatureSpec]:
+        """A request's videos that have to be encoded."""
         known = self.encoder_cache_manager.cached
-        return any(feature.identifier not in known for feature in request.mm_features)
+        return [each for each in request.mm_features if each.identifier not in known]
 
 
 class CaptionScheduler(_Captioning):

@@ -260,6 +260,11 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
         from captionkit.engine.inproc_core import inprocess_core
     with inprocess_core() if on_cpu else nullcontext():
         engine = AsyncLLM.from_vllm_config(config)
+    if on_cpu:
+        from captionkit.engine.encode_ahead import EncodeAhead
+
+        core = engine.engine_core.engine_core
+        core.scheduler.ahead = EncodeAhead(core.model_executor.driver_worker.worker.model_runner)
     info = {
         "device": current_platform.device_name,
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
