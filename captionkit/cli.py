@@ -201,7 +201,7 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
     words += ["--port", str(options.port), *(["--fp8"] if options.fp8 else [])]
     command = [sys.executable, "-m", "captionkit.engine.serve", *words]
     # In place of this process, so that a stop reaches the server itself.
-    os.execve(sys.executable, command, environment())  # noqa: S606
+    os.execve(sys.executable, command, environment(os.cpu_count() or 1))  # noqa: S606
 
 
 def _bench(options: argparse.Namespace, console: Console) -> int:

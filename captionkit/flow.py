@@ -61,6 +61,8 @@ async def caption_windows(
     """
     results: asyncio.Queue[WindowResult | None] = asyncio.Queue()
     room = asyncio.Semaphore(2 * generation.caption_batch_size)
+    # Of those so many without a text: decoding far ahead takes the cores that the first captions need.
+    ahead = asyncio.Semaphore(preparation.pool.workers + generation.caption_batch_size // 4)
     # Threads of its own: asyncio's would be shared with whatever else the caller runs.
     threads = ThreadPoolExecutor(preparation.pool.workers, "captionkit-prepare")
 
@@ -73,6 +75,18 @@ async def caption_windows(
         clip = video.clips[clip_index]
         window = clip.windows[number]
         name = f"window-{number}"
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                ahead.release()
+
+        def tell(event: CaptionEvent) -> None:
+            begin()
+            on_event(event)
+
         try:
             inputs = await in_thread(preparation.prepare, video, clip, number, frames=False)
             known = generation.model.knows(inputs["multi_modal_uuids"]["video"])
@@ -82,9 +96,7 @@ async def caption_windows(
                 window.llm_inputs[generation.model_variant] = inputs
                 clip.errors.pop(name, None)
                 try:
-                    await generation.caption_window(
-                        video, clip_index, number, on_event, priority=priority
-                    )
+                    await generation.caption_window(video, clip_index, number, tell, priority=priority)
                     break
                 except CacheMissError:
                     continue
@@ -92,6 +104,7 @@ async def caption_windows(
             clip.errors[name] = str(error)
         finally:
             window.llm_inputs.pop(generation.model_variant, None)
+            begin()
             room.release()
         results.put_nowait(WindowResult(video, clip, number, clip.errors.get(name)))
 
@@ -99,6 +112,7 @@ async def caption_windows(
         try:
             async with asyncio.TaskGroup() as group:
                 for video, clip_index, number in _windows(tasks):
+                    await ahead.acquire()
                     await room.acquire()
                     group.create_task(one(video, clip_index, number))
         finally:

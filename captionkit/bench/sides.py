@@ -32,7 +32,7 @@ class Plain:
 
     def __init__(self, log: Path) -> None:
         begun = time.monotonic()
-        self._process, self._channel = start_module("captionkit.bench.plain", log, tuned=False)
+        self._process, self._channel = start_module("captionkit.bench.plain", log)
         self._log = log
         self._ask({"model": str(ensure_weights(get_variant("demo"), ""))})
         self.start_s = time.monotonic() - begun

@@ -48,13 +48,20 @@ class _Captioning(Scheduler):
         super().add_request(request)
         if self.ahead:
             self.ahead.room = self.max_num_active_reqs
-            for feature in self._unknown(request):
-                self.ahead.add(feature, request.priority)
+            self._ready(request)
+
+    def finish_requests(self, *args: Any, **kwargs: Any) -> list[Request]:
+        """Withdraw requests, and what was to be encoded for them."""
+        withdrawn = super().finish_requests(*args, **kwargs)
+        if self.ahead:
+            for feature in (each for request in withdrawn for each in request.mm_features):
+                self.ahead.drop(feature)
+        return withdrawn
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
         """While captions are under way, begin one new video at a time, and none while they are owed.
 
-        With videos encoded beside them, one that is ready.
+        Where videos are encoded beside them, begin one that is ready.
         """
         now = time.monotonic()
         spent, self._last_step = now - self._last_step, now
@@ -62,12 +69,13 @@ class _Captioning(Scheduler):
         self._first = self._first and not self.finished_req_ids
         share = _UNTIL_THE_FIRST if self._first else _CAPTIONING
         self._owed_s = spent * share if self._encoding else self._owed_s - spent
-        unknown = self._unknown(self.waiting.peek_request()) if self.waiting else []
-        if unknown and self.ahead:
-            ready = not running or all(map(self.ahead.ready, unknown))
-            self.max_num_active_reqs = min(limit, running + ready)
-        elif unknown and running and self.waiting.peek_request().priority >= 0:
-            self.max_num_active_reqs = min(limit, running + (self._owed_s <= 0))
+        if self.waiting and self._unknown(request := self.waiting.peek_request()):
+            if self.ahead:
+                begin = not running or self._ready(request)
+            else:
+                # Whoever looks at a window does not wait for the others' captions.
+                begin = not running or request.priority < 0 or self._owed_s <= 0
+            self.max_num_active_reqs = min(limit, running + begin)
         try:
             output = super().schedule(throttle_prefills)
         finally:
@@ -78,7 +86,12 @@ class _Captioning(Scheduler):
     def _unknown(self, request: Request) -> list[MultiModalFeatureSpec]:
         """A request's videos that have to be encoded."""
         known = self.encoder_cache_manager.cached
-        return [each for each in request.mm_features if each.identifier not in known]
+        return [each for each in request.mm_features if each.data and each.identifier not in known]
+
+    def _ready(self, request: Request) -> bool:
+        """Whether a request's videos are encoded; they are from now on, in its turn."""
+        ready = [self.ahead.ready(each, request.priority) for each in self._unknown(request)]
+        return all(ready)
 
 
 class CaptionScheduler(_Captioning):

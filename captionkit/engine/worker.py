@@ -36,7 +36,9 @@ from captionkit.tasks import Completion
 
 _ALIVE_S = 2.0
 # Bytes by which this process may grow before it looks what of that it can give back.
-_GROWTH = int(os.environ.get("GROWTH", 512)) << 20
+_GROWTH = 512 << 20
+# The same while captions are under way, which have to get all of it again.
+_GROWTH_WHILE_BUSY = 2 << 30
 
 
 def main() -> None:
@@ -109,7 +111,8 @@ class _Worker:
         with contextlib.suppress(OSError):
             while True:
                 self._send({"op": "alive"})
-                if own.memory_info().rss > last + _GROWTH:
+                grown = own.memory_info().rss - last
+                if grown > (_GROWTH_WHILE_BUSY if self._tasks else _GROWTH):
                     _give_memory_back()
                     last = own.memory_info().rss
                 time.sleep(_ALIVE_S)
