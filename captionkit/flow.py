@@ -61,7 +61,7 @@ async def caption_windows(
     """
     results: asyncio.Queue[WindowResult | None] = asyncio.Queue()
     room = asyncio.Semaphore(2 * generation.caption_batch_size)
-    # Of those so many without a text: decoding far ahead takes the cores that the first captions need.
+    # Of those without a text yet: decoding far ahead takes the cores that the first captions need.
     ahead = asyncio.Semaphore(preparation.pool.workers + generation.caption_batch_size // 4)
     # Threads of its own: asyncio's would be shared with whatever else the caller runs.
     threads = ThreadPoolExecutor(preparation.pool.workers, "captionkit-prepare")
