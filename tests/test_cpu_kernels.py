@@ -14,6 +14,8 @@ reconcile()
 import torch
 from vllm import ir
 from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers import utils
+from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
 from vllm.model_executor.layers.fusion.mm_input_norm import FusedMMInputNorm
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 from captionkit.engine import cpu_kernels
@@ -24,12 +26,40 @@ def close(ours, theirs):
     torch.testing.assert_close(ours.float(), theirs.float(), rtol=2**-7, atol=2**-6)
 with set_current_vllm_config(VllmConfig()):
     mean, std = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
-    theirs = FusedMMInputNorm(mean, std, 1 / 255), ApplyRotaryEmb()
+    def build():
+        return (FusedMMInputNorm(mean, std, 1 / 255), ApplyRotaryEmb(),
+                MMEncoderAttention(2, 64, 64**-0.5))
+    theirs = build()
     cpu_kernels.register()
-    norm, rotary = FusedMMInputNorm(mean, std, 1 / 255), ApplyRotaryEmb()
-    assert type(norm) is not type(theirs[0]) and type(rotary) is not type(theirs[1])
+    norm, rotary, attention = build()
+    for ours, its in zip((norm, rotary, attention), theirs):
+        assert type(ours) is not type(its)
 """
 CHECKS = {
+    "attention_of_frames_of_one_size_and_of_mixed_sizes": """
+for lengths in ([240] * 17, [1100, 1100], [64, 64, 32, 64]):
+    ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    q, k, v = (torch.randn(1, sum(lengths), 2, 64, dtype=B) for _ in range(3))
+    exact = [torch.nn.functional.scaled_dot_product_attention(
+                 *(each[:, a:b].transpose(1, 2).double() for each in (q, k, v))).transpose(1, 2)
+             for a, b in zip(ends[:-1], ends[1:])]
+    ours = attention.forward_cpu(q, k, v, cu_seqlens=ends)
+    assert ours.shape == q.shape
+    torch.testing.assert_close(ours.double(), torch.cat(exact, 1), rtol=2**-5, atol=2**-6)
+""",
+    "the_towers_matrix_product_is_the_one_that_threads_may_share": """
+class Layer(torch.nn.Module):
+    def __init__(self, prefix):
+        super().__init__()
+        self.prefix, self.weight = prefix, torch.nn.Parameter(torch.randn(64, 128, dtype=B))
+tower, text = Layer("visual.blocks.0.attn.qkv"), Layer("language_model.layers.0.qkv_proj")
+for layer in (tower, text):
+    x, weight = torch.randn(40, 128, dtype=B), layer.weight.detach().clone()
+    utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
+    close(layer.cpu_linear(x, layer.weight, None), torch.nn.functional.linear(x, weight))
+assert tower.cpu_linear is torch.nn.functional.linear
+assert text.cpu_linear is not torch.nn.functional.linear
+""",
     "bytes_are_normalized_bit_for_bit": """
 pixels = torch.randint(0, 256, (1000, 1176), dtype=torch.uint8)
 assert torch.equal(norm(pixels, B), theirs[0].forward_native(pixels, B))

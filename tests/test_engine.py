@@ -20,6 +20,7 @@ import soak
 from common import ROOT, noise_inputs
 from faults import kill_at_random
 
+from captionkit.engine import process
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import CacheMissError, EngineError, advice
 from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
@@ -156,6 +157,16 @@ def test_the_batch_size_changes_without_a_reload_and_is_obeyed(model):
     assert 2 <= most[4] <= 5
 
 
+def test_each_new_video_is_encoded_once_however_many_ask_for_it(model):
+    engine = model.engine
+    engine.encoder_runs()
+    handles = [engine.submit(request(4100 + n), batch_size=4) for n in range(12)]
+    handles += [engine.submit(request(4111, "What moves?"), batch_size=4) for _ in range(3)]
+    for handle in handles:
+        handle.future.result(timeout=120)
+    assert engine.encoder_runs() == 12
+
+
 def test_the_first_of_many_captions_does_not_wait_for_all_videos(model):
     engine = model.engine
     handles = [engine.submit(request(4000 + n), batch_size=32) for n in range(24)]
@@ -288,6 +299,16 @@ def test_a_changed_key_closes_the_old_engine_first(model):
     model.setup()
     assert model.engine.info["mm_processor_cache_gb"] > 0
     assert model.engine.info["encoder_cache_size"] > 65_000
+
+
+@pytest.mark.parametrize(("weights", "threads"), [(0, None), (60 << 20, "1"), (65 << 20, None)])
+def test_a_small_model_takes_one_thread_an_operation(tmp_path, monkeypatch, weights, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(weights)
+    count = process._threads(tmp_path)
+    assert process.environment(count)["OMP_NUM_THREADS"] == (threads or str(os.cpu_count()))
+    assert "OMP_NUM_THREADS" not in process.environment(None)
 
 
 def test_a_failed_start_carries_the_log_and_the_way_out(tmp_path):

@@ -25,6 +25,8 @@ _CAPTIONING = 0.25
 # The same until the first caption has ended, which somebody waits for: it came after 1.3 s instead of
 # 2.0, and 64 windows took no longer.
 _UNTIL_THE_FIRST = 4.0
+# Seconds by which a request counts as come earlier whose video is known.
+_KNOWN_FIRST = 1e9
 
 
 class _Captioning(Scheduler):
@@ -45,6 +47,9 @@ class _Captioning(Scheduler):
             self.max_num_active_reqs = min(int(wanted), self.max_num_running_reqs)
         # Between two captions of a busy engine nothing may run for a moment: that begins nothing new.
         self._first = self._first or not self.requests
+        if not self._unknown(request):
+            # A second stage, or a new prompt: it begins at once, and what has to be encoded can wait.
+            request.arrival_time -= _KNOWN_FIRST
         super().add_request(request)
         if self.ahead:
             self.ahead.room = self.max_num_active_reqs

@@ -253,8 +253,6 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
     if on_cpu:
         # Without this vLLM quietly takes an executor that starts one more process.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        # It would tell with each request that the processor may not change the threads.
-        logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         _inspect_models_here()
         args.distributed_executor_backend = "uni"
     config = args.create_engine_config()
@@ -266,6 +264,9 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
     if on_cpu:
         from captionkit.engine.encode_ahead import EncodeAhead
 
+        # It would tell with each request that the processor may not change the threads. Not before
+        # now: vLLM configures its loggers when an engine is made.
+        logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         core = engine.engine_core.engine_core
         core.scheduler.ahead = EncodeAhead(core.model_executor.driver_worker.worker.model_runner)
     info = {
