@@ -61,7 +61,8 @@ async def caption_windows(
     """
     results: asyncio.Queue[WindowResult | None] = asyncio.Queue()
     room = asyncio.Semaphore(2 * generation.caption_batch_size)
-    # Of those without a text yet: decoding far ahead takes the cores that the first captions need.
+    # Of those that wait for their first text; one more with each that is done. Decoding far ahead takes
+    # the cores that the first captions need.
     ahead = asyncio.Semaphore(preparation.pool.workers + generation.caption_batch_size // 4)
     # Threads of its own: asyncio's would be shared with whatever else the caller runs.
     threads = ThreadPoolExecutor(preparation.pool.workers, "captionkit-prepare")
@@ -90,6 +91,8 @@ async def caption_windows(
         try:
             inputs = await in_thread(preparation.prepare, video, clip, number, frames=False)
             known = generation.model.knows(inputs["multi_modal_uuids"]["video"])
+            if known:
+                begin()
             for frames in (False, True) if known else (True,):
                 if frames:
                     inputs = await in_thread(preparation.prepare, video, clip, number)
@@ -105,6 +108,7 @@ async def caption_windows(
         finally:
             window.llm_inputs.pop(generation.model_variant, None)
             begin()
+            ahead.release()
             room.release()
         results.put_nowait(WindowResult(video, clip, number, clip.errors.get(name)))
 

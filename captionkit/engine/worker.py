@@ -38,7 +38,7 @@ _ALIVE_S = 2.0
 # Bytes by which this process may grow before it looks what of that it can give back.
 _GROWTH = 512 << 20
 # The same while captions are under way, which have to get all of it again.
-_GROWTH_WHILE_BUSY = 2 << 30
+_GROWTH_WHILE_BUSY = 1 << 30
 
 
 def main() -> None:
