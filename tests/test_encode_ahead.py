@@ -16,7 +16,7 @@ reconcile()
 import threading, time
 from contextlib import nullcontext
 from types import SimpleNamespace as Made
-from captionkit.engine import encode_ahead, scheduler
+from captionkit.engine import encode_ahead
 
 def until(true):
     end = time.monotonic() + 20

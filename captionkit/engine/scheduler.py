@@ -47,13 +47,14 @@ class _Captioning(Scheduler):
             self.max_num_active_reqs = min(int(wanted), self.max_num_running_reqs)
         # Between two captions of a busy engine nothing may run for a moment: that begins nothing new.
         self._first = self._first or not self.requests
-        if not self._unknown(request):
+        unknown = self._unknown(request)
+        if not unknown:
             # A second stage, or a new prompt: it begins at once, and what has to be encoded can wait.
             request.arrival_time -= _KNOWN_FIRST
         super().add_request(request)
         if self.ahead:
             self.ahead.room = self.max_num_active_reqs
-            self._ready(request)
+            self._ready(unknown, request.priority)
 
     def finish_requests(self, *args: Any, **kwargs: Any) -> list[Request]:
         """Withdraw requests, and what was to be encoded for them."""
@@ -74,9 +75,9 @@ class _Captioning(Scheduler):
         self._first = self._first and not self.finished_req_ids
         share = _UNTIL_THE_FIRST if self._first else _CAPTIONING
         self._owed_s = spent * share if self._encoding else self._owed_s - spent
-        if self.waiting and self._unknown(request := self.waiting.peek_request()):
+        if self.waiting and (unknown := self._unknown(request := self.waiting.peek_request())):
             if self.ahead:
-                begin = not running or self._ready(request)
+                begin = not running or self._ready(unknown, request.priority)
             else:
                 # Whoever looks at a window does not wait for the others' captions.
                 begin = not running or request.priority < 0 or self._owed_s <= 0
@@ -93,9 +94,9 @@ class _Captioning(Scheduler):
         known = self.encoder_cache_manager.cached
         return [each for each in request.mm_features if each.data and each.identifier not in known]
 
-    def _ready(self, request: Request) -> bool:
+    def _ready(self, unknown: list[MultiModalFeatureSpec], priority: int) -> bool:
         """Whether a request's videos are encoded; they are from now on, in its turn."""
-        ready = [self.ahead.ready(each, request.priority) for each in self._unknown(request)]
+        ready = [self.ahead.ready(each, priority) for each in unknown]
         return all(ready)
 
 
