@@ -262,7 +262,7 @@ def _resident_children() -> int:
 
 
 class PeakMemory:
-    """The most that ``total`` says while a block runs, in bytes."""
+    """The most that ``total`` says while a block runs and at its end, in bytes."""
 
     def __init__(self, total: Callable[[], int]) -> None:
         self.most = 0
@@ -271,7 +271,9 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        while not self._ended.wait(_SAMPLE_S):
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_SAMPLE_S)
             self.most = max(self.most, self._total())
 
     def __enter__(self) -> PeakMemory:

@@ -24,6 +24,7 @@ from captionkit.demo.recall import fact_recall, summary
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.run import COLUMNS
 from captionkit.store import Store
+from captionkit.sweep import PeakMemory
 
 engine = pytest.mark.engine
 SHORT = "Say what it is."
@@ -441,6 +442,12 @@ def test_a_sweep_tells_cold_from_warm_and_fp8_that_cannot_run_is_a_row(model, tm
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
     assert ck.runs(session.store).empty
     session.close()
+
+
+def test_memory_of_a_setting_that_ends_before_the_first_sample_is_told():
+    with PeakMemory(lambda: 7) as memory:
+        pass
+    assert memory.most == 7
 
 
 @pytest.mark.parametrize(
