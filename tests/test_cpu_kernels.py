@@ -18,6 +18,8 @@ from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
 from vllm.model_executor.layers.fusion.mm_input_norm import FusedMMInputNorm
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
+from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
+from vllm.v1.sample import sampler
 from captionkit.engine import cpu_kernels
 torch.manual_seed(0)
 B = torch.bfloat16
@@ -71,6 +73,46 @@ for x in (torch.randn(50, 4, 64, dtype=B), torch.randn(2, 50, 2, 64, dtype=B),
     before = x.clone()
     close(rotary.forward_native(x, cos, sin), theirs[1].forward_native(x, cos, sin))
     assert torch.equal(x, before)
+""",
+    "rotary_embedding_by_positions_of_time_height_and_width": """
+def layers(interleaved):
+    return MRotaryEmbedding(64, 64, 512, 10000.0, True, B, [8, 12, 12], interleaved)
+for interleaved in (False, True):
+    with set_current_vllm_config(VllmConfig()):
+        ours = layers(interleaved)
+    assert type(ours) is not MRotaryEmbedding
+    positions = torch.randint(0, 400, (3, 50))
+    # A buffer that is filled anew, as vLLM's is, one of another length, and text alone.
+    for each in (positions, positions, positions[:, :7], positions[0]):
+        each.copy_(torch.randint(0, 400, each.shape))
+        tokens = each.shape[-1]
+        q, k, v = torch.randn(tokens, 512, dtype=B).split([256, 128, 128], -1)
+        wanted = MRotaryEmbedding.forward_native(ours, each, q.clone(), k.clone())
+        kept = v.clone()
+        for _ in range(2):
+            made = ours.forward_native(each, q.clone(), k.clone())
+            for one, its in zip(made, wanted):
+                close(one, its)
+        made = ours.forward_native(each, q, k)
+        assert torch.equal(made[0], q) and torch.equal(v, kept)
+        close(q, wanted[0]), close(k, wanted[1])
+""",
+    "repetition_penalties_bit_for_bit": """
+rows, words = 5, 300
+logits = torch.randn(rows, words)
+prompts = torch.randint(0, words, (rows, 40))
+prompts[:, 7:] = words
+prompts[2, :30] = 4
+said = [[], [3], [4, 4, 4], list(range(90)), [-1, 5]]
+none, by = torch.zeros(rows), torch.tensor([1.0, 1.05, 1.3, 0.8, 2.0])
+for presence, frequency in ((none, none), (by, none), (none, by)):
+    ours, theirs = (
+        penalize(logits.clone(), prompts, presence, frequency, by, said)
+        for penalize in (sampler.apply_all_penalties, cpu_kernels._vllms_penalties)
+    )
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, logits)
+assert sampler.apply_all_penalties is not cpu_kernels._vllms_penalties
 """,
     "norms_with_and_without_a_residual": """
 for shape in ((40, 256), (40, 1, 128)):

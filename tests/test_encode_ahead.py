@@ -190,7 +190,7 @@ assert known.arrival_time < new.arrival_time
 ready = set()
 made.ahead = Made(ready=lambda feature, priority: feature.identifier in ready, room=0)
 made.add_request(request("a"))
-assert made.ahead.room == 16
+assert made.ahead.room == 5
 made.waiting.append(request("b"))
 # Nothing else is to be done: one is awaited.
 assert step(0.0) == 1

@@ -16,7 +16,10 @@ from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
 from vllm.model_executor.layers.fusion.mm_input_norm import FusedMMInputNorm
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
+from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding, apply_interleaved_rope
 from vllm.platforms import current_platform
+from vllm.v1.sample import sampler
+from vllm.v1.sample.ops import penalties
 
 _PROVIDER = "captionkit_cpu"
 # What vLLM's ``ir_op_priority`` takes; its own implementation stays behind ours.
@@ -26,6 +29,7 @@ _PATCHES = 256
 # Scores of attention that are computed at once, in bytes: a core's second-level cache.
 _SCORES = 1 << 20
 _vllms_choice = utils.dispatch_cpu_unquantized_gemm
+_vllms_penalties = penalties.apply_all_penalties
 
 
 def register() -> None:
@@ -36,9 +40,11 @@ def register() -> None:
         _fused_add_rms_norm
     )
     ApplyRotaryEmb.register_oot(_Rotary, name="ApplyRotaryEmb")
+    MRotaryEmbedding.register_oot(_MRotary, name="MRotaryEmbedding")
     FusedMMInputNorm.register_oot(_InputNorm, name="FusedMMInputNorm")
     MMEncoderAttention.register_oot(_TowerAttention, name="MMEncoderAttention")
     utils.dispatch_cpu_unquantized_gemm = _choose_matrix_product
+    sampler.apply_all_penalties = _penalize
 
 
 def _choose_matrix_product(layer: Any, remove_weight: bool) -> None:
@@ -106,6 +112,41 @@ class _Rotary(ApplyRotaryEmb):
         return out
 
 
+class _MRotary(MRotaryEmbedding):
+    """Rotary embedding by positions of time, height and width, in place.
+
+    All layers of a step turn by the same angles: those are put together once.
+    """
+
+    _last: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def forward_native(
+        self,
+        positions: Tensor,
+        query: Tensor,
+        key: Tensor | None = None,
+        offsets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        if self._last is None or not torch.equal(self._last[0], positions):
+            numbers = torch.arange(positions.shape[-1])
+            self._last = (positions.clone(), self._turns(positions, query), numbers)
+        _, turns, numbers = self._last
+        torch.ops._C.rotary_embedding(numbers, query, key, self.head_size, turns, self.is_neox_style)
+        return query, key
+
+    def _turns(self, positions: Tensor, query: Tensor) -> Tensor:
+        """Cosines and sines of each token, ``(tokens, rotary width)``."""
+        turns = self._match_cos_sin_cache_dtype(query)[positions]
+        if positions.ndim == 1:
+            return turns
+        assert self.mrope_section
+        halves = turns.chunk(2, dim=-1)
+        if self.mrope_interleaved:
+            return torch.cat([apply_interleaved_rope(x, self.mrope_section) for x in halves], -1)
+        parts = [x.split(self.mrope_section, -1) for x in halves]
+        return torch.cat([part[axis] for half in parts for axis, part in enumerate(half)], -1)
+
+
 class _InputNorm(FusedMMInputNorm):
     """Bytes of pixels to what the tower expects, a few patches at a time; bit for bit the same."""
 
@@ -147,3 +188,22 @@ class _TowerAttention(MMEncoderAttention):
             torch.bmm(part, v_, out=into)
         merged = out.view(count, self.num_heads, length, self.head_size).transpose(1, 2)
         return merged.reshape(query.shape)
+
+
+def _penalize(
+    logits: Tensor,
+    prompts: Tensor,
+    presence: Tensor,
+    frequency: Tensor,
+    repetition: Tensor,
+    outputs: list[list[int]],
+) -> Tensor:
+    """Repetition penalties of the tokens that were said, instead of passes over the vocabulary."""
+    if presence.any() or frequency.any():
+        return _vllms_penalties(logits, prompts, presence, frequency, repetition, outputs)
+    vocabulary = logits.shape[1]
+    said = torch.cat((prompts, penalties._convert_to_tensors(outputs, vocabulary, logits.device)), 1)
+    # Padding becomes a token that is there anyway.
+    said = torch.where((said >= 0) & (said < vocabulary), said, said[:, :1])
+    found, by = logits.gather(1, said), repetition.unsqueeze(1)
+    return logits.scatter_(1, said, found * torch.where(found > 0, 1.0 / by, by))

@@ -25,6 +25,28 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
 logger = init_logger(__name__)
+# Steps whose tokens are told at once. Every telling wakes the thread that sends captions on, and then
+# both want the interpreter; text goes on in parts of eight tokens anyway.
+_HELD_STEPS = 4
+
+
+def _can_wait(outputs: EngineCoreOutputs) -> bool:
+    """Whether a step only added tokens to captions that go on."""
+    return bool(outputs.outputs) and all(
+        each == EngineCoreOutput(each.request_id, each.new_token_ids) for each in outputs.outputs
+    )
+
+
+def _joined(steps: list[EngineCoreOutputs]) -> EngineCoreOutputs:
+    """The outputs of steps that follow each other, all but the last of which could wait, as one."""
+    last = steps[-1]
+    requests: dict[str, EngineCoreOutput] = {}
+    for output in (each for step in steps for each in step.outputs):
+        if earlier := requests.get(output.request_id):
+            output.new_token_ids = earlier.new_token_ids + output.new_token_ids
+        requests[output.request_id] = output
+    last.outputs = list(requests.values())
+    return last
 
 
 class InprocAsyncClient(InprocClient):
@@ -43,10 +65,14 @@ class InprocAsyncClient(InprocClient):
 
     def _run(self) -> None:
         try:
+            held: list[EngineCoreOutputs] = []
             while self._drain():
                 outputs = self.get_output()
                 if outputs.outputs or outputs.scheduler_stats is not None:
-                    self._emit(outputs)
+                    held.append(outputs)
+                if held and (len(held) == _HELD_STEPS or not _can_wait(outputs)):
+                    self._emit(_joined(held))
+                    held = []
         except Exception:
             logger.exception("the engine core failed")
             self.resources.engine_dead = True

@@ -53,7 +53,9 @@ class _Captioning(Scheduler):
             request.arrival_time -= _KNOWN_FIRST
         super().add_request(request)
         if self.ahead:
-            self.ahead.room = self.max_num_active_reqs
+            # What waits for captions that fill the batch was encoded too early: they had the memory's
+            # bandwidth to share with it.
+            self.ahead.room = 1 + self.max_num_active_reqs // 4
             self._ready(unknown, request.priority)
 
     def finish_requests(self, *args: Any, **kwargs: Any) -> list[Request]:
