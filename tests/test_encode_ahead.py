@@ -123,9 +123,7 @@ made = CaptionScheduler()
 made.max_num_active_reqs = made.max_num_running_reqs = 16
 made.encoder_cache_manager = Made(cached={"known": set()})
 made.running, made.finished_req_ids, made.requests, made.encodes = [], set(), {}, {}
-class Waiting(list):
-    peek_request = lambda self: self[0]
-made.waiting = Waiting()
+made.waiting = []
 def request(name, priority=0):
     return Made(name=name, priority=priority, arrival_time=5.0, sampling_params=Made(extra_args=None),
                 mm_features=[Made(identifier=name, data=1)])
@@ -180,8 +178,14 @@ made.waiting.append(request("b"))
 assert step(0.0) == 1
 made.waiting[0] = request("b", priority=-1)
 assert step(0.0) == 2
-made.waiting[0] = request("known")
-assert step(0.0) == 16
+# Two known ones begin, and the new one behind them waits as it would alone.
+made.waiting[:] = [request("known"), request("known"), request("b")]
+assert step(0.0) == 3
+made.waiting[2] = request("b", priority=-1)
+assert step(0.0) == 4
+made.max_num_active_reqs = 2
+assert step(0.0) == 2
+made.max_num_active_reqs = 16
 new, known = request("b"), request("known")
 made.add_request(new), made.add_request(known)
 assert known.arrival_time < new.arrival_time
@@ -196,8 +200,10 @@ made.waiting.append(request("b"))
 assert step(0.0) == 1
 made.running = ["a"]
 assert step(0.0) == 1
-ready.add("b")
+made.waiting[:] = [request("known"), request("b"), request("known")]
 assert step(0.0) == 2
+ready.add("b")
+assert step(0.0) == 3
 """,
 }
 

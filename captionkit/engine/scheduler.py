@@ -11,6 +11,7 @@ that is encoded. Runs inside the engine's core, wherever that is; vLLM loads it 
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -77,19 +78,30 @@ class _Captioning(Scheduler):
         self._first = self._first and not self.finished_req_ids
         share = _UNTIL_THE_FIRST if self._first else _CAPTIONING
         self._owed_s = spent * share if self._encoding else self._owed_s - spent
-        if self.waiting and (unknown := self._unknown(request := self.waiting.peek_request())):
-            if self.ahead:
-                begin = not running or self._ready(unknown, request.priority)
-            else:
-                # Whoever looks at a window does not wait for the others' captions.
-                begin = not running or request.priority < 0 or self._owed_s <= 0
-            self.max_num_active_reqs = min(limit, running + begin)
+        self.max_num_active_reqs = min(limit, running + self._begun(limit - running))
         try:
             output = super().schedule(throttle_prefills)
         finally:
             self.max_num_active_reqs = limit
         self._encoding = bool(output.scheduled_encoder_inputs)
         return output
+
+    def _begun(self, room: int) -> int:
+        """How many of those that wait begin now, in their order.
+
+        Nothing is begun behind one that cannot: its place in the order is all it has.
+        """
+        count = 0
+        for request in itertools.islice(self.waiting, max(room, 0)):
+            if unknown := self._unknown(request):
+                if self.ahead:
+                    count += self._ready(unknown, request.priority)
+                else:
+                    # Whoever looks at a window does not wait for the others' captions.
+                    count += request.priority < 0 or self._owed_s <= 0
+                break
+            count += 1
+        return count or int(not self.running)
 
     def _unknown(self, request: Request) -> list[MultiModalFeatureSpec]:
         """A request's videos that have to be encoded."""
