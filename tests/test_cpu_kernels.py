@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import functools
 
 import pytest
+from common import checked
 
-# A process of its own: what is registered with vLLM stays, and vLLM builds its layers by it.
+# Once for all checks: what is registered with vLLM stays, and vLLM builds its layers by it.
 CODE = """
 from captionkit.engine.torch_companions import reconcile
 reconcile()
@@ -21,7 +21,6 @@ from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 from vllm.v1.sample import sampler
 from captionkit.engine import cpu_kernels
-torch.manual_seed(0)
 B = torch.bfloat16
 def close(ours, theirs):
     # One step of bfloat16: the kernels round once where PyTorch's steps round twice.
@@ -75,11 +74,9 @@ for x in (torch.randn(50, 4, 64, dtype=B), torch.randn(2, 50, 2, 64, dtype=B),
     assert torch.equal(x, before)
 """,
     "rotary_embedding_by_positions_of_time_height_and_width": """
-def layers(interleaved):
-    return MRotaryEmbedding(64, 64, 512, 10000.0, True, B, [8, 12, 12], interleaved)
 for interleaved in (False, True):
     with set_current_vllm_config(VllmConfig()):
-        ours = layers(interleaved)
+        ours = MRotaryEmbedding(64, 64, 512, 10000.0, True, B, [8, 12, 12], interleaved)
     assert type(ours) is not MRotaryEmbedding
     positions = torch.randint(0, 400, (3, 50))
     # A buffer that is filled anew, as vLLM's is, one of another length, and text alone.
@@ -130,10 +127,12 @@ assert not one["captionkit_cpu"].supports_args(x, None, 1e-6)
 }
 
 
+@functools.cache
+def _told() -> dict[str, str]:
+    return checked(CODE, {name: "torch.manual_seed(0)\n" + code for name, code in CHECKS.items()})
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_kernels_agree(name):
-    done = subprocess.run(
-        [sys.executable, "-c", CODE + CHECKS[name]], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert _told()[name] == ""

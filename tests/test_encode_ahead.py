@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
-import subprocess
-import sys
 
 import pytest
+from common import checked
 
-# A process of its own: vLLM and its scheduler are imported, and parts of them replaced.
+# Run anew before each check, so that each has names of its own.
 CODE = """
 from captionkit.engine.torch_companions import reconcile
 reconcile()
@@ -208,28 +206,11 @@ assert step(0.0) == 3
 }
 
 
-# All in one process, each with names of its own: importing vLLM takes longer than all of them.
-ALL = """
-import json, sys, traceback
-told = {}
-for name, code in json.load(sys.stdin).items():
-    try:
-        exec(code, {})
-        told[name] = ""
-    except BaseException:
-        told[name] = traceback.format_exc()
-print(json.dumps(told))
-"""
-
-
 @functools.cache
 def _told() -> dict[str, str]:
     codes = {name: CODE + code for name, code in CHECKS.items()}
     codes |= {name: PACE + code for name, code in PACES.items()}
-    done = subprocess.run(
-        [sys.executable, "-c", ALL], input=json.dumps(codes), capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return checked("", codes)
 
 
 @pytest.mark.engine

@@ -54,8 +54,8 @@ class _Captioning(Scheduler):
             request.arrival_time -= _KNOWN_FIRST
         super().add_request(request)
         if self.ahead:
-            # What waits for captions that fill the batch was encoded too early: they had the memory's
-            # bandwidth to share with it.
+            # Further ahead than this, encoding only takes bandwidth of the memory from captions that
+            # fill the batch.
             self.ahead.room = 1 + self.max_num_active_reqs // 4
             self._ready(unknown, request.priority)
 
