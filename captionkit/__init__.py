@@ -9,18 +9,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from captionkit.comparison import ab, compare
+    from captionkit.review.comparison import ab, compare
     from captionkit.export import load_captions
-    from captionkit.flow import WindowResult, caption_windows
-    from captionkit.history import open_run, runs
-    from captionkit.models.qwen_vl import QwenVL
+    from captionkit.pipeline.caption import WindowResult, caption_windows
+    from captionkit.runs.history import open_run, runs
+    from captionkit.stages.qwen_vl import QwenVL
     from captionkit.models.variants import Variant, register
     from captionkit.prompts import PROMPTS
     from captionkit.recipe import Recipe
-    from captionkit.run import Run
+    from captionkit.runs.run import Run
     from captionkit.session import Session
     from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-    from captionkit.tasks import Caption, Clip, Video, VideoMetadata, VideoTask, Window
+    from captionkit.stages.tasks import Caption, Clip, Video, VideoMetadata, VideoTask, Window
     from captionkit.video import VideoError, probe, read_frames
     from captionkit.widgets import (
         Browser,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Workbench,
         workbench,
     )
-    from captionkit.windows import compute_windows
+    from captionkit.sources.windows import compute_windows
 
 __version__ = "0.1.0"
 

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from captionkit import loop
-from captionkit.flow import caption_windows
-from captionkit.matrix import Matrix
+from captionkit.system import loop
+from captionkit.pipeline.caption import caption_windows
+from captionkit.runs.matrix import Matrix
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.recipe import Recipe
-from captionkit.run import Run, RunEvent, open_store
-from captionkit.show_progress import follow
-from captionkit.sources import ModelFrames, Sources, SourceWindow, WindowTable, task_of
+from captionkit.runs.run import Run, RunEvent, open_store
+from captionkit.runs.progress import follow
+from captionkit.sources.collection import ModelFrames, Sources, SourceWindow, WindowTable, task_of
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.stages.caption_generation import CaptionEvent
+from captionkit.stages.generation import CaptionEvent
 from captionkit.store import Job, Store
-from captionkit.sweep import Sweep, sweep
-from captionkit.tasks import VideoTask
+from captionkit.runs.sweep import Sweep, sweep
+from captionkit.stages.tasks import VideoTask
 from captionkit.video import Reader
 
 _SETTINGS = {field.name for field in fields(Recipe)} - {"prompt", "stage2_prompt"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captionkit.tasks import Clip, LlmInputs, Video, VideoTask
+from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 from common import VIDEOS
 
-from captionkit.models.qwen_vl import QwenVL
+from captionkit.stages.qwen_vl import QwenVL
 from captionkit.stages import CaptionPreparationStage
 
 

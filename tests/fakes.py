@@ -6,9 +6,9 @@ import asyncio
 import functools
 
 from captionkit.engine.errors import RequestError
-from captionkit.models.qwen_vl import PartialCaption
+from captionkit.stages.qwen_vl import PartialCaption
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.tasks import Caption
+from captionkit.stages.tasks import Caption
 from captionkit.video import DecodePool
 
 

@@ -17,8 +17,8 @@ from common import noise_inputs
 
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import EngineError
-from captionkit.models.qwen_vl import QwenVL
-from captionkit.tasks import Caption
+from captionkit.stages.qwen_vl import QwenVL
+from captionkit.stages.tasks import Caption
 
 WINDOWS = 24
 

@@ -23,9 +23,9 @@ from captionkit.demo.painter import Painter
 from captionkit.demo.scenes import Scene
 from captionkit.engine.client import Engine
 from captionkit.engine.protocol import Sampling
-from captionkit.models.qwen_vl import QwenVL
+from captionkit.stages.qwen_vl import QwenVL
 from captionkit.prompts import PROMPTS
-from captionkit.tasks import Caption, LlmInputs
+from captionkit.stages.tasks import Caption, LlmInputs
 
 SCENES = 40
 FRAMES = 16

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from captionkit.recipe import Recipe
 from captionkit.store import Store, StoredWindow
-from captionkit.tasks import Caption
+from captionkit.stages.tasks import Caption
 
 CAPTION = Caption(
     prompt="<chat>",

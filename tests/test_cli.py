@@ -21,7 +21,7 @@ from captionkit.recipe import Recipe
 
 def run(*arguments: str, **settings) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "captionkit.cli", *map(str, arguments)],
+        [sys.executable, "-m", "captionkit", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -187,7 +187,7 @@ def test_killing_the_engine_in_mid_run_loses_no_window(tmp_path):
     films = sorted(map(str, VIDEOS.glob("*.mp4")))
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "captionkit.cli", "caption", *films, "--batch-size", "2"),
+            *(sys.executable, "-m", "captionkit", "caption", *films, "--batch-size", "2"),
             *("--prompt", "dense", "--stage2", "--out", str(out)),
         ],
         stdout=subprocess.PIPE,

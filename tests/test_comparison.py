@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import captionkit as ck
-from captionkit import display
-from captionkit.checks import CHECKS, check, check_table
-from captionkit.diff import overlap, wilson, word_diff
+from captionkit.display import html as display
+from captionkit.review.checks import CHECKS, check, check_table
+from captionkit.display.diff import overlap, wilson, word_diff
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \" ' & </table>"
 

@@ -27,7 +27,7 @@ from captionkit.demo.sprites import COLOURS, KINDS
 from captionkit.demo.videos import FPS, FRAMES_A_SCENE, film_truth, main, sample_scenes
 from captionkit.prompts import PROMPTS
 from captionkit.video import DecodePool
-from captionkit.windows import compute_windows
+from captionkit.sources.windows import compute_windows
 
 SAMPLES = sorted(VIDEOS.glob("*.mp4"))
 SCENES = [Scene.random(seed) for seed in range(150)]

@@ -40,7 +40,7 @@ def server(tmp_path_factory):
     log = tmp_path_factory.mktemp("serve") / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "captionkit.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "captionkit", "serve", "--port", str(port)],
             stdout=out,
             stderr=out,
             cwd=ROOT,

@@ -24,7 +24,7 @@ from captionkit.engine import process
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import CacheMissError, EngineError, advice
 from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
-from captionkit.models.qwen_vl import GenerationError, QwenVL
+from captionkit.stages.qwen_vl import GenerationError, QwenVL
 
 pytestmark = pytest.mark.engine
 
@@ -330,7 +330,7 @@ def test_no_vllm_names_the_extra(monkeypatch):
 CHILD = """
     import sys, time
     sys.path.insert(0, {tests!r})
-    from captionkit.models.qwen_vl import QwenVL
+    from captionkit.stages.qwen_vl import QwenVL
     from common import noise_inputs
     model = QwenVL(model_variant="demo", max_output_tokens=2000)
     model.setup()

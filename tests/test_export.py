@@ -10,7 +10,7 @@ import pytest
 
 from captionkit.export import ExportError, JsonLines
 from captionkit.recipe import Recipe
-from captionkit.tasks import Clip, Window
+from captionkit.stages.tasks import Clip, Window
 
 CLIP = Clip("a.mp4", windows=[Window(0, 255, start_s=0.0, end_s=8.5)])
 
@@ -39,7 +39,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 from captionkit.export import ExportError, JsonLines
 from captionkit.recipe import Recipe
-from captionkit.tasks import Clip, Window
+from captionkit.stages.tasks import Clip, Window
 clip = Clip("a.mp4", windows=[Window(0, 255)])
 lines = JsonLines(sys.argv[1], Recipe())
 try:

@@ -6,10 +6,10 @@ import asyncio
 
 import fakes
 
-from captionkit.flow import caption_windows
+from captionkit.pipeline.caption import caption_windows
 from captionkit.recipe import Recipe
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.tasks import Clip, Video, VideoTask
+from captionkit.stages.tasks import Clip, Video, VideoTask
 from captionkit.video import DecodePool
 
 

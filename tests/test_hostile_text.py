@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from captionkit import prompts
-from captionkit.cli_caption import printable
+from captionkit.cli.caption import printable
 from captionkit.display import escape, visible
 from captionkit.export.subtitles import Cue, srt, vtt
 from captionkit.export.tables import csv, jsonl, load_captions, parquet
 from captionkit.export.whole_run import _file_name
-from captionkit.history import open_run
+from captionkit.runs.history import open_run
 from captionkit.recipe import Recipe
 from captionkit.store import Store
 

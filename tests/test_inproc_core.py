@@ -12,7 +12,7 @@ import queue
 from types import SimpleNamespace
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.metrics.stats import PrefillStats
-from captionkit.engine.inproc_core import InprocAsyncClient
+from captionkit.engine.cpu.inproc_core import InprocAsyncClient
 
 def step(**tokens):
     return EngineCoreOutputs(outputs=[EngineCoreOutput(name, said) for name, said in tokens.items()])

@@ -18,7 +18,7 @@ from common import ROOT, VIDEOS
 import captionkit as ck
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import find_problem
-from captionkit.tasks import Clip, Video, VideoTask
+from captionkit.stages.tasks import Clip, Video, VideoTask
 
 SOURCES = sorted((ROOT / "captionkit").rglob("*.py"))
 DANGEROUS = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
@@ -86,7 +86,7 @@ def leaves_network(before: str = "") -> bool:
 
 
 def test_where_a_network_of_its_own_is_forbidden_the_engine_stays_in_the_machines():
-    assert not leaves_network("isolation._unshare = lambda what: open('/no/such/file')")
+    assert not leaves_network("network._unshare = lambda what: open('/no/such/file')")
 
 
 HOSTILE = (

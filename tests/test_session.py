@@ -19,12 +19,12 @@ import pytest
 from common import DATA, ROOT, VIDEOS
 
 import captionkit as ck
-from captionkit import loop
+from captionkit.system import loop
 from captionkit.demo.recall import fact_recall, summary
 from captionkit.prompts import STAGE2_DEFAULT
-from captionkit.run import COLUMNS
+from captionkit.runs.run import COLUMNS
 from captionkit.store import Store
-from captionkit.sweep import PeakMemory
+from captionkit.runs.sweep import PeakMemory
 
 engine = pytest.mark.engine
 SHORT = "Say what it is."

@@ -14,7 +14,7 @@ from common import noise_inputs, whole_file
 import captionkit as ck
 from captionkit import prompts, stages
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.tasks import Clip, Video, VideoTask, Window
+from captionkit.stages.tasks import Clip, Video, VideoTask, Window
 
 
 def test_the_stage_has_the_references_fields_and_defaults():
@@ -66,7 +66,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(settings):
 
 
 def test_fp8_without_a_gpu_that_can_says_what_is_needed_and_found(monkeypatch):
-    from captionkit import hardware
+    from captionkit.system import hardware
 
     monkeypatch.setattr(hardware, "find_gpus", list)
     with pytest.raises(ValueError, match=r"capability 8\.9 or more.*found: no NVIDIA GPU"):

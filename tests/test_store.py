@@ -17,7 +17,7 @@ import pytest
 from common import ROOT
 from stores import CAPTION, WINDOWS, begin, done, window
 
-from captionkit.history import open_run, runs
+from captionkit.runs.history import open_run, runs
 from captionkit.recipe import Recipe
 from captionkit.store import Store, StoreError
 

@@ -11,8 +11,9 @@ import pytest
 from common import VIDEOS
 
 import captionkit as ck
-from captionkit import as_code, structured
-from captionkit.checks import check
+from captionkit import structured
+from captionkit.runs import as_code
+from captionkit.review.checks import check
 from captionkit.cli import main
 
 TAGS = structured.canonical("tags")

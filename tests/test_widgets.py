@@ -17,14 +17,15 @@ from common import VIDEOS
 from fakes import install
 
 import captionkit as ck
-from captionkit import as_code, loop
+from captionkit.runs import as_code
+from captionkit.system import loop
 from captionkit.cli import main
 from captionkit.engine.errors import EngineError
 from captionkit.stages import CaptionGenerationStage
 from captionkit.widgets import workbench_view
 from captionkit.widgets.board import Board
 from captionkit.widgets.cost import cost, count_tokens
-from captionkit.widgets.worker import Worker
+from captionkit.widgets.job_thread import Worker
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

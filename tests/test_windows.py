@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captionkit.windows import WindowSpan, compute_windows, sample_frames
+from captionkit.sources.windows import WindowSpan, compute_windows, sample_frames
 
 totals = st.integers(0, 20_000)
 sizes = st.integers(4, 2_000)

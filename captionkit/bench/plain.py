@@ -17,9 +17,10 @@ from captionkit.engine.torch_companions import reconcile
 
 reconcile()
 
-from captionkit import prompts, wire  # noqa: E402
+from captionkit import prompts  # noqa: E402
+from captionkit.system import ipc  # noqa: E402
 from captionkit.bench.work import Work, planned  # noqa: E402
-from captionkit.tasks import LlmInputs  # noqa: E402
+from captionkit.stages.tasks import LlmInputs  # noqa: E402
 
 _KV_BYTES = 512 << 20
 
@@ -114,19 +115,19 @@ def _second(template: str, caption: str) -> str:
 def main() -> None:
     """Do what the parent asks until it closes the channel."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    wire.leave_with_parent()
-    message, _ = wire.receive(channel)
+    ipc.leave_with_parent()
+    message, _ = ipc.receive(channel)
     plain = _Plain(message["model"])
-    wire.send(channel, {"op": "ready"})
+    ipc.send(channel, {"op": "ready"})
     while True:
         try:
-            message, _ = wire.receive(channel)
+            message, _ = ipc.receive(channel)
         except EOFError:
             return
         if message["fresh"]:
             plain.forget()
         answer = getattr(plain, message["side"])(Work(**message["work"]))
-        wire.send(channel, answer)
+        ipc.send(channel, answer)
 
 
 if __name__ == "__main__":

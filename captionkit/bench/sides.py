@@ -14,17 +14,18 @@ from typing import Any
 
 import psutil
 
-from captionkit import loop, wire
+from captionkit.system import loop
+from captionkit.system import ipc as wire
 from captionkit.bench.work import Work, planned, recipe
 from captionkit.engine.client import Engine
 from captionkit.engine.process import start_module
-from captionkit.flow import caption_windows
-from captionkit.models.qwen_vl import PartialCaption, QwenVL
+from captionkit.pipeline.caption import caption_windows
+from captionkit.stages.qwen_vl import PartialCaption, QwenVL
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
 from captionkit.stages import CaptionGenerationStage
-from captionkit.stages.caption_generation import CaptionEvent
-from captionkit.tasks import Caption, LlmInputs
+from captionkit.stages.generation import CaptionEvent
+from captionkit.stages.tasks import Caption, LlmInputs
 
 
 class Plain:
@@ -39,8 +40,8 @@ class Plain:
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
-            wire.send(self._channel, message)
-            answer, _ = wire.receive(self._channel)
+            ipc.send(self._channel, message)
+            answer, _ = ipc.receive(self._channel)
         except (EOFError, OSError) as error:
             last = self._log.read_text(errors="replace")[-2000:]
             raise RuntimeError(f"plain vLLM ended; its log ends with:\n{last}") from error

@@ -34,7 +34,7 @@ from captionkit.bench.work import (
     lengths,
     repeat_film,
 )
-from captionkit.sweep import PeakMemory
+from captionkit.runs.sweep import PeakMemory
 
 
 @dataclass(frozen=True)

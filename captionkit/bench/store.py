@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from captionkit.recipe import Recipe
-from captionkit.run import Run
+from captionkit.runs.run import Run
 from captionkit.store import Store, StoredWindow
-from captionkit.tasks import Caption
+from captionkit.stages.tasks import Caption
 
 
 def bench_store(windows: int) -> dict[str, float]:

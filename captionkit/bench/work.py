@@ -19,7 +19,7 @@ import numpy as np
 
 from captionkit.recipe import Recipe
 from captionkit.stages import CaptionPreparationStage
-from captionkit.tasks import Clip, Video, VideoTask
+from captionkit.stages.tasks import Clip, Video, VideoTask
 from captionkit.video import DecodePool
 
 PROMPT = "Describe this video in every detail."

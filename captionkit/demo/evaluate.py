@@ -25,12 +25,12 @@ from captionkit.demo.language import altered, answer, yes_no
 from captionkit.demo.marks import Marks, mark
 from captionkit.demo.scenes import Scene
 from captionkit.demo.videos import write_film
-from captionkit.diff import wilson
-from captionkit.flow import caption_windows
+from captionkit.display.diff import wilson
+from captionkit.pipeline.caption import caption_windows
 from captionkit.prompts import PROMPTS, render
 from captionkit.recipe import Recipe
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.tasks import Clip, LlmInputs, Video, VideoTask
+from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask
 
 # Fewer frames than the sample videos have, at nearly the same moments: sixteen of them are seen.
 FPS = 6

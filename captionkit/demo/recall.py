@@ -14,7 +14,7 @@ import pandas as pd
 from captionkit.demo.marks import mark
 
 if TYPE_CHECKING:
-    from captionkit.run import Run
+    from captionkit.runs.run import Run
 
 FACTS = ("kind", "colour", "motion", "background", "time")
 

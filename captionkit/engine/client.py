@@ -20,12 +20,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from captionkit import wire
+from captionkit.system import ipc as wire
 from captionkit.engine import protocol
 from captionkit.engine.errors import CacheMissError, EngineError, RequestError, advice
 from captionkit.engine.process import EngineProcess
 from captionkit.engine.protocol import EngineKey, Request
-from captionkit.tasks import Completion
+from captionkit.stages.tasks import Completion
 
 logger = logging.getLogger(__name__)
 
@@ -294,7 +294,7 @@ class Engine:
     def _read(self, process: EngineProcess) -> None:
         try:
             while True:
-                message, _ = wire.receive(process.channel)
+                message, _ = ipc.receive(process.channel)
                 self._heard = time.monotonic()
                 if message["op"] != "alive":
                     self._answer(message)

@@ -19,7 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captionkit import hardware, wire
+from captionkit.system import hardware
+from captionkit.system import ipc as wire
 from captionkit.engine.errors import EngineError, advice
 from captionkit.engine.protocol import EngineKey
 
@@ -81,13 +82,13 @@ class EngineProcess:
         # Where the worker is gone, the reader sees it too and submits again what is unfinished.
         with contextlib.suppress(OSError):
             while (item := self._outbox.get()) is not None:
-                wire.send(self.channel, *item)
+                ipc.send(self.channel, *item)
 
     def _wait_until_ready(self, key: EngineKey) -> dict[str, Any]:
         try:
-            wire.send(self.channel, {"op": "start", "key": asdict(key)})
+            ipc.send(self.channel, {"op": "start", "key": asdict(key)})
             self.channel.settimeout(_START_LIMIT_S)
-            answer, _ = wire.receive(self.channel)
+            answer, _ = ipc.receive(self.channel)
             self.channel.settimeout(None)
         except (OSError, EOFError) as error:
             answer = {"op": "failed", "error": f"the engine process ended ({error})"}
@@ -135,7 +136,7 @@ def start_module(
     Its end is passed as a file descriptor, its first argument; what it prints goes to the log. Without
     a number of ``threads``, vLLM has its own threads and heap; ``isolated``, it has its own network.
     """
-    before = ["-m", "captionkit.isolation"] if isolated else []
+    before = ["-m", "captionkit.system.network"] if isolated else []
     ours, theirs = socket.socketpair()
     with theirs, log_path.open("wb") as log:
         process = subprocess.Popen(

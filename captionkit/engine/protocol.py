@@ -1,12 +1,13 @@
-"""What the notebook's side and the engine process say to each other, over `captionkit.wire`.
+"""What a caption is asked for with, what comes back, and who can answer: `Request`, `Backend`.
 
-Imports numpy only, since both processes import it.
+Imported by the engine's process and by the notebook's side, so it needs numpy only.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Video:
+class VideoInput:
     """One window's frames and what identifies them.
 
     ``frames`` are uint8 of shape (frames, 3, height, width), or None for a window that the engine
@@ -68,12 +69,75 @@ class Video:
 
 @dataclass(frozen=True)
 class Request:
-    """One caption to make: the prompt's text, which the worker puts behind the video."""
+    """One caption to make: the prompt's text, which goes behind the video in the model's chat format.
+
+    Parameters
+    ----------
+    prompt
+        Text of the user's turn.
+    video
+        The window.
+    sampling
+        How tokens are drawn.
+    priority
+        Lower goes first: -1 for a window that somebody is looking at.
+    batch_size
+        Captions that run at once; the newest request decides.
+    """
 
     prompt: str
-    video: Video
+    video: VideoInput
     sampling: Sampling = field(default_factory=Sampling)
     priority: int = 0
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the engine made of one request.
+
+    ``prompt`` is the final prompt in the model's chat format. ``finish_reason`` is vLLM's: ``stop``, or
+    ``length`` where ``max_tokens`` cut it off. Times are in seconds, measured in the engine.
+    """
+
+    prompt: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    queue_s: float
+    first_token_s: float
+    seconds: float
+
+
+class Backend(Protocol):
+    """Who makes captions: vLLM in a process of its own, a server, or a fake for tests."""
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What it runs with; ``max_model_len`` (tokens) is always there."""
+
+    def knows(self, uid: str) -> bool:
+        """Whether a window can be captioned without its frames."""
+
+    def stream(self, request: Request) -> AsyncIterator[str | Completion]:
+        """Yield all text so far each time that it grows, then the `Completion`.
+
+        Leaving the loop early cancels the request.
+
+        Raises
+        ------
+        RequestError
+            This request cannot be answered; others are not concerned.
+        CacheMissError
+            The request came without frames, and the backend does not hold them (any more).
+        EngineError
+            The backend died and could not be brought up again, or was closed.
+        """
+
+    def close(self) -> None:
+        """End it; what is under way fails. May be called twice."""
 
 
 def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], bytes | memoryview]:
@@ -85,6 +149,7 @@ def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], byt
         "prompt": request.prompt,
         "sampling": asdict(request.sampling),
         "priority": request.priority,
+        "batch_size": request.batch_size,
         "uid": request.video.uid,
         "metadata": request.video.metadata,
         "shape": None if frames is None else list(frames.shape),
@@ -101,7 +166,8 @@ def unpack_request(message: dict[str, Any], payload: bytearray) -> Request:
         frames = np.frombuffer(payload, np.uint8).reshape(message["shape"])
     return Request(
         prompt=message["prompt"],
-        video=Video(message["uid"], message["metadata"], frames),
+        video=VideoInput(message["uid"], message["metadata"], frames),
         sampling=Sampling(**message["sampling"]),
         priority=message["priority"],
+        batch_size=message["batch_size"],
     )

@@ -28,11 +28,11 @@ from typing import Any
 
 import psutil
 
-from captionkit import wire
+from captionkit.system import ipc as wire
 from captionkit.engine import protocol
 from captionkit.engine.arguments import engine_arguments, tune
 from captionkit.engine.protocol import EngineKey, Request
-from captionkit.tasks import Completion
+from captionkit.stages.tasks import Completion
 
 _ALIVE_S = 2.0
 # Bytes by which this process may grow before it looks what of that it can give back.
@@ -44,9 +44,9 @@ _GROWTH_WHILE_BUSY = 1 << 30
 def main() -> None:
     """Serve one parent until it closes the channel or dies."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    wire.leave_with_parent(_end_children)
+    ipc.leave_with_parent(_end_children)
     try:
-        start, _ = wire.receive(channel)
+        start, _ = ipc.receive(channel)
         asyncio.run(_Worker(channel, _key(start["key"])).serve())
     except EOFError:
         pass
@@ -79,7 +79,7 @@ class _Worker:
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._lock:
-            wire.send(self._channel, message)
+            ipc.send(self._channel, message)
 
     async def serve(self) -> None:
         begun = time.monotonic()
@@ -95,7 +95,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                message, payload = await loop.run_in_executor(None, wire.receive, self._channel)
+                message, payload = await loop.run_in_executor(None, ipc.receive, self._channel)
             except (EOFError, OSError):
                 break
             await self._handle(message, payload)
@@ -258,11 +258,11 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
     config = args.create_engine_config()
     tune(config, caches)
     if on_cpu:
-        from captionkit.engine.inproc_core import inprocess_core
+        from captionkit.engine.cpu.inproc_core import inprocess_core
     with inprocess_core() if on_cpu else nullcontext():
         engine = AsyncLLM.from_vllm_config(config)
     if on_cpu:
-        from captionkit.engine.encode_ahead import EncodeAhead
+        from captionkit.engine.cpu.encode_ahead import EncodeAhead
 
         # It would tell with each request that the processor may not change the threads. Not before
         # now: vLLM configures its loggers when an engine is made.

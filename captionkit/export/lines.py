@@ -33,7 +33,7 @@ from typing import Any
 
 from captionkit.export.errors import ExportError
 from captionkit.recipe import Recipe
-from captionkit.tasks import Clip, Window
+from captionkit.stages.tasks import Clip, Window
 
 
 class JsonLines:

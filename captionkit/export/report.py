@@ -11,8 +11,9 @@ import hashlib
 
 import pandas as pd
 
-from captionkit import checks, display
-from captionkit.diff import word_diff
+from captionkit.review import checks
+from captionkit.display import html as display
+from captionkit.display.diff import word_diff
 from captionkit.export.source import Exportable
 from captionkit.recipe import toml
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from captionkit import checks as caption_checks
+from captionkit.review import checks as caption_checks
 from captionkit import structured
 from captionkit.export import report, subtitles, tables
 from captionkit.export.errors import ExportError

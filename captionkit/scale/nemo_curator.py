@@ -22,8 +22,8 @@ from nemo_curator.tasks.video import VideoTask, _Window
 from captionkit import stages
 from captionkit.engine.protocol import Sampling
 from captionkit.recipe import Recipe
-from captionkit.tasks import Clip, Video, Window
-from captionkit.tasks import VideoTask as OurTask
+from captionkit.stages.tasks import Clip, Video, Window
+from captionkit.stages.tasks import VideoTask as OurTask
 
 _HAS_LLM_INPUTS = "llm_inputs" in _Window.__dataclass_fields__
 

@@ -39,12 +39,12 @@ from typing import Any
 
 import numpy as np
 
-from captionkit import loop
+from captionkit.system import loop
 from captionkit.models.variants import get_variant
 from captionkit.recipe import Recipe
 from captionkit.scale.parts import Parts, ScaleError
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.tasks import Clip, LlmInputs, Video, VideoTask, Window
+from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask, Window
 
 _LEAST_RAY = (2, 48)
 # Two batches a worker: while the slowest captions of one end, the next is under way.

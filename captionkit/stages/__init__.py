@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from captionkit.stages.base import NodeInfo, ProcessingStage, Resources, WorkerMetadata
-from captionkit.stages.caption_generation import CaptionEvent, CaptionGenerationStage
-from captionkit.stages.caption_preparation import CaptionPreparationStage
+from captionkit.stages.generation import CaptionEvent, CaptionGenerationStage
+from captionkit.stages.preparation import CaptionPreparationStage
 
 __all__ = [
     "CaptionEvent",

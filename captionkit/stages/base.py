@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from captionkit.tasks import VideoTask
+from captionkit.stages.tasks import VideoTask
 
 
 @dataclass(frozen=True)

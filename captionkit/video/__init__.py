@@ -6,7 +6,7 @@ timestamps, frames are named by them, and what cannot be read exactly is a `Vide
 
 from __future__ import annotations
 
-from captionkit.tasks import VideoMetadata
+from captionkit.stages.tasks import VideoMetadata
 from captionkit.video.errors import VideoError
 from captionkit.video.pool import READERS, DecodePool, Frames, Reader, Source
 

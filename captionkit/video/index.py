@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from captionkit.tasks import VideoMetadata
+from captionkit.stages.tasks import VideoMetadata
 from captionkit.video.errors import VideoError
 
 # These carry no presentation times of their own: what ffmpeg gives for them is made up.

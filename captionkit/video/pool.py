@@ -24,8 +24,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from captionkit import wire
-from captionkit.tasks import VideoMetadata
+from captionkit.system import ipc as wire
+from captionkit.stages.tasks import VideoMetadata
 from captionkit.video.errors import VideoError
 
 Reader = Literal["pyav", "decord"]
@@ -61,8 +61,8 @@ class _Worker:
 
     def ask(self, message: dict[str, Any], limit_s: float) -> tuple[dict[str, Any], bytearray]:
         self.channel.settimeout(limit_s)
-        wire.send(self.channel, message)
-        return wire.receive(self.channel)
+        ipc.send(self.channel, message)
+        return ipc.receive(self.channel)
 
     def kill(self) -> int:
         self.process.kill()

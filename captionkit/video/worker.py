@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any
 
-from captionkit import wire
+from captionkit.system import ipc as wire
 from captionkit.video.clip import cut
 from captionkit.video.decord_reader import DecordReader
 from captionkit.video.errors import VideoError
@@ -29,13 +29,13 @@ def main() -> None:
     """Answer one parent until it closes the channel or dies."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
-    wire.leave_with_parent()
+    ipc.leave_with_parent()
     # Windows are decoded ahead: where cores are few, the engine and the notebook come first.
     os.nice(_NICE)
     worker = _Worker()
     while True:
         try:
-            message, _ = wire.receive(channel)
+            message, _ = ipc.receive(channel)
         except EOFError:
             return
         try:
@@ -48,7 +48,7 @@ def main() -> None:
         except Exception as error:
             text = f"{message['path']} cannot be decoded: {type(error).__name__}: {error}"
             answer, payload = {"op": "error", "message": text}, b""
-        wire.send(channel, answer, payload)
+        ipc.send(channel, answer, payload)
 
 
 class _Worker:

@@ -9,9 +9,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit.comparison import AB, Choice, ab
+from captionkit.review.comparison import AB, Choice, ab
 from captionkit.display import escape
-from captionkit.run import Run
+from captionkit.runs.run import Run
 from captionkit.widgets.board import Board
 from captionkit.widgets.parts import bad, flow, wide
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from captionkit.engine.client import Engine
 from captionkit.recipe import Recipe
-from captionkit.run import Run, RunEvent
+from captionkit.runs.run import Run, RunEvent
 from captionkit.session import Session
 from captionkit.store import StoreError
 from captionkit.widgets.rows import Row, Rows
-from captionkit.widgets.worker import Worker
+from captionkit.widgets.job_thread import Worker
 
 EVERY_S = 0.1
 _MOST_CLIP_BYTES = 32 << 20

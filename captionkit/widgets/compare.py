@@ -9,12 +9,12 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit import display
-from captionkit.diff import word_diff
+from captionkit.display import html as display
+from captionkit.display.diff import word_diff
 from captionkit.display import escape
-from captionkit.history import runs
-from captionkit.matrix import Matrix
-from captionkit.run import Run
+from captionkit.runs.history import runs
+from captionkit.runs.matrix import Matrix
+from captionkit.runs.run import Run
 from captionkit.session import Session
 from captionkit.store import StoreError
 from captionkit.widgets.blind import BlindView

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from captionkit import hardware
+from captionkit.system import hardware
 from captionkit.engine.client import Engine
 from captionkit.engine.protocol import EngineKey
 from captionkit.models.variants import get_variant

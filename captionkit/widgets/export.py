@@ -10,10 +10,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit import display
+from captionkit.display import html as display
 from captionkit.export import FORMATS, ExportError
-from captionkit.history import runs
-from captionkit.run import Run
+from captionkit.runs.history import runs
+from captionkit.runs.run import Run
 from captionkit.session import Session
 from captionkit.store import StoreError
 from captionkit.widgets.board import Board, Change

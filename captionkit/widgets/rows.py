@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from captionkit import checks
-from captionkit.sources import SourceWindow
+from captionkit.review import checks
+from captionkit.sources.collection import SourceWindow
 from captionkit.store import Store
 
 STATES = ("new", "waiting", "running", "done", "failed", "truncated", "looping")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import ipywidgets as widgets
 
-from captionkit import checks
+from captionkit.review import checks
 from captionkit.display import escape
 from captionkit.widgets.parts import FULL, flow, wide
 from captionkit.widgets.rows import stage_checks

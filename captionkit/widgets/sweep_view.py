@@ -15,7 +15,7 @@ import pandas as pd
 from captionkit.display import escape, png
 from captionkit.recipe import Recipe
 from captionkit.session import Session
-from captionkit.sweep import Sweep, sweep
+from captionkit.runs.sweep import Sweep, sweep
 from captionkit.widgets.board import Board, Change
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.parts import STYLE, bad, close_all, flow, say, show_problem, wide

@@ -12,7 +12,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit import as_code, prompts, structured
+from captionkit import prompts, structured
+from captionkit.runs import as_code
 from captionkit.display import escape
 from captionkit.models.variants import known_variants
 from captionkit.recipe import Recipe

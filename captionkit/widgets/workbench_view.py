@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import ipywidgets as widgets
 
-from captionkit import display
+from captionkit.display import html as display
 from captionkit.recipe import Recipe
-from captionkit.run import Run
+from captionkit.runs.run import Run
 from captionkit.session import Session
-from captionkit.tasks import VideoTask
+from captionkit.stages.tasks import VideoTask
 from captionkit.widgets.board import Board, Change
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.compare import CompareView

@@ -25,15 +25,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from captionkit.as_code import option
+from captionkit.runs.as_code import option
 from captionkit.export import JsonLines
-from captionkit.flow import WindowResult, caption_windows
+from captionkit.pipeline.caption import WindowResult, caption_windows
 from captionkit.models.variants import get_variant
 from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
 from captionkit.recipe import Recipe
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
 from captionkit.structured import EXAMPLES
-from captionkit.tasks import Clip, Video, VideoTask
+from captionkit.stages.tasks import Clip, Video, VideoTask
 from captionkit.video import READERS
 
 # Recipe fields that are options of their own, under another name where that reads better.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from captionkit import hardware
+from captionkit.system import hardware
 from captionkit.engine.caches import cache_sizes
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_problem, weights_folder

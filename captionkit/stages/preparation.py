@@ -15,9 +15,9 @@ from captionkit import prompts
 from captionkit.models.variants import Variant, get_variant
 from captionkit.recipe import Recipe
 from captionkit.stages.base import ProcessingStage, WorkerMetadata
-from captionkit.tasks import Clip, LlmInputs, Video, VideoMetadata, VideoTask, Window
+from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoMetadata, VideoTask, Window
 from captionkit.video import DecodePool, Reader, Source, VideoError
-from captionkit.windows import WindowSpan, compute_windows, sample_frames
+from captionkit.sources.windows import WindowSpan, compute_windows, sample_frames
 
 
 @dataclass

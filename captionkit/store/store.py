@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from captionkit.recipe import Recipe
-from captionkit.schema import MIGRATIONS, TABLES, VERSION
-from captionkit.tasks import Caption
+from captionkit.store.schema import MIGRATIONS, TABLES, VERSION
+from captionkit.stages.tasks import Caption
 
 DEFAULT_PATH = Path(".captionkit") / "runs.sqlite"
 _BUSY_S = 30.0

@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captionkit import cli_caption, hardware
-from captionkit.cli_caption import UsageError, add_model_dir, printable
-from captionkit.doctor import examine
+from captionkit.cli import caption as cli_caption
+from captionkit.system import hardware
+from captionkit.cli.caption import UsageError, add_model_dir, printable
+from captionkit.cli.doctor import examine
 from captionkit.engine.errors import EngineError
 from captionkit.engine.process import environment, require_vllm
 from captionkit.export import FORMATS, ExportError
-from captionkit.history import open_run, runs
+from captionkit.runs.history import open_run, runs
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import WeightsError, ensure_weights
 from captionkit.scale.parts import ScaleError

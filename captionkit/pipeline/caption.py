@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from captionkit.engine.errors import CacheMissError
-from captionkit.stages.caption_generation import CaptionEvent, CaptionGenerationStage
-from captionkit.stages.caption_preparation import CaptionPreparationStage
-from captionkit.tasks import Clip, Video, VideoTask, Window
+from captionkit.stages.generation import CaptionEvent, CaptionGenerationStage
+from captionkit.stages.preparation import CaptionPreparationStage
+from captionkit.stages.tasks import Clip, Video, VideoTask, Window
 
 Result = TypeVar("Result")
 

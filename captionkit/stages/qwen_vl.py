@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from captionkit import hardware, loop, prompts
+from captionkit import prompts
+from captionkit.system import hardware
+from captionkit.system import loop
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import RequestError
 from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
-from captionkit.engine.remote import RemoteEngine
+from captionkit.engine.server import RemoteEngine
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights
-from captionkit.tasks import Caption, Completion, LlmInputs
+from captionkit.stages.tasks import Caption, Completion, LlmInputs
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from captionkit import loop
+from captionkit.system import loop
 from captionkit.engine.errors import CacheMissError, EngineError
 from captionkit.engine.protocol import Sampling
-from captionkit.models.qwen_vl import PartialCaption, QwenVL
+from captionkit.stages.qwen_vl import PartialCaption, QwenVL
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
 from captionkit.recipe import Recipe
 from captionkit.stages.base import NodeInfo, ProcessingStage, Resources, WorkerMetadata
-from captionkit.tasks import Caption, Video, VideoTask
+from captionkit.stages.tasks import Caption, Video, VideoTask
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A network of its own for the engine's process: ``python -m captionkit.isolation -m MODULE ...``.
+"""A network of its own for the engine's process: ``python -m captionkit.system.network -m MODULE ...``.
 
 torch.distributed listens on ports of the machine itself, also where one process is all; whoever else
 works on the machine could connect to them. Linux can give a process a network of its own, but only

@@ -21,7 +21,7 @@ from PIL import Image
 
 from captionkit.engine.errors import CacheMissError, EngineError, RequestError, advice
 from captionkit.engine.protocol import Request
-from captionkit.tasks import Completion
+from captionkit.stages.tasks import Completion
 
 # Never stored: read when it is needed, and only sent to the endpoint.
 KEY_VARIABLE = "CAPTIONKIT_API_KEY"

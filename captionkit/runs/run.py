@@ -19,7 +19,10 @@ from typing import Any, Literal, Protocol
 
 import pandas as pd
 
-from captionkit import checks, comparison, display, structured
+from captionkit import structured
+from captionkit.review import checks
+from captionkit.review import comparison
+from captionkit.display import html as display
 from captionkit.export import export_run
 from captionkit.recipe import Recipe
 from captionkit.store import DEFAULT_PATH, Store

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from captionkit.run import Run, open_store
+from captionkit.runs.run import Run, open_store
 from captionkit.store import Store
 
 

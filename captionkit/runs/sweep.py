@@ -18,16 +18,18 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from captionkit import comparison, display, loop
-from captionkit.diff import overlap
+from captionkit.review import comparison
+from captionkit.display import html as display
+from captionkit.system import loop
+from captionkit.display.diff import overlap
 from captionkit.engine.errors import EngineError
-from captionkit.flow import caption_windows
+from captionkit.pipeline.caption import caption_windows
 from captionkit.models.weights import WeightsError
 from captionkit.prompts import resolve
 from captionkit.recipe import Recipe
-from captionkit.sources import Sources, task_of
+from captionkit.sources.collection import Sources, task_of
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.tasks import Caption
+from captionkit.stages.tasks import Caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

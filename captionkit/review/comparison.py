@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from captionkit import display
-from captionkit.diff import Piece, overlap, wilson, word_diff
+from captionkit.display import html as display
+from captionkit.display.diff import Piece, overlap, wilson, word_diff
 from captionkit.display import Images
 from captionkit.store import Store
 

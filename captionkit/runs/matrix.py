@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from captionkit import display
+from captionkit.display import html as display
 from captionkit.display import Images
-from captionkit.run import Run
+from captionkit.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionkit import display
+from captionkit.display import html as display
 from captionkit.recipe import Recipe
 from captionkit.stages import CaptionPreparationStage
-from captionkit.stages.caption_preparation import source_of
+from captionkit.stages.preparation import source_of
 from captionkit.store import StoredWindow
-from captionkit.tasks import Clip, Video, VideoTask, Window
+from captionkit.stages.tasks import Clip, Video, VideoTask, Window
 from captionkit.video import DecodePool, VideoError
 
 if TYPE_CHECKING:

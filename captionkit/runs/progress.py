@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from captionkit.run import Run
+from captionkit.runs.run import Run
 
 # Servers limit what a notebook may print; ten updates a second are the most that is seen anyway.
 _EVERY_S = 0.2

@@ -1,25 +1,18 @@
-"""Windows, captions and comparisons as HTML and figures, for people.
+"""Windows and captions as HTML for people.
 
-All text that comes from a model or a file is escaped; colours are readable on light and dark ground
-and never the only mark. Imports diff; called by comparison, runs, sessions, exports and widgets.
+All text from a model or a file is escaped. Colours are readable on a light and a dark ground and are
+never the only mark.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from captionkit.diff import Piece, word_diff
-
-if TYPE_CHECKING:
-    import numpy as np
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
+from captionkit.display.diff import Piece, word_diff
 
 Images = Callable[[str, int], "bytes | None"]
 
@@ -159,77 +152,3 @@ def matrix_html(table: pd.DataFrame, images: Images) -> str:
 def _count(count: int, what: str) -> str:
     shown = f", the first {MOST_ROWS} shown" if count > MOST_ROWS else ""
     return f"{count} {what}{'' if count == 1 else 's'}{shown}"
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
-    packed = io.BytesIO()
-    figure.savefig(packed, format="png", dpi=100)
-    return packed.getvalue()
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure that a notebook shows, sizes in inches.
-
-    Not pyplot's: one that nobody closes would stay in memory and be shown twice; and without pyplot,
-    IPython does not know how to show a plain one.
-    """
-    from matplotlib.figure import Figure
-
-    class Shown(Figure):
-        def _repr_png_(self) -> bytes:
-            return png(self)
-
-    return Shown(figsize=(width, height), layout="constrained")
-
-
-def frames_figure(pixels: NDArray[np.uint8], seconds: Sequence[float]) -> Figure:
-    """Frames (uint8 of shape (frames, 3, height, width)) in rows of eight, with their times."""
-    columns = min(8, len(pixels))
-    rows = -(-len(pixels) // columns)
-    high = pixels.shape[2] / pixels.shape[3] * 1.4 + 0.25
-    figure = _figure(1.4 * columns, high * rows)
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for place in places:
-        place.axis("off")
-    for place, picture, second in zip(places, pixels, seconds, strict=False):
-        place.imshow(picture.transpose(1, 2, 0))
-        place.set_title(f"{second:.1f} s", fontsize=8)
-    return figure
-
-
-def sweep_figure(table: pd.DataFrame) -> Figure:
-    """Throughput and time a window by batch size, a line for each prompt, fp8 and cache state."""
-    measured = table[table["windows_per_s"].notna()]
-    if measured.empty:
-        raise ValueError("no setting was measured; there is nothing to draw")
-    figure = _figure(10, 4)
-    left, right = figure.subplots(1, 2)
-    styles: dict[str, Any] = {"cold": {"linestyle": "-"}, "warm": {"linestyle": "--"}}
-    several = measured["prompt"].nunique() > 1, measured["fp8"].nunique() > 1
-    for place, ((prompt, eight), group) in enumerate(measured.groupby(["prompt", "fp8"], sort=False)):
-        for cache, line in group.groupby("cache", sort=False):
-            name = [_shortened(prompt)] if several[0] else []
-            name += ["fp8" if eight else "bf16"] if several[1] else []
-            look = {"color": f"C{place}", "marker": "os^Dv"[place % 5], **styles[cache]}
-            sizes = line["batch_size"].to_numpy()
-            left.plot(sizes, line["windows_per_s"], label=", ".join([*name, cache]), **look)
-            right.plot(sizes, line["seconds_p50"], **look)
-            right.fill_between(
-                sizes, line["seconds_p50"], line["seconds_p95"], alpha=0.12, color=f"C{place}"
-            )
-    for axes, title in ((left, "windows a second"), (right, "seconds a window, p50 to p95")):
-        axes.set_title(title, loc="left")
-        axes.set_xlabel("captions at once")
-        axes.set_xscale("log", base=2)
-        sizes = sorted(measured["batch_size"].unique())
-        axes.set_xticks(sizes, map(str, sizes))
-        axes.set_ylim(bottom=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    return figure
-
-
-def _shortened(text: str, most: int = 32) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
