@@ -1,0 +1,111 @@
+"""Checks of the demo model's training; their argument is an empty folder."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import torch
+from common import DATA
+
+# The first import of captionkit: makes torch's companions usable for transformers and vLLM.
+from captionkit.demo import train  # isort: skip
+from captionkit.demo.architecture import TOKENS_PER_SECOND
+from captionkit.demo.batches import SceneBatches
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
+from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Served
+
+SHIPPED = DATA / "demo-model"
+
+
+def make_trainer(folder: Path, vision_steps: int, steps: int) -> train.Trainer:
+    """Make a trainer with the shipped tokenizer: making the tokenizer anew takes ten seconds."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(SHIPPED)
+    with patch.object(train.architecture, "make_tokenizer", lambda: tokenizer):
+        return train.Trainer(folder, vision_steps, steps, scenes=2)
+
+
+def check_positions_follow_vllms_rule(_folder: str) -> None:
+    feature = SimpleNamespace(
+        modality="video",
+        mm_position=SimpleNamespace(offset=4),
+        data={
+            "video_grid_thw": SimpleNamespace(data=torch.tensor([8, 8, 14])),
+            "second_per_grid_ts": SimpleNamespace(data=torch.tensor(1.0667)),
+        },
+    )
+    vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=TOKENS_PER_SECOND)
+    model = SimpleNamespace(config=SimpleNamespace(vision_config=vision))
+    model.iter_mm_grid_thw = lambda features: Served.iter_mm_grid_thw(model, features)
+    length = 4 + 8 * 4 * 7 + 20
+    served, _ = Served.get_mrope_input_positions(model, [0] * length, [feature])
+    assert torch.equal(served, train.position_ids(length, 4, (8, 4, 7), 1.0667))
+
+
+def check_packed_talks_are_learnt_as_if_each_stood_alone(folder: str) -> None:
+    trainer = make_trainer(Path(folder) / "packed", 1, 1)
+    trainer.model.eval()
+    batch = next(iter(SceneBatches("answers", 2, 5)))
+    seen = {}
+
+    def keep(module, args, kwargs, out):
+        seen.update(hidden=out.last_hidden_state, positions=kwargs["position_ids"])
+
+    trainer.model.model.language_model.register_forward_hook(keep, with_kwargs=True)
+
+    def states(talks):
+        with torch.no_grad():
+            trainer.answer_loss(replace(batch, frames=batch.frames[:1], talks=[talks]))
+        return seen["hidden"][0], seen["positions"][:, 0]
+
+    talks = batch.talks[0]
+    together, together_positions = states(talks)
+    tokens = batch.frames.shape[1] // 2 * batch.frames.shape[3] // 28 * batch.frames.shape[4] // 28
+    row = trainer._row(talks, tokens)
+    first = row.talk.count(0)
+    for number, talk in enumerate(talks, 1):
+        alone, positions = states([talk])
+        mine = [index for index, owner in enumerate(row.talk) if owner == number]
+        assert torch.allclose(together[mine], alone[first:], atol=1e-4), number
+        assert torch.equal(together_positions[:, mine], positions[:, first:]), number
+
+
+def trained(folder: Path, *stops: int | None) -> dict[str, torch.Tensor]:
+    """Train, interrupted after so many checkpoints each time, and return the tower's weights."""
+    for stop in stops:
+        trainer = make_trainer(folder, 3, 2)
+        folder.mkdir(exist_ok=True)
+        checkpoints = []
+        replace_file = Path.replace
+
+        def interrupt(path, target, stop=stop, checkpoints=checkpoints, replace_file=replace_file):
+            replace_file(path, target)
+            checkpoints.append(target)
+            if len(checkpoints) == stop:
+                raise KeyboardInterrupt
+
+        with patch.object(train, "_SAVE_EVERY", 1), patch.object(Path, "replace", interrupt):
+            try:
+                trainer.run("vision", io.StringIO())
+            except KeyboardInterrupt:
+                assert len(checkpoints) == stop
+    return trainer.model.model.visual.state_dict()
+
+
+def check_stopped_training_goes_on_to_the_same_weights(folder: str) -> None:
+    whole, parts = trained(Path(folder) / "whole", None), trained(Path(folder) / "parts", 1, None)
+    for name, weight in whole.items():
+        assert torch.allclose(weight, parts[name], atol=1e-5), name
+
+
+def check_training_goes_on_from_a_finished_models_weights_and_tokenizer(folder: str) -> None:
+    trainer = train.Trainer(Path(folder) / "onwards", 0, 1, 2, SHIPPED)
+    shipped = Qwen2_5_VLForConditionalGeneration.from_pretrained(SHIPPED, dtype=torch.float32)
+    for name, weight in shipped.state_dict().items():
+        assert torch.equal(weight, trainer.model.state_dict()[name]), name
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(SHIPPED)
+    assert trainer.tokenizer.encode("A red boat") == tokenizer.encode("A red boat")
+    assert "is_local" not in trainer.tokenizer.init_kwargs
