@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+import runpy
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from common import DATA, ROOT, VIDEOS
 
+from captionkit import cli
 from captionkit.demo import evaluate, forms, language
 from captionkit.demo.evaluate import ADD, CORRECT, Film, caption_film, held_out_scenes, marks, recall
 from captionkit.demo.marks import mark
@@ -61,136 +63,23 @@ def test_a_caption_counts_as_repaired_only_where_every_wrong_fact_is_right():
         assert evaluate.is_repaired(given, mark(said, truth)) is repaired
 
 
-# The shipped tokenizer: making it anew takes ten seconds.
-SHIPPED_TOKENIZER = f"""
-from captionkit.demo import train
-from transformers import PreTrainedTokenizerFast
-train.architecture.make_tokenizer = lambda: PreTrainedTokenizerFast.from_pretrained(
-    {str(DATA / "demo-model")!r}
+@pytest.fixture(scope="module")
+def training(tmp_path_factory) -> dict[str, str]:
+    return programs.outcomes("training", tmp_path_factory.mktemp("training"))
+
+
+@engine
+@pytest.mark.parametrize(
+    "check",
+    [
+        "positions_follow_vllms_rule",
+        "packed_talks_are_learnt_as_if_each_stood_alone",
+        "stopped_training_goes_on_to_the_same_weights",
+        "training_goes_on_from_a_finished_models_weights_and_tokenizer",
+    ],
 )
-"""
-
-
-def _run(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@engine
-def test_training_positions_follow_vllms_rule():
-    pytest.importorskip("vllm")
-    # In a process of its own: it imports vLLM.
-    _run("""
-from captionkit.demo.train import architecture, position_ids
-import torch
-from types import SimpleNamespace
-from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Served
-feature = SimpleNamespace(
-    modality="video",
-    mm_position=SimpleNamespace(offset=4),
-    data={
-        "video_grid_thw": SimpleNamespace(data=torch.tensor([8, 8, 14])),
-        "second_per_grid_ts": SimpleNamespace(data=torch.tensor(1.0667)),
-    },
-)
-vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=architecture.TOKENS_PER_SECOND)
-model = SimpleNamespace(config=SimpleNamespace(vision_config=vision))
-model.iter_mm_grid_thw = lambda features: Served.iter_mm_grid_thw(model, features)
-length = 4 + 8 * 4 * 7 + 20
-served, _ = Served.get_mrope_input_positions(model, [0] * length, [feature])
-assert torch.equal(served, position_ids(length, 4, (8, 4, 7), 1.0667)), "they differ"
-""")
-
-
-@engine
-def test_talks_packed_behind_one_film_are_learnt_as_if_each_stood_alone(tmp_path):
-    _run(
-        SHIPPED_TOKENIZER
-        + f"""
-from dataclasses import replace
-from pathlib import Path
-from captionkit.demo.train import Trainer
-from captionkit.demo.batches import SceneBatches
-import torch
-trainer = Trainer(Path({str(tmp_path)!r}), 1, 1, 2)
-trainer.model.eval()
-batch = next(iter(SceneBatches("answers", 2, 5)))
-seen = {{}}
-keep = lambda module, args, kwargs, out: seen.update(
-    hidden=out.last_hidden_state, positions=kwargs["position_ids"]
-)
-trainer.model.model.language_model.register_forward_hook(keep, with_kwargs=True)
-def states(talks):
-    with torch.no_grad():
-        trainer.answer_loss(replace(batch, frames=batch.frames[:1], talks=[talks]))
-    return seen["hidden"][0], seen["positions"][:, 0]
-talks = batch.talks[0]
-together, places = states(talks)
-tokens = batch.frames.shape[1] // 2 * batch.frames.shape[3] // 28 * batch.frames.shape[4] // 28
-row = trainer._row(talks, tokens)
-for number, talk in enumerate(talks, 1):
-    alone, positions = states([talk])
-    mine = [place for place, owner in enumerate(row.talk) if owner == number]
-    first = row.talk.count(0)
-    assert torch.allclose(together[mine], alone[first:], atol=1e-4), number
-    assert torch.equal(places[:, mine], positions[:, first:]), number
-"""
-    )
-
-
-@engine
-def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
-    _run(
-        SHIPPED_TOKENIZER
-        + f"""
-from pathlib import Path
-import io, torch
-from captionkit.demo import train
-train._SAVE_EVERY = 1
-def trained(name, *stops):
-    for stop in stops:
-        trainer = train.Trainer(Path({str(tmp_path)!r}) / name, 3, 2, 2)
-        trainer.work.mkdir(exist_ok=True)
-        save, steps = torch.save, []
-        def counting(*args):
-            save(*args)
-            steps.append(1)
-        def ended(path, target, replace=Path.replace):
-            replace(path, target)
-            if len(steps) == stop:
-                raise KeyboardInterrupt
-        torch.save, Path.replace, kept = counting, ended, Path.replace
-        try:
-            trainer.run("vision", io.StringIO())
-        except KeyboardInterrupt:
-            pass
-        torch.save, Path.replace = save, kept
-    return trainer.model.model.visual.state_dict()
-whole, parts = trained("whole", None), trained("parts", 1, None)
-for name, weight in whole.items():
-    assert torch.allclose(weight, parts[name], atol=1e-5), name
-"""
-    )
-
-
-@engine
-def test_training_goes_on_from_a_finished_models_weights_and_tokenizer(tmp_path):
-    _run(
-        f"""
-from pathlib import Path
-from captionkit.demo import train
-import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
-folder = Path({str(DATA / "demo-model")!r})
-trainer = train.Trainer(Path({str(tmp_path)!r}), 0, 1, 2, folder)
-shipped = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-for name, weight in shipped.state_dict().items():
-    assert torch.equal(weight, trainer.model.state_dict()[name]), name
-assert trainer.tokenizer.encode("A red boat") == train.PreTrainedTokenizerFast.from_pretrained(
-    folder).encode("A red boat")
-assert "is_local" not in trainer.tokenizer.init_kwargs
-"""
-    )
+def test_training(training, check):
+    assert training[check] == ""
 
 
 @engine
@@ -301,7 +190,8 @@ def test_the_readmes_python_runs_as_printed(model, capsys, monkeypatch, tmp_path
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "data").symlink_to(DATA)
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
+    Path("readme.py").write_text(block)
+    runpy.run_path("readme.py")
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 4
     assert all("->" in line for line in said)
@@ -309,14 +199,10 @@ def test_the_readmes_python_runs_as_printed(model, capsys, monkeypatch, tmp_path
 
 @engine
 def test_the_readmes_first_command_captions_the_sample(model, monkeypatch, capsys):
-    import shlex
-
-    from captionkit.cli import main as command
-
     text = (ROOT / "README.md").read_text()
     first = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)[0].strip()
     words = shlex.split(first.split("&&")[-1])
     assert Path(words[0]).name == "captionkit"
     monkeypatch.chdir(ROOT)
-    assert command(words[1:]) == 0
+    assert cli.main(words[1:]) == 0
     assert "4 of 4 windows captioned" in capsys.readouterr().err

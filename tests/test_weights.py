@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import programs
 import pytest
 
 from captionkit.models.variants import Variant, get_variant, register
@@ -134,21 +133,9 @@ def hub():
     hub.server.server_close()
 
 
-DOWNLOAD = """
-import sys
-from captionkit.models.variants import Variant
-from captionkit.models.weights import WeightsError, ensure_weights
-try:
-    print(ensure_weights(Variant("tiny", sys.argv[1], sys.argv[2]), sys.argv[3]))
-except WeightsError as error:
-    sys.exit(str(error))
-"""
-
-
-def start_download(address: str, model_dir: Path, revision: str = REVISION):
+def start_download(address: str, model_dir: Path, revision: str = REVISION) -> subprocess.Popen[str]:
     # huggingface_hub reads its address when it is imported: hence a process of its own.
     environment = {
-        **os.environ,
         "HF_ENDPOINT": address,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -156,12 +143,14 @@ def start_download(address: str, model_dir: Path, revision: str = REVISION):
         "HF_HUB_OFFLINE": "0",
         "NO_PROXY": "127.0.0.1",
     }
-    return subprocess.Popen(
-        [sys.executable, "-c", DOWNLOAD, REPOSITORY, revision, str(model_dir)],
+    return programs.start(
+        "download",
+        REPOSITORY,
+        revision,
+        model_dir,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 

@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def start(name: str, *arguments: object, **settings: Any) -> subprocess.Popen[str]:
-    """Start a program; ``settings`` are those of `subprocess.Popen`, ``env`` adds to the environment."""
+    """Start a program; ``settings`` are those of `subprocess.Popen`, ``env`` is added to ours."""
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = {**os.environ, "PYTHONPATH": path, **settings.pop("env", {})}
     command = [sys.executable, "-m", f"programs.{name}", *map(str, arguments)]

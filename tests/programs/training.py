@@ -11,24 +11,24 @@ from unittest.mock import patch
 import torch
 from common import DATA
 
-# The first import of captionkit: makes torch's companions usable for transformers and vLLM.
-from captionkit.demo import train  # isort: skip
+# Before vLLM: its import makes torch's companions usable.
+from captionkit.demo import train
 from captionkit.demo.architecture import TOKENS_PER_SECOND
 from captionkit.demo.batches import SceneBatches
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
-from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Served
 
 SHIPPED = DATA / "demo-model"
 
 
 def make_trainer(folder: Path, vision_steps: int, steps: int) -> train.Trainer:
     """Make a trainer with the shipped tokenizer: making the tokenizer anew takes ten seconds."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(SHIPPED)
+    tokenizer = train.PreTrainedTokenizerFast.from_pretrained(SHIPPED)
     with patch.object(train.architecture, "make_tokenizer", lambda: tokenizer):
         return train.Trainer(folder, vision_steps, steps, scenes=2)
 
 
 def check_positions_follow_vllms_rule(_folder: str) -> None:
+    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Served
+
     feature = SimpleNamespace(
         modality="video",
         mm_position=SimpleNamespace(offset=4),
@@ -103,9 +103,10 @@ def check_stopped_training_goes_on_to_the_same_weights(folder: str) -> None:
 
 def check_training_goes_on_from_a_finished_models_weights_and_tokenizer(folder: str) -> None:
     trainer = train.Trainer(Path(folder) / "onwards", 0, 1, 2, SHIPPED)
-    shipped = Qwen2_5_VLForConditionalGeneration.from_pretrained(SHIPPED, dtype=torch.float32)
+    model = train.Qwen2_5_VLForConditionalGeneration
+    shipped = model.from_pretrained(SHIPPED, dtype=torch.float32)
     for name, weight in shipped.state_dict().items():
         assert torch.equal(weight, trainer.model.state_dict()[name]), name
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(SHIPPED)
+    tokenizer = train.PreTrainedTokenizerFast.from_pretrained(SHIPPED)
     assert trainer.tokenizer.encode("A red boat") == tokenizer.encode("A red boat")
     assert "is_local" not in trainer.tokenizer.init_kwargs
