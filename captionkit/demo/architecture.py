@@ -1,8 +1,7 @@
 """The shape of the demo model: a Qwen2.5-VL of a few million parameters, with its own tokenizer.
 
 Everything that a served model needs beside its weights is made here and saved as Hugging Face files,
-so that the demo model loads by the very path that the 7B takes. Imports torch and transformers;
-called by `demo.train`.
+so that the demo model loads by the very path that the 7B takes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from transformers import (
 from captionkit.demo.language import conversation
 from captionkit.demo.scenes import Scene
 
-# Qwen2.5-VL's own marks, in its order, so that prompts made for it fit unchanged.
+# Qwen2.5-VL's special tokens in its order, so that prompts made for it fit unchanged.
 SPECIAL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -51,10 +50,10 @@ _CORPUS_SEED = 90_000_000
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE over the demo world's prompts and answers; any text can be encoded."""
+    """Train a byte-level BPE on the demo world's prompts and answers; it encodes any text."""
     rng = np.random.default_rng(0)
     corpus: list[str] = []
-    # Far above the seeds of training, which are above those of evaluation.
+    # Seeds far above those of training, which are above those of evaluation.
     for seed in range(1500):
         scene = Scene.random(_CORPUS_SEED + seed)
         for _ in range(8):
@@ -80,7 +79,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
-    """Qwen2.5-VL's processor around the demo tokenizer."""
+    """Make Qwen2.5-VL's processor around the demo tokenizer."""
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(),
         video_processor=Qwen2VLVideoProcessor(cap_pixels_per_frame=False),
@@ -90,7 +89,7 @@ def make_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
-    """About 5 M parameters: a vision tower of 5 layers of 128, a language model of 4 of 256."""
+    """Describe 5 M parameters: a vision tower of 5 layers of 128, a language model of 4 of 256."""
     ids: dict[str, Any] = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     depth = 5
     return Qwen2_5_VLConfig(
@@ -102,7 +101,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "num_heads": 2,
             "out_hidden_size": 256,
             "tokens_per_second": TOKENS_PER_SECOND,
-            # Pictures are so small that every layer may look at the whole of them.
+            # Full attention in every layer: pictures are small.
             "fullatt_block_indexes": list(range(depth)),
         },
         text_config={
@@ -133,10 +132,10 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
 
 
 def make_model(config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
-    """The untrained model, in float32.
+    """Make the untrained model, in float32.
 
-    A third of the patch filters start as the difference of a step's two frames. What moves changes a
-    patch by little beside what stands in it: from evenly random filters, direction was still at
+    A third of the patch filters start as the difference of a step's two frames, since motion changes
+    a patch by little beside what stands in it. From evenly random filters, direction was still at
     chance after 550 steps of the first lesson.
     """
     torch.manual_seed(0)

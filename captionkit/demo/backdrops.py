@@ -1,7 +1,4 @@
-"""The backgrounds of the demo world: sky and ground, by day, at dusk and at night.
-
-Imports numpy and Pillow; called by `demo.painter`.
-"""
+"""The backgrounds of the demo world: sky and ground, by day, at dusk and at night."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ from PIL import Image, ImageDraw
 
 from captionkit.demo.sprites import Rgb
 
-# What the hour makes of red, green and blue.
+# Factors of red, green and blue by time of day.
 LIGHT: dict[str, tuple[float, float, float]] = {
     "day": (1.0, 1.0, 1.0),
     "dusk": (0.97, 0.86, 0.82),
     "night": (0.80, 0.82, 0.88),
 }
-# On the ground it is darker than on things, which would be lost in the night otherwise.
+# Darker than the light on things, which would vanish at night otherwise.
 _GROUND_LIGHT = {"day": (1.0, 1.0, 1.0), "dusk": (0.82, 0.62, 0.60), "night": (0.26, 0.30, 0.42)}
 _SKY: dict[str, tuple[Rgb, Rgb]] = {
     "day": ((92, 160, 228), (200, 226, 244)),
@@ -42,7 +39,7 @@ _OVERSAMPLE = 2
 
 @dataclass(frozen=True)
 class _Canvas:
-    """What the drawings need to know; sizes in pixels."""
+    """What every drawing draws with, and the picture's measures in pixels."""
 
     pen: ImageDraw.ImageDraw
     rng: np.random.Generator
@@ -57,16 +54,16 @@ class _Canvas:
         return red, green, blue
 
     def across(self, share: float) -> int:
-        """How many of a thing the width asks for, where one picture of 16:9 holds ``share``."""
+        """Scale a number of things in a 16:9 picture to this canvas; at least 1."""
         return max(1, round(share * self.width / self.height * 9 / 16))
 
     def low(self) -> float:
-        """A random height on the ground, in pixels."""
+        """Draw a random y on the ground."""
         return float(self.rng.uniform(self.horizon + 0.03 * self.height, self.height))
 
 
 def draw(seed: int, background: str, time: str, width: int, height: int, spare: int) -> Image.Image:
-    """A backdrop of ``width + spare`` by ``height`` pixels; the rest is seen when the camera pans."""
+    """Draw a backdrop of ``width + spare`` by ``height`` pixels; a panning camera needs the spare."""
     rng = np.random.default_rng((seed, 1))
     wide, high = (width + spare) * _OVERSAMPLE, height * _OVERSAMPLE
     horizon = round(high * _HORIZON)

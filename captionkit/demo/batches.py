@@ -1,7 +1,4 @@
-"""Endless training batches of rendered scenes, made in a process of their own beside the training.
-
-Imports numpy, Pillow, torch's data loader and the demo world; called by `demo.train`.
-"""
+"""Endless training batches of rendered scenes, made in a process of their own beside the training."""
 
 from __future__ import annotations
 
@@ -20,27 +17,25 @@ from captionkit.demo.painter import Painter
 from captionkit.demo.scenes import BACKGROUNDS, CAMERAS, DIRECTIONS, SIZES, TIMES, Scene, held_out
 from captionkit.demo.sprites import COLOURS, KINDS
 
-# Training draws its seeds above this; evaluation and the sample videos stay below.
+# First seed of training; evaluation and the sample videos stay below.
 FIRST_TRAINING_SEED = 1_000_000
-# What a 16:9 and a 4:3 video are shrunk to within the demo model's pixel budget.
+# Sizes of a 16:9 and of a 4:3 video within the demo model's pixel budget.
 SHAPES = ((196, 112), (168, 140))
-# One video token covers 28 x 28 pixels.
+# Side of the square that a video token covers, in pixels.
 TOKEN = 28
-# The size of the sample videos; some scenes are drawn so and shrunk, as the served ones are.
+# Height of the sample videos; some scenes are drawn in it and shrunk, as served ones are.
 _VIDEO_HEIGHT = 360
 _SCENE_SECONDS = 256 / 30
 _TALKS = 2
-# Questions answered by yes or no are short, and hard: as one talk in five they were at chance after
-# 2,700 steps.
+# Questions answered by yes or no, each film. As one talk in five they were at chance after 2,700 steps.
 _QUESTIONS = 10
 _SECOND_LESSON = 10_000_000
 _GENERATION = 200_000_000
-# The first lesson begins with one thing before a still camera, and so many steps later all is left to
-# chance: with full scenes from the start, kind and direction were at 48% after 500 steps.
+# Steps in which the first lesson goes from one thing before a still camera to random scenes. With
+# random scenes from the start, kind and direction were at 48% after 500 steps.
 _EASY_STEPS = 500
-# A tower that only meets likely things learns what is likely beside what it sees: of colours of a kind
-# that it had never met over a background it took one in six for another kind. Where kind, colour and
-# background have nothing to do with one another it has to look.
+# Share of scenes with unrelated kind, colour and background. Without them the tower learns which
+# combinations are likely: it took one in six unseen ones for another kind.
 _ODD_FILMS = {"vision": 0.4, "answers": 0.15}
 # Colours that captions have no name for.
 _NAMELESS = (
@@ -72,9 +67,9 @@ NOTHING = -100
 class Batch:
     """Frames as uint8 of shape (films, frames, 3, height, width), with what is true of them.
 
-    In the first lesson ``facts`` tells of each film, for each video token of shape (films, tokens),
-    the index of its value, or `NOTHING` where no thing is; in the second, ``talks`` holds prompts
-    with their answers.
+    In the first lesson ``facts`` maps a fact to the index of its value at each video token, of shape
+    (films, tokens), `NOTHING` where there is not a thing. In the second, ``talks`` holds prompts with
+    their answers.
     """
 
     frames: NDArray[np.uint8]
@@ -84,18 +79,18 @@ class Batch:
 
 
 class SceneBatches(IterableDataset[Batch]):
-    """Batches of fresh scenes; never the same scene twice.
+    """Batches of scenes; none comes twice.
 
     Parameters
     ----------
     lesson
         ``"vision"`` (pairs of frames with facts) or ``"answers"`` (films with talks).
     scenes
-        How many a batch.
+        Scenes in a batch.
     first_step
-        Where to go on; a resumed training passes the steps that it has done.
+        Step of the first batch; a resumed training passes the steps that it has done.
     generation
-        How many trainings came before the weights that this one began with; each has scenes of its own.
+        Trainings behind the weights that this training starts from; each has scenes of its own.
     """
 
     def __init__(self, lesson: str, scenes: int, first_step: int, generation: int = 0) -> None:
@@ -113,7 +108,7 @@ class SceneBatches(IterableDataset[Batch]):
 
 
 def loader(lesson: str, scenes: int, first_step: int, generation: int) -> Iterator[Batch]:
-    """`SceneBatches`, drawn ahead in one process of their own."""
+    """Iterate over `SceneBatches`, made ahead in a process of their own."""
     batches = SceneBatches(lesson, scenes, first_step, generation)
     return iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4))
 
@@ -132,9 +127,9 @@ def _vision_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
         if rng.random() < _ODD_FILMS["vision"]:
             scene = odd(scene, rng, nameless=0.6)
         gap = float(rng.uniform(0.35, 1.30))
-        begin = float(rng.uniform(0, scene.duration - gap))
-        films.append(_Look(scene, size, rng).film([begin, begin + gap]))
-        facts.append(_facts(scene, begin + gap / 2, size))
+        first = float(rng.uniform(0, scene.duration - gap))
+        films.append(_Look(scene, size, rng).film([first, first + gap]))
+        facts.append(_facts(scene, first + gap / 2, size))
     joined = {name: np.stack([each[name] for each in facts]) for name in facts[0]}
     return Batch(np.stack(films), 1.0, joined, [])
 
@@ -147,7 +142,7 @@ def _answer_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
         rate = 1.0
     elif draw < 0.5:
         duration, rate = float(rng.uniform(4, 9)), float(rng.uniform(1.0, 2.4))
-    # As many as a window is sampled with, spread from its first frame to its last.
+    # Samples of a window: their number, spread from its first frame to its last.
     count = max(4, int(duration * rate) // 2 * 2)
     moments = np.linspace(0, duration - 1 / 30, count).tolist()
     films, talks = [], []
@@ -158,15 +153,15 @@ def _answer_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
         films.append(_Look(scene, size, rng).film(moments))
         asked = [yes_no(scene, rng) for _ in range(_QUESTIONS)]
         talks.append([*(conversation(scene, rng) for _ in range(_TALKS)), *asked])
-    # As the processor reckons it: a step's share of the window, not the gap between its frames.
+    # The processor's rule: a step's share of the window, not the gap between its frames.
     return Batch(np.stack(films), 2 * duration / count, {}, talks)
 
 
 def odd(scene: Scene, rng: np.random.Generator, nameless: float) -> Scene:
-    """The scene with things of any kind anywhere, a part of them in colours that have no name.
+    """Replace a scene's things by things of any kind, some in colours without a name.
 
-    What `held_out` keeps from training stays out of it. A scene in which one thing overtakes another
-    stays as it is: its captions name both.
+    Combinations that are `held_out` stay out. A scene in which one thing overtakes another is returned
+    unchanged: its captions name both.
     """
     if any(thing.event == "overtakes" for thing in scene.objects):
         return scene
@@ -180,14 +175,14 @@ def odd(scene: Scene, rng: np.random.Generator, nameless: float) -> Scene:
         elif held_out(kind, colour, scene.background):
             kind = thing.kind
         things.append(replace(thing, kind=kind, colour=colour))
-    order = {colour: place for place, colour in enumerate(COLOURS)}
-    # As captions name them.
+    order = {colour: index for index, colour in enumerate(COLOURS)}
+    # The order in which captions name things.
     things.sort(key=lambda each: (KINDS.index(each.kind), order.get(each.colour, 0)))
     return replace(scene, objects=tuple(things))
 
 
 class _Look:
-    """How one camera shows a scene."""
+    """A scene as one camera shows it: size, contrast and light drawn at random."""
 
     def __init__(self, scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> None:
         self._size = size
@@ -212,7 +207,7 @@ class _Look:
 
 
 def _facts(scene: Scene, moment: float, size: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
-    """For each token the values of the thing that covers a good part of it, and of the scene."""
+    """Index of each fact's value by token: of the thing that covers most of it, and of the scene."""
     rows, columns = size[1] // TOKEN, size[0] // TOKEN
     owner = np.full((rows, columns), NOTHING)
     most = np.full((rows, columns), 0.4)
@@ -228,11 +223,11 @@ def _facts(scene: Scene, moment: float, size: tuple[int, int]) -> dict[str, NDAr
         owner[more], most[more] = index, covered[more]
     facts = {}
     for name, values in OBJECT_FACTS.items():
-        told = [
+        named = [
             thing.direction_at(moment) if name == "direction" else getattr(thing, name)
             for thing in scene.objects
         ]
-        value = [values.index(each) if each in values else NOTHING for each in told]
+        value = [values.index(each) if each in values else NOTHING for each in named]
         facts[name] = np.where(owner < 0, NOTHING, np.array(value)[owner.clip(0)]).ravel()
     for name, values in SCENE_FACTS.items():
         facts[name] = np.full(rows * columns, values.index(getattr(scene, name)))
@@ -240,6 +235,6 @@ def _facts(scene: Scene, moment: float, size: tuple[int, int]) -> dict[str, NDAr
 
 
 def _cover(low: float, high: float, cells: int) -> NDArray[np.float64]:
-    """The part of each of ``cells`` equal cells of [0, 1] that [low, high] covers."""
+    """Share of each of ``cells`` equal cells of [0, 1] that [low, high] covers."""
     edges = np.arange(cells) / cells
     return ((np.minimum(high, edges + 1 / cells) - np.maximum(low, edges)) * cells).clip(0, 1)

@@ -1,7 +1,7 @@
 """Marks the demo model on scenes that it never saw: ``python -m captionkit.demo.evaluate``.
 
-Scenes are rendered, encoded as a film and captioned as any video is: through the stages and vLLM.
-Prints every figure with its 95% interval (Wilson); exit status 1 where a bar is missed.
+Scenes are rendered, encoded as a film and captioned as any video is: by vLLM. Prints every figure with
+its 95% interval (Wilson); exit status 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from captionkit.recipe import Recipe
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
 from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask
 
-# Fewer frames than the sample videos have, at nearly the same moments: sixteen of them are seen.
+# Fewer frames than the sample videos have: the model sees sixteen of a scene, at nearly the same times.
 FPS = 6
 FRAMES_A_SCENE = 51
 _SIZE = (448, 252)
-# Below training's seeds, apart from those of the sample videos.
+# Seeds below those of training, apart from those of the sample videos.
 _FIRST_SEED = 900_000
 ADD = "Add what is missing: {caption}"
 CORRECT = "Correct this caption: {caption}"
 
 COLUMNS = ("unseen seeds", "unseen combinations")
-# The share that has to be right, for scenes of unseen seeds and of unseen combinations.
+# Least share of right facts, for scenes of unseen seeds and of unseen combinations.
 BARS: dict[str, tuple[float, float]] = {
     "object kind": (0.97, 0.92),
     "colour": (0.97, 0.92),
@@ -56,22 +56,22 @@ OTHER_BARS = {
     "prompt kind obeyed, wordings never taught": 0.98,
     "wrong caption repaired": 0.85,
 }
-# Each library prompt with its kind.
+# Kind and text of each library prompt.
 LIBRARY = [(kind, PROMPTS[name]) for kind, names in wordings.OF_LIBRARY.items() for name in names]
-# Stage 2 has to tell at least so much more of what is true.
+# Least share of true facts that stage 2 adds.
 GAIN = 0.10
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many of how many."""
+    """A number of right answers out of all that were asked for."""
 
     right: int
     asked: int
 
     @property
     def value(self) -> float:
-        """As a part of 1."""
+        """Share between 0 and 1."""
         return self.right / self.asked if self.asked else 0.0
 
     @property
@@ -85,13 +85,13 @@ class Share:
 
 
 def held_out_scenes(count: int, first_seed: int = _FIRST_SEED, *, unseen: bool = False) -> list[Scene]:
-    """Scenes that training never saw, each one window long."""
+    """Draw scenes that training never saw, each one window long."""
     seeds = range(first_seed, first_seed + count)
     return [Scene.random(seed, FRAMES_A_SCENE / FPS, unseen=unseen) for seed in seeds]
 
 
 class Film:
-    """Scenes as an encoded film in a temporary folder; use as a context."""
+    """Scenes as an encoded film in a temporary folder; a context manager."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scenes = list(scenes)
@@ -107,11 +107,11 @@ class Film:
         self._folder.cleanup()
 
     def captions(self, recipe: Recipe) -> list[str]:
-        """The final caption of each scene."""
+        """Caption each scene and return the final texts."""
         return caption_film(self._path, replace(recipe, window_size=FRAMES_A_SCENE))
 
     def ask(self, prompts: Sequence[str], model: str) -> list[str]:
-        """The answer to a prompt of its own for each scene."""
+        """Ask each scene a prompt of its own and return the answers."""
         recipe = Recipe(variant=model, temperature=0, window_size=FRAMES_A_SCENE)
         inputs = self._inputs = self._inputs or self._prepared(recipe)
         asked: list[LlmInputs] = [
@@ -159,17 +159,17 @@ def caption_film(path: Path, recipe: Recipe) -> list[str]:
 
 
 def marks(captions: Sequence[str], scenes: Sequence[Scene]) -> list[Marks]:
-    """Marks for the captions of scenes, in order."""
+    """Mark the captions of scenes, in order."""
     pairs = zip(captions, scenes, strict=True)
     return [mark(caption, scene.truth()) for caption, scene in pairs]
 
 
 def shares(marked: Sequence[Marks]) -> dict[str, Share]:
-    """The rows of the table: of all things in all scenes, or of all scenes."""
+    """Compute the rows of the table: shares of all things in all scenes, or of all scenes."""
 
     def facts(*names: str) -> Share:
-        told = [right for each in marked for (name, _), right in each.facts.items() if name in names]
-        return Share(sum(told), len(told))
+        found = [right for each in marked for (name, _), right in each.facts.items() if name in names]
+        return Share(sum(found), len(found))
 
     count = len(marked)
     return {
@@ -183,25 +183,25 @@ def shares(marked: Sequence[Marks]) -> dict[str, Share]:
 
 
 def recall(marked: Sequence[Marks]) -> Share:
-    """Of all true facts, those that are told."""
+    """Share of all true facts that are stated."""
     return Share(
         sum(sum(each.facts.values()) for each in marked), sum(len(each.facts) for each in marked)
     )
 
 
 def false_facts(marked: Sequence[Marks]) -> Share:
-    """Of all facts that are told, those that are not so."""
-    return Share(sum(each.false for each in marked), sum(each.told for each in marked))
+    """Share of all stated facts that are wrong."""
+    return Share(sum(each.false for each in marked), sum(each.stated for each in marked))
 
 
 def is_repaired(given: Marks, repaired: Marks) -> bool:
-    """Whether every fact that a wrong caption had wrong is right now, and nothing is invented."""
+    """Whether every wrong fact of a caption is right now, and nothing is invented."""
     mended = all(repaired.facts[fact] for fact, right in given.facts.items() if not right)
     return mended and repaired.number and not repaired.invented
 
 
 def obedience(film: Film, model: str, taught: bool) -> tuple[Share, Counter[str]]:
-    """How many answers have the form that their prompt asks for, and where it went wrong.
+    """Count answers in the form that their prompt asks for, and the prompts of all others.
 
     Every kind of prompt is asked of many scenes; all wordings differ.
     """
@@ -223,18 +223,18 @@ def obedience(film: Film, model: str, taught: bool) -> tuple[Share, Counter[str]
     answers = film.ask([text for _, text in asked], model)
     wrong = Counter(
         f"{kind}: {text}"
-        for (kind, text), said in zip(asked, answers, strict=True)
-        if not forms.has_form(kind, said)
+        for (kind, text), given in zip(asked, answers, strict=True)
+        if not forms.has_form(kind, given)
     )
     return Share(len(asked) - sum(wrong.values()), len(asked)), wrong
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` measured.
+    """Figures of `evaluate`.
 
     ``columns`` holds the two columns of the table (unseen seeds, unseen combinations), ``others`` all
-    else by name, ``strayed`` the prompts whose answers had another form than theirs.
+    other shares by name, ``strayed`` the prompts whose answers had another form.
     """
 
     scenes: int
@@ -244,7 +244,7 @@ class Report:
 
     @property
     def missed(self) -> list[str]:
-        """The bars that are missed."""
+        """Names of the bars that are missed."""
         missed = [
             f"{fact} ({name})"
             for fact, bars in BARS.items()
@@ -260,7 +260,7 @@ class Report:
         return missed
 
     def print(self, console: Console) -> None:
-        """The tables, and what is missed."""
+        """Print the tables and the missed bars."""
         table = Table(title=f"Right in captions of {self.scenes} held-out scenes a column")
         for heading in ("fact", "bar", COLUMNS[0], "bar", COLUMNS[1]):
             table.add_column(heading)

@@ -1,7 +1,4 @@
-"""Which form an answer of the demo model has: how it is told whether a prompt was obeyed.
-
-Imports `demo.scenes`, `demo.sprites` and `demo.language`; called by `demo.evaluate`.
-"""
+"""The form of an answer for each kind of prompt: whether the demo model obeyed."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ _FORMS = {
     "count": rf"(?:{'|'.join(NUMBERS)})\.",
     "yesno": r"(?:Yes|No)\.",
 }
-# Wordings that the grammar of `wordings` cannot make, kept out of training for evaluation.
+# Wordings for evaluation alone: the grammar of `wordings` cannot make them.
 NEVER_TAUGHT: dict[str, tuple[str, ...]] = {
     "default": (
         "Could you describe the video for me?",
@@ -99,7 +96,7 @@ NEVER_TAUGHT: dict[str, tuple[str, ...]] = {
 
 
 def has_form(kind: str, answer: str) -> bool:
-    """Whether an answer looks like one to this kind of prompt, true or not."""
+    """Whether an answer has the form that a kind of prompt asks for, true or not."""
     if kind == "json":
         try:
             parsed = json.loads(answer)

@@ -1,8 +1,4 @@
-"""What the demo model says: the true answer to each kind of prompt.
-
-Imports `demo.scenes`, `demo.wordings` and `prompts`; called by `demo.train` (targets) and
-`demo.evaluate`.
-"""
+"""The true answer to each kind of prompt: what the demo model learns to say."""
 
 from __future__ import annotations
 
@@ -37,7 +33,7 @@ KINDS_OF_PROMPT = (*wordings.TEMPLATES, "yesno")
 
 
 def verb(thing: SceneObject, scene: Scene) -> str:
-    """What a thing does, as in "moves left and stops"."""
+    """Say what a thing does, as in "moves left and stops"."""
     if thing.direction == "still":
         return "stays still"
     moves = f"moves {thing.direction}"
@@ -70,8 +66,8 @@ def _place(scene: Scene) -> str:
 
 def _default(scene: Scene) -> str:
     place = _place(scene)
-    told = [f"{_named(thing)} {verb(thing, scene)}." for thing in scene.objects]
-    return f"{place[0].upper()}{place[1:]}, a{' '.join(told)[1:]}"
+    sentences = [f"{_named(thing)} {verb(thing, scene)}." for thing in scene.objects]
+    return f"{place[0].upper()}{place[1:]}, a{' '.join(sentences)[1:]}"
 
 
 def _short(scene: Scene) -> str:
@@ -82,10 +78,10 @@ def _dense(scene: Scene) -> str:
     place = _place(scene)
     sky = "moon" if scene.time == "night" else "sun"
     count = len(scene.objects)
-    told = [f"A {t.size} {t.colour} {t.kind} {verb(t, scene)}." for t in scene.objects]
+    sentences = [f"A {t.size} {t.colour} {t.kind} {verb(t, scene)}." for t in scene.objects]
     there = "is" if count == 1 else "are"
     opening = f"{place[0].upper()}{place[1:]}, there {there} {NUMBERS[count]}."
-    return " ".join([opening, *told, f"The {sky} is in the sky.", _camera(scene)])
+    return " ".join([opening, *sentences, f"The {sky} is in the sky.", _camera(scene)])
 
 
 def _json(scene: Scene) -> str:
@@ -116,12 +112,12 @@ _ANSWERS: dict[str, Callable[[Scene], str]] = {
 
 
 def answer(kind: str, scene: Scene) -> str:
-    """The true answer to a kind of prompt.
+    """Give the true answer to a kind of prompt.
 
     Raises
     ------
     ValueError
-        No such kind; lists the known ones.
+        If there is no such kind; the message lists the known ones.
     """
     if kind not in _ANSWERS:
         raise ValueError(f"no kind of answer is called {kind!r}; known: {', '.join(_ANSWERS)}")
@@ -129,7 +125,7 @@ def answer(kind: str, scene: Scene) -> str:
 
 
 def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """A question about what is seen, and "Yes." or "No."; each as often as the other."""
+    """Draw a question about a scene with its answer, "Yes." or "No.", equally often."""
     wanted = bool(rng.integers(2))
     pairs = {(thing.colour, thing.kind) for thing in scene.objects}
     forms: tuple[str, ...]
@@ -163,7 +159,7 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
             )
             question = str(rng.choice(forms)).format(kind)
         case "pair":
-            # One half of a wrong pair is there: all that is asked for has to be looked at.
+            # A wrong pair differs from a seen one in colour or in kind, so that both must be checked.
             seen = scene.objects[int(rng.integers(len(scene.objects)))]
             colour, kind = seen.colour, seen.kind
             while not wanted and (colour, kind) in pairs:
@@ -217,7 +213,7 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def altered(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with one to three facts turned wrong, for captions that need correction."""
+    """Turn one to three facts of a scene wrong, for captions that need correction."""
     wrong = scene
     while _default(wrong) == _default(scene):
         for _ in range(int(rng.integers(1, 4))):
@@ -252,7 +248,7 @@ def _with_a_wrong_fact(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """A prompt and its true answer for training."""
+    """Draw a prompt for training, with its true answer."""
     draw = rng.random()
     if draw < 0.06:
         return wordings.loose(rng), _default(scene)

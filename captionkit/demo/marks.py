@@ -1,7 +1,6 @@
-"""Marks for captions of demo scenes: which true facts a caption names, and which false ones.
+"""Marks for captions of demo scenes: which true facts a caption states, and which false ones.
 
-Works on any caption in plain sentences or JSON, not only on the demo model's. Imports `demo.scenes`;
-called by `demo.evaluate`, sessions and tests.
+Works on any caption in plain sentences or JSON, not only on the demo model's.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ _EVENTS = {
     "turns": re.compile(r"\bturn(?:s|ing) (?:around|back)\b"),
     "overtakes": re.compile(r"\bovertak(?:es|ing)\b"),
 }
-# What stands behind these is named a second time.
+# A thing behind these words has been named before.
 _AGAIN = re.compile(r"\bovertak(?:es|ing) the (?:\w+ )?$")
 
 
 @dataclass(frozen=True)
-class Told:
-    """A thing as a caption tells of it; None where it does not say."""
+class Mention:
+    """A thing as a caption describes it; None where the caption does not say."""
 
     kind: str
     colour: str | None = None
@@ -43,43 +42,44 @@ class Told:
 
 @dataclass(frozen=True)
 class Claims:
-    """All that a caption claims."""
+    """Everything that a caption states."""
 
-    things: tuple[Told, ...]
+    things: tuple[Mention, ...]
     backgrounds: frozenset[str]
     times: frozenset[str]
 
 
 @dataclass
 class Marks:
-    """How a caption compares with the truth.
+    """A caption compared with the truth.
 
     ``facts`` maps each true fact, say ``("colour", 1)`` for the second thing or ``("time", 0)``, to
-    whether the caption tells it. ``told`` counts the facts that it tells, ``false`` those of them that
-    are not so.
+    whether the caption states it. ``stated`` counts the facts that the caption states, ``false`` the
+    wrong ones among them. ``number`` says whether the number of things is right, ``invented`` whether
+    a thing is named that is not there.
     """
 
     facts: dict[tuple[str, int], bool] = field(default_factory=dict)
-    told: int = 0
+    stated: int = 0
     false: int = 0
     number: bool = False
     invented: bool = False
 
     @property
     def recall(self) -> float:
-        """The share of true facts that are told."""
+        """Share of true facts that are stated."""
         return sum(self.facts.values()) / len(self.facts)
 
-    def tell(self, name: str, index: int, said: object, true: object) -> None:
-        """Count one fact."""
-        self.facts[name, index] = said == true
-        if said is not None:
-            self.told += 1
-            self.false += said != true
+    def count(self, name: str, index: int, stated: object, true: object) -> None:
+        """Count one fact, stated as None where the caption does not say."""
+        self.facts[name, index] = stated == true
+        if stated is not None:
+            self.stated += 1
+            self.false += stated != true
 
 
 def claims(caption: str) -> Claims:
-    """What a caption claims, from its words."""
+    """Read what a caption states from its words."""
     try:
         parsed = json.loads(caption)
     except ValueError:
@@ -90,12 +90,12 @@ def claims(caption: str) -> Claims:
     found = [each for each in _MENTION.finditer(text) if not _AGAIN.search(text[: each.start()])]
     things = []
     for mention, following in itertools.zip_longest(found, found[1:]):
-        # What is said of a thing ends with its sentence, or where the next thing is named.
+        # Words about a thing end with its sentence, or where the next thing is named.
         rest = re.split(r"[.;\n]", text[mention.end() : following.start() if following else None])[0]
         way = _WAY.search(rest)
         direction = way.group(1) if way else "still" if _STILL.search(rest) else None
         event = next((name for name, form in _EVENTS.items() if form.search(rest)), None)
-        things.append(Told(mention["kind"], mention["colour"], direction, event))
+        things.append(Mention(mention["kind"], mention["colour"], direction, event))
     words = set(re.findall(r"[a-z]+", text))
     return Claims(tuple(things), frozenset(words & set(BACKGROUNDS)), frozenset(words & set(TIMES)))
 
@@ -103,7 +103,7 @@ def claims(caption: str) -> Claims:
 def _claims_of_json(parsed: dict[str, Any]) -> Claims:
     listed = parsed.get("objects")
     things = [
-        Told(str(each["kind"]), each.get("colour"), each.get("motion"), each.get("event"))
+        Mention(str(each["kind"]), each.get("colour"), each.get("motion"), each.get("event"))
         for each in (listed if isinstance(listed, list) else [])
         if isinstance(each, dict) and "kind" in each
     ]
@@ -114,43 +114,43 @@ def _claims_of_json(parsed: dict[str, Any]) -> Claims:
 def mark(caption: str, truth: dict[str, Any]) -> Marks:
     """Compare a caption with a scene's truth (`Scene.truth`, an entry of a truth file).
 
-    Told things are matched with true ones so that most is right. A motion is right where both
-    direction and event are; a background or time is right where it alone is named.
+    Mentions are matched with true things so that most facts are right. A motion is right if both
+    direction and event are; a background or time is right if it alone is named.
     """
-    told, true = claims(caption), truth["objects"]
-    marks = Marks(number=len(told.things) == len(true))
-    for index, (thing, said) in enumerate(zip(true, _match(told.things, true), strict=True)):
-        marks.tell("kind", index, said.kind if said else None, thing["kind"])
-        marks.tell("colour", index, said.colour if said else None, thing["colour"])
-        motion = (said.direction, said.event) if said and said.direction else None
-        marks.tell("motion", index, motion, (thing["direction"], thing["event"]))
-    # One more than there are is wrong in all that it says.
-    surplus = max(0, len(told.things) - len(true))
-    marks.told += surplus
+    claimed, true = claims(caption), truth["objects"]
+    marks = Marks(number=len(claimed.things) == len(true))
+    for index, (thing, mention) in enumerate(zip(true, _match(claimed.things, true), strict=True)):
+        marks.count("kind", index, mention.kind if mention else None, thing["kind"])
+        marks.count("colour", index, mention.colour if mention else None, thing["colour"])
+        motion = (mention.direction, mention.event) if mention and mention.direction else None
+        marks.count("motion", index, motion, (thing["direction"], thing["event"]))
+    # A mention beyond the number of things is one wrong fact.
+    surplus = max(0, len(claimed.things) - len(true))
+    marks.stated += surplus
     marks.false += surplus
     left = [thing["kind"] for thing in true]
-    for said in told.things:
-        if said.kind in left:
-            left.remove(said.kind)
+    for mention in claimed.things:
+        if mention.kind in left:
+            left.remove(mention.kind)
         else:
             marks.invented = True
-    for name, named in (("background", told.backgrounds), ("time", told.times)):
-        said_value = None if not named else next(iter(named)) if len(named) == 1 else "several"
-        marks.tell(name, 0, said_value, truth[name])
+    for name, named in (("background", claimed.backgrounds), ("time", claimed.times)):
+        stated = None if not named else next(iter(named)) if len(named) == 1 else "several"
+        marks.count(name, 0, stated, truth[name])
     return marks
 
 
-def _match(told: tuple[Told, ...], true: list[dict[str, Any]]) -> list[Told | None]:
-    """For each true thing the told one that is meant."""
+def _match(mentions: tuple[Mention, ...], true: list[dict[str, Any]]) -> list[Mention | None]:
+    """Find the mention of each true thing, None for a thing without one."""
 
-    def likeness(said: Told | None, thing: dict[str, Any]) -> int:
-        if said is None:
+    def likeness(mention: Mention | None, thing: dict[str, Any]) -> int:
+        if mention is None:
             return 0
-        same = 4 * (said.kind == thing["kind"]) + 4 * (said.colour == thing["colour"])
-        return 1 + same + (said.direction == thing["direction"]) + (said.event == thing["event"])
+        same = 4 * (mention.kind == thing["kind"]) + 4 * (mention.colour == thing["colour"])
+        return 1 + same + (mention.direction == thing["direction"]) + (mention.event == thing["event"])
 
-    # Few things: all pairings can be tried. More than six told are cut, as most are wrong anyway.
-    pool: list[Told | None] = [*told[:6], *[None] * max(0, len(true) - len(told))]
+    # Try all pairings of few things; mentions beyond the sixth are cut, most being wrong anyway.
+    pool: list[Mention | None] = [*mentions[:6], *[None] * max(0, len(true) - len(mentions))]
     best = max(
         itertools.permutations(pool, len(true)),
         key=lambda chosen: sum(map(likeness, chosen, true)),

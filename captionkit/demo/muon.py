@@ -1,8 +1,8 @@
 """Muon, an optimiser for matrices, in float32.
 
-torch has one (`torch.optim.Muon`), but it orthogonalises in bfloat16, which a CPU without bfloat16
-units only emulates: measured on AVX2, 18 times slower. The rule is Keller Jordan's (2024): momentum,
-brought near the closest orthogonal matrix by five Newton-Schulz steps. Called by `demo.train`.
+torch's own (`torch.optim.Muon`) orthogonalises in bfloat16, which a CPU without bfloat16 units only
+emulates. Measured on AVX2, it is 18 times slower. The rule is Keller Jordan's (2024): momentum, brought
+near the closest orthogonal matrix by five Newton-Schulz steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix with nearly the same row and column spaces whose singular values are all near 1."""
+    """Bring all singular values of a matrix near 1; its row and column spaces stay nearly the same."""
     a, b, c = _COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
@@ -45,6 +45,6 @@ class Muon(torch.optim.Optimizer):
                 momentum.lerp_(parameter.grad, 0.05)
                 update = orthogonal(parameter.grad.lerp(momentum, 0.95))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                # Keeps the size of the change alike for wide and tall matrices.
+                # Keep the size of the change alike for wide and tall matrices.
                 scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
                 parameter.add_(update, alpha=-group["lr"] * scale)

@@ -1,7 +1,4 @@
-"""How fast the demo model learns: optimisers, their rate over a lesson, and the numbers computed in.
-
-Imports torch and Muon; called by `demo.train`.
-"""
+"""How fast the demo model learns: optimisers, their learning rate, the number format."""
 
 from __future__ import annotations
 
@@ -17,18 +14,19 @@ _WARM_UP = 0.1
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16 itself; where it only emulates it, it is slower.
+    """Whether this processor computes in bfloat16 itself.
 
-    With it a step takes half the time (AVX-512 with BF16, one thread).
+    Emulated, bfloat16 is slower than float32. With AVX-512 BF16 and one thread, a step takes half the
+    time.
     """
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
 
 
 def learning_rate(progress: float) -> float:
-    """The learning rate after a part of a lesson, as a part of its peak: up, then down to nothing.
+    """Learning rate at a share of a lesson, as a share of its peak: up, then down to zero.
 
-    A function of progress alone, so that a lesson that is resumed may also be made longer.
+    Depends on progress alone, so that a resumed lesson may also be made longer.
     """
     if progress < _WARM_UP:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / _WARM_UP)) / 2
@@ -36,7 +34,7 @@ def learning_rate(progress: float) -> float:
 
 
 def optimisers_of(modules: nn.Module, peak: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for all else."""
+    """Make Muon for the matrices inside the blocks and AdamW for all else."""
     blocks: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in modules.named_parameters():

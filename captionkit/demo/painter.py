@@ -1,8 +1,4 @@
-"""Draws demo scenes, at any size and moment.
-
-Imports numpy, Pillow, `scenes`, `sprites` and `backdrops`; called by `demo.batches` and
-`demo.videos`.
-"""
+"""Draws demo scenes, at any size and moment."""
 
 from __future__ import annotations
 
@@ -37,14 +33,14 @@ class Painter:
         spare = round(abs(turn) * width) + 2 if turn else 0
         backdrop = backdrops.draw(scene.seed, scene.background, scene.time, width, height, spare)
         self._backdrop = np.asarray(backdrop)
-        # One cloth of grain, laid elsewhere in each picture, is far cheaper than a new one.
+        # One cloth of grain, shifted for each picture: drawing a new one is far slower.
         rng = np.random.default_rng((scene.seed, 3))
         cloth = rng.normal(0.0, _GRAIN, (height + 32, width + 32, 1))
         self._grain = cloth.round().astype(np.int16)
         self._sprites: dict[tuple[int, int, bool, int, int], Image.Image] = {}
 
     def frame(self, seconds: float) -> NDArray[np.uint8]:
-        """The picture at a moment, uint8 of shape (height, width, 3)."""
+        """Draw the picture at a moment, uint8 of shape (height, width, 3)."""
         wide, high = self._size
         picture = Image.fromarray(self._view(seconds))
         nearest_last = sorted(
@@ -58,17 +54,17 @@ class Painter:
             top = (y - thing.height / 2) * high
             sprite = self._sprite(index, thing, seconds, left % 1, top % 1)
             picture.paste(sprite, (int(left // 1), int(top // 1)), sprite)
-        place = np.random.default_rng((self._scene.seed, 4, round(seconds * 1000))).integers(0, 32, 2)
-        grain = self._grain[place[0] : place[0] + high, place[1] : place[1] + wide]
+        shift = np.random.default_rng((self._scene.seed, 4, round(seconds * 1000))).integers(0, 32, 2)
+        grain = self._grain[shift[0] : shift[0] + high, shift[1] : shift[1] + wide]
         return (np.asarray(picture) + grain).clip(0, 255).astype(np.uint8)
 
     def _view(self, seconds: float) -> NDArray[np.uint8]:
-        """The part of the backdrop that the camera sees, to a fraction of a pixel."""
+        """Cut out what the camera sees of the backdrop, to a fraction of a pixel."""
         wide = self._size[0]
-        place = (self._scene.pan * seconds - self._leftmost) * wide
-        first = min(max(int(place), 0), self._backdrop.shape[1] - wide)
+        left = (self._scene.pan * seconds - self._leftmost) * wide
+        first = min(max(int(left), 0), self._backdrop.shape[1] - wide)
         view = self._backdrop[:, first : first + wide]
-        part = round((place - first) * 256)
+        part = round((left - first) * 256)
         if part <= 0 or first + wide >= self._backdrop.shape[1]:
             return view
         beside = self._backdrop[:, first + 1 : first + 1 + wide].astype(np.uint16)
@@ -77,7 +73,7 @@ class Painter:
     def _sprite(
         self, index: int, thing: SceneObject, seconds: float, right: float, down: float
     ) -> Image.Image:
-        """A thing as it looks now, moved by a fraction of a pixel."""
+        """Draw a thing as it looks at a moment, moved by a fraction of a pixel."""
         phase = int(seconds * 4) % 2 if thing.kind in sprites.LIVELY else 0
         if thing.kind == "dog" and thing.direction_at(seconds) == "still":
             phase = 0
@@ -95,6 +91,6 @@ class Painter:
             )
             canvas = Image.new("RGBA", (drawn.width + 2 * _OVERSAMPLE, drawn.height + 2 * _OVERSAMPLE))
             canvas.paste(drawn, offset)
-            # Premultiplied, or edges would take on the black of what is transparent.
+            # Premultiply: edges would turn black, the colour of transparent pixels.
             self._sprites[key] = canvas.convert("RGBa").reduce(_OVERSAMPLE).convert("RGBA")
         return self._sprites[key]

@@ -1,6 +1,6 @@
-"""How much of the truth a run's captions tell, for videos whose truth is known.
+"""How much of the truth a run's captions state, for videos whose truth is known.
 
-Imports marks; works on any run of videos that have a truth file beside them, as the sample videos do.
+Works on any run of videos with a truth file beside them, as the sample videos have.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import pandas as pd
 from captionkit.demo.marks import mark
 
 if TYPE_CHECKING:
-    from captionkit.runs.run import Run
+    from captionkit.run.run import Run
 
 FACTS = ("kind", "colour", "motion", "background", "time")
 
 
 def fact_recall(run: Run) -> pd.DataFrame:
-    """The share of true facts that each caption tells, one row a window and stage.
+    """Compute the share of true facts that each caption states, one row a window and stage.
 
     Columns: video, window, stage, one for each of `FACTS` (0 to 1), ``recall`` of all facts together
-    and ``false``, the number of facts told that are not so. Windows that no single scene covers are
-    left out. `summary` gives the mean over windows.
+    and ``false``, the number of wrong facts stated. Windows that no single scene covers are left out.
+    `summary` gives the mean over windows.
 
     Raises
     ------
     ValueError
-        No video of the run has a truth file (``harbour.json`` beside ``harbour.mp4``).
+        If no video of the run has a truth file (``harbour.json`` beside ``harbour.mp4``).
     """
     places = {
         (video, number): (path, start, end)
@@ -54,14 +54,14 @@ def fact_recall(run: Run) -> pd.DataFrame:
         marks = mark(caption.text, scene)
         row: dict[str, Any] = {name: getattr(caption, name) for name in ("video", "window", "stage")}
         for name in FACTS:
-            told = [right for (fact, _), right in marks.facts.items() if fact == name]
-            row[name] = sum(told) / len(told)
+            found = [right for (fact, _), right in marks.facts.items() if fact == name]
+            row[name] = sum(found) / len(found)
         rows.append({**row, "recall": marks.recall, "false": marks.false})
     return pd.DataFrame(rows, columns=["video", "window", "stage", *FACTS, "recall", "false"])
 
 
 def summary(run: Run) -> pd.DataFrame:
-    """`fact_recall` on average, one row a stage."""
+    """Average `fact_recall`, one row a stage."""
     return fact_recall(run).groupby("stage")[[*FACTS, "recall", "false"]].mean()
 
 

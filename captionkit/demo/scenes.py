@@ -1,8 +1,8 @@
 """A small painted world with known truth: the demo model's school and the tests' yardstick.
 
-A `Scene` is decided by its seed alone: one to three things that stand or move over a background, by
-day, at dusk or at night, seen by a camera that stands still or pans. `Scene.truth` says what there is
-to see, `painter.Painter` draws it. Imports numpy and `sprites`; called by all of `demo` and by tests.
+A `Scene` follows from its seed: one to three things that stand or move over a background, by day, at
+dusk or at night, seen by a camera that stands still or pans. `Scene.truth` says what there is to see,
+`painter.Painter` draws it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_OBJECTS = 3
 
 _ON_WATER = ("sea", "river")
 _ON_LAND = ("field", "city", "desert", "snow")
-# What floats or rolls keeps to its element; what flies may be over anything and go anywhere.
+# Kinds that keep to water or land; flying ones may be over anything.
 _HOMES = {"boat": _ON_WATER, "car": _ON_LAND, "bus": _ON_LAND, "dog": _ON_LAND}
 _OPPOSITE: dict[Direction, Direction] = {"left": "right", "right": "left"}
 _STEP: dict[Direction, tuple[int, int]] = {
@@ -41,20 +41,20 @@ _STEP: dict[Direction, tuple[int, int]] = {
     "still": (0, 0),
 }
 _HEIGHTS = {"small": (0.21, 0.26), "large": (0.35, 0.42)}
-# Height of a picture in its widths, for boxes; pictures of other shapes are near enough.
+# Height of a picture in widths, for boxes; pictures of other shapes are near enough.
 _PICTURE = 9 / 16
 _MOMENTS = 13
 _ATTEMPTS = 20_000
 
 
 def held_out(kind: str, colour: str, background: str) -> bool:
-    """Whether training never shows this colour of thing over this background: one in seven."""
+    """Whether training leaves out this combination; one in seven is."""
     order = KINDS.index(kind) + 2 * list(COLOURS).index(colour) + 3 * BACKGROUNDS.index(background)
     return order % 7 == 0
 
 
 def habitats(kind: str) -> Sequence[str]:
-    """The backgrounds over which a kind of thing is met."""
+    """Backgrounds over which a kind of thing appears."""
     return _HOMES.get(kind, BACKGROUNDS)
 
 
@@ -62,10 +62,10 @@ def habitats(kind: str) -> Sequence[str]:
 class SceneObject:
     """One thing in a scene.
 
-    Places are in picture widths (x) and heights (y), times in seconds. ``x`` and ``y`` are the centre
-    at time 0 as the camera sees it, ``speed`` the way a second over the ground in ``direction``,
-    ``height`` a part of the picture's height. ``event`` happens at ``moment``; ``other`` is the index
-    of the thing that is overtaken.
+    Positions are in picture widths (x) and heights (y), times in seconds. ``x`` and ``y`` are the
+    centre at time 0 as the camera sees it, ``speed`` the distance over the ground in a second in
+    ``direction``, ``height`` a share of the picture's height. ``event`` happens at ``moment``;
+    ``other`` is the index of the overtaken thing.
     """
 
     kind: str
@@ -87,7 +87,7 @@ class SceneObject:
         return self.height * ASPECT[self.kind] * _PICTURE
 
     def direction_at(self, seconds: float) -> Direction:
-        """Which way it goes at a moment."""
+        """Direction at a moment."""
         if self.event == "stops" and seconds >= self.moment:
             return "still"
         if self.event == "turns" and seconds >= self.moment:
@@ -95,12 +95,12 @@ class SceneObject:
         return self.direction
 
     def faces_left_at(self, seconds: float) -> bool:
-        """Which way it looks at a moment."""
+        """Whether the thing looks to the left at a moment."""
         turned = self.event == "turns" and seconds >= self.moment
         return self.faces_left != turned
 
     def way(self, seconds: float) -> tuple[float, float]:
-        """How far it has come over the ground since time 0."""
+        """Distance over the ground since time 0, in picture widths and heights."""
         dx, dy = _STEP[self.direction]
         gone = self.speed * seconds
         if self.event in ("stops", "turns") and seconds > self.moment:
@@ -133,7 +133,7 @@ class Scene:
         unseen: bool = False,
         like: dict[str, Any] | None = None,
     ) -> Scene:
-        """Draw a scene from a seed; the same arguments give the same scene on every machine.
+        """Draw a scene; the same arguments give the same scene on every machine.
 
         Parameters
         ----------
@@ -142,11 +142,16 @@ class Scene:
         duration
             In seconds.
         unseen
-            The first thing is a combination of colour, kind and background that training never
-            shows; otherwise no thing is.
+            Whether the first thing is a combination of colour, kind and background that training
+            never shows. Other things never are.
         like
-            What is not left to chance: ``background``, ``time``, ``camera``, ``count``, ``kinds``
-            (of which the things are drawn), ``event`` (of the first thing).
+            Values that are not random: ``background``, ``time``, ``camera``, ``count``, ``kinds``
+            (to draw the things from), ``event`` (of the first thing).
+
+        Raises
+        ------
+        ValueError
+            If no scene of so many attempts is like that.
         """
         wish = like or {}
         rng = np.random.default_rng(seed)
@@ -178,17 +183,17 @@ class Scene:
 
     @property
     def camera(self) -> Camera:
-        """Where the camera pans to."""
+        """Direction in which the camera pans."""
         return "still" if self.pan == 0 else "right" if self.pan > 0 else "left"
 
     def centre(self, index: int, seconds: float) -> tuple[float, float]:
-        """Where the camera sees the centre of a thing at a moment, in picture widths and heights."""
+        """Centre of a thing at a moment as the camera sees it, in picture widths and heights."""
         thing = self.objects[index]
         dx, dy = thing.way(seconds)
         return thing.x + dx - self.pan * seconds, thing.y + dy
 
     def truth(self) -> dict[str, Any]:
-        """What a caption may be checked against, as plain JSON values; times in seconds."""
+        """Facts to check a caption against, as plain JSON values; times in seconds."""
         return {
             "seed": self.seed,
             "background": self.background,
@@ -224,9 +229,9 @@ def _things(
     event: Event | None,
     unseen: bool,
 ) -> tuple[SceneObject, ...]:
-    """One attempt at the things of a scene; fewer than ``count`` where the attempt fails.
+    """Draw the things of a scene, by kind, then colour, as captions name them.
 
-    Their order is that in which captions name them: by kind, then colour. A set has none of its own.
+    Returns none if the attempt failed.
     """
     colours = list(COLOURS)
     things: list[SceneObject] = []
@@ -240,7 +245,7 @@ def _things(
         ]
         if not pairs:
             return ()
-        # What lives in few places is drawn more often there, so that all kinds are as frequent.
+        # Kinds that keep to few backgrounds are drawn more often there: all kinds become as frequent.
         weights = np.array([2.0 if kind in _HOMES else 1.0 for kind, _ in pairs])
         kind, colour = pairs[int(rng.choice(len(pairs), p=weights / weights.sum()))]
         own = event if index == 0 else None
@@ -319,7 +324,7 @@ def _thing(
 
 
 def _start(rng: np.random.Generator, way: float, low: float, high: float) -> float:
-    """A start from which ``way`` ends inside [low, high] where it fits, else as centred as can be."""
+    """Draw a start from which ``way`` stays inside [low, high]; centre a way that is too long."""
     first, last = (low, high - way) if way >= 0 else (low - way, high)
     if first > last:
         return (first + last) / 2
@@ -327,7 +332,7 @@ def _start(rng: np.random.Generator, way: float, low: float, high: float) -> flo
 
 
 def _is_clear(scene: Scene) -> bool:
-    """Whether everything can be seen: inside the picture, and hardly behind another thing."""
+    """Whether all things stay inside the picture and hardly hide one another."""
     for moment in np.linspace(0.0, scene.duration, _MOMENTS).tolist():
         centres = [scene.centre(index, moment) for index in range(len(scene.objects))]
         for thing, (x, y) in zip(scene.objects, centres, strict=True):

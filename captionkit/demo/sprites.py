@@ -1,7 +1,7 @@
 """The things that move through a demo scene, drawn as transparent pictures.
 
-Each drawing lives in a box of its own with x and y from 0 to 1, so that the size is decided by the
-caller alone; it looks to the right. Imports Pillow only; called by `demo.painter`.
+Each drawing fills a box with x and y from 0 to 1, so that the caller decides its size, and looks to the
+right.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLOURS: dict[str, Rgb] = {
 }
 KINDS = ("boat", "car", "bus", "dog", "balloon", "bird", "plane", "kite")
 
-# Width of each drawing in its heights.
+# Width of each drawing as a multiple of its height.
 ASPECT = {
     "boat": 1.25,
     "car": 1.9,
@@ -174,7 +174,7 @@ _DRAW: dict[str, Callable[[_Pen, Rgb, int], None]] = {
     "plane": _plane,
     "kite": _kite,
 }
-# What moves by itself while it goes: half a second a phase.
+# Kinds that beat wings, move legs or sway.
 LIVELY = ("dog", "bird", "kite")
 
 
@@ -187,10 +187,10 @@ def draw(
     phase: int,
     light: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Image.Image:
-    """One thing as an RGBA picture ``height`` pixels high.
+    """Draw one thing as an RGBA picture ``height`` pixels high.
 
-    ``colour`` is one of `COLOURS` or ``#rrggbb``, ``phase`` 0 or 1 for what beats wings or moves legs,
-    ``light`` what the hour makes of each colour channel.
+    ``colour`` is one of `COLOURS` or ``#rrggbb``, ``phase`` (0 or 1) that of wings, legs or tail,
+    ``light`` a factor for each colour channel.
     """
     width = max(2, round(height * ASPECT[kind]))
     image = Image.new("RGBA", (width, max(2, height)))

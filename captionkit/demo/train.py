@@ -3,8 +3,8 @@
 Two lessons. First the vision tower alone, on two frames at a time, with throw-away heads that ask
 for each fact: form, colour and motion are learnt there, cheaply. Then the language model learns to
 answer prompts about films of four to twenty frames. Training goes through the same processor, chat
-template and position rule as serving. Stop it at any time: the same command goes on from the last
-checkpoint. Imports torch and transformers (extra ``cpu`` or ``gpu``); run by hand.
+template and position rule as serving. Stop it at any time: the same command resumes from the last
+checkpoint. Needs the extra ``cpu`` or ``gpu``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from captionkit.demo.scenes import EVENTS  # noqa: E402
 
 _SAVE_EVERY = 250
 _LOG_EVERY = 50
-# Their weight in the loss.
+# Weight of "Yes" and "No" in the loss.
 _YES_NO = 12.0
 _OTHER_FACT_WORDS = (
     "one",
@@ -63,7 +63,7 @@ _OTHER_FACT_WORDS = (
 
 
 class FactHeads(nn.Module):
-    """Throw-away heads on each video token: is a thing here, and what are the facts."""
+    """Throw-away heads on each video token: whether a thing is here, and its facts."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -77,10 +77,10 @@ class FactHeads(nn.Module):
 def position_ids(
     length: int, video_start: int, grid: tuple[int, int, int], seconds_per_step: float
 ) -> Tensor:
-    """Positions of a prompt with one video, of shape (3, length), by vLLM's rule.
+    """Compute positions of a prompt with one video, of shape (3, length), by vLLM's rule.
 
-    vLLM goes on after the largest position of the video, transformers after its height or width
-    only; a model that is served by vLLM has to learn vLLM's.
+    vLLM continues after the largest position of the video, transformers after its height or width
+    only. A model that vLLM serves has to learn vLLM's rule.
     """
     steps, high, wide = grid
     video = np.indices(grid).astype(np.float64)
@@ -94,7 +94,11 @@ def position_ids(
 
 @dataclass
 class _Row:
-    """A film and its talks as tokens; ``talk`` is 0 for the film, ``after`` the place behind it."""
+    """A film and its talks as tokens.
+
+    ``talk`` is 0 for the film and the talk's number for its tokens, ``after`` a token's position
+    behind the film within its talk.
+    """
 
     ids: list[int]
     labels: list[int]
@@ -109,7 +113,7 @@ class _Row:
 
 
 class Trainer:
-    """The model, its optimiser, and what it takes to go on after a stop."""
+    """The model, its lessons, and the checkpoints to resume from."""
 
     def __init__(
         self,
@@ -117,45 +121,45 @@ class Trainer:
         vision_steps: int,
         steps: int,
         scenes: int,
-        begin: Path | None = None,
+        origin: Path | None = None,
     ) -> None:
         self.work = work
         self.lengths = {"vision": vision_steps, "answers": steps}
         # Two frames of a scene in the first lesson, up to twenty in the second.
         self.scenes = {"vision": scenes * 4, "answers": scenes}
         self.generation = 0
-        before = _made(begin)
-        while before:
-            self.generation, before = self.generation + 1, before.get("from")
+        history = _history(origin)
+        while history:
+            self.generation, history = self.generation + 1, history.get("from")
         # Weights belong to the tokenizer that they were trained with.
         self.tokenizer = (
-            PreTrainedTokenizerFast.from_pretrained(begin) if begin else architecture.make_tokenizer()
+            PreTrainedTokenizerFast.from_pretrained(origin) if origin else architecture.make_tokenizer()
         )
         for name in ("is_local", "local_files_only"):
-            # Of this loading, not of the tokenizer.
+            # Arguments of this loading, not of the tokenizer.
             self.tokenizer.init_kwargs.pop(name, None)
         self.processor = architecture.make_processor(self.tokenizer)
         self.config = architecture.make_config(self.tokenizer)
         self.model = architecture.make_model(self.config)
-        if begin:
-            kept = Qwen2_5_VLForConditionalGeneration.from_pretrained(begin, dtype=torch.float32)
-            self.model.load_state_dict(kept.state_dict())
+        if origin:
+            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(origin, dtype=torch.float32)
+            self.model.load_state_dict(model.state_dict())
         self.heads = FactHeads(self.config.vision_config.out_hidden_size)
-        self.marks = self._fact_tokens()
+        self.weights = self._token_weights()
         embed = self.model.model.visual.patch_embed
         weight = embed.proj.weight
-        # The same sum as its convolution, whose stride is its size; on the CPU a fifth faster.
+        # A linear layer gives the sum of a convolution whose stride is its size. On the CPU it is a
+        # fifth faster.
         embed.forward = lambda patches: functional.linear(patches, weight.view(len(weight), -1))
 
-    def _fact_tokens(self) -> Tensor:
-        """Weight of each token in the loss: words that carry a fact count four times."""
+    def _token_weights(self) -> Tensor:
+        """Weigh each token in the loss: words that carry a fact count four times."""
         weights = torch.ones(self.config.text_config.vocab_size)
-        told = [*OBJECT_FACTS.values(), *SCENE_FACTS.values(), EVENTS, _OTHER_FACT_WORDS]
-        for values in told:
+        for values in [*OBJECT_FACTS.values(), *SCENE_FACTS.values(), EVENTS, _OTHER_FACT_WORDS]:
             for value in values:
                 for form in (value, " " + value):
                     weights[self.tokenizer.encode(form)] = 4.0
-        # The one word on which all of such an answer hangs, beside a dozen in others.
+        # A yes/no answer has one word that carries a fact, other answers have a dozen.
         for value in ("Yes", "No"):
             weights[self.tokenizer.encode(value)] = _YES_NO
         return weights
@@ -166,7 +170,7 @@ class Trainer:
         return out["pixel_values_videos"], out["video_grid_thw"]
 
     def vision_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Loss of the first lesson, with the share of right answers by fact."""
+        """Compute the loss of the first lesson and the share of right answers by fact."""
         pixels, grid = self._pixels(batch)
         tokens = self.model.model.visual(pixels, grid_thw=grid).pooler_output
         tokens = tokens.view(len(batch.frames), -1, tokens.shape[-1])
@@ -176,17 +180,17 @@ class Trainer:
         loss = functional.binary_cross_entropy_with_logits(here, there.float())
         right = {"here": ((here > 0) == there).float().mean().item()}
         for name, truth in facts.items():
-            told = truth != NOTHING
-            logits = self.heads.name[name](tokens[told])
-            loss = loss + functional.cross_entropy(logits, truth[told])
-            right[name] = (logits.argmax(-1) == truth[told]).float().mean().item()
+            known = truth != NOTHING
+            logits = self.heads.name[name](tokens[known])
+            loss = loss + functional.cross_entropy(logits, truth[known])
+            right[name] = (logits.argmax(-1) == truth[known]).float().mean().item()
         return loss, right
 
     def answer_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Loss of the second lesson, with the share of fact words that were foreseen.
+        """Compute the loss of the second lesson and the share of fact words predicted right.
 
-        All talks about a film stand in one row behind it; each sees the film and itself only, at
-        the positions that it would have alone.
+        All talks about a film stand in one row behind the film. Each sees the film and itself only,
+        at the positions that it would have alone.
         """
         pixels, grid = self._pixels(batch)
         steps, high, wide = (int(part) for part in grid[0])
@@ -222,7 +226,7 @@ class Trainer:
         asked_for = wanted != NOTHING
         logits = self.model.lm_head(hidden[asked_for])
         target = wanted[asked_for]
-        weight = self.marks[target]
+        weight = self.weights[target]
         loss = (functional.cross_entropy(logits, target, reduction="none") * weight).sum()
         facts = weight > 1
         right = (logits[facts].argmax(-1) == target[facts]).float().mean().item()
@@ -243,17 +247,17 @@ class Trainer:
                 shared = self.tokenizer.encode(before + "<|video_pad|>" * video_tokens)
                 row.add(shared, [NOTHING] * len(shared), 0)
             asked_ids = self.tokenizer.encode(asked)
-            told = self.tokenizer.encode(answer + "<|im_end|>")
-            row.add(asked_ids + told, [NOTHING] * len(asked_ids) + told, number)
+            answer_ids = self.tokenizer.encode(answer + "<|im_end|>")
+            row.add(asked_ids + answer_ids, [NOTHING] * len(asked_ids) + answer_ids, number)
         return row
 
     def run(self, lesson: str, log: Any) -> None:
-        """Give one lesson, from its last checkpoint where there is one."""
+        """Give one lesson, resumed from its last checkpoint if there is one."""
         total = self.lengths[lesson]
         loss_of = self.vision_loss if lesson == "vision" else self.answer_loss
         modules = nn.ModuleList([self.model.model.visual, self.heads])
         if lesson == "answers":
-            # The tower has learnt to see: left as it is, a step costs little more than half.
+            # The tower has learnt to see. With it frozen, a step costs little more than half.
             self.model.model.visual.requires_grad_(False)
             modules = nn.ModuleList([self.model.model.language_model])
         peak = 1.5e-3 if lesson == "vision" else 1e-3
@@ -270,7 +274,7 @@ class Trainer:
             return
         scenes = self.scenes[lesson]
         batches = loader(lesson, scenes, done, self.generation)
-        begun, seen, losses = time.monotonic(), [], []
+        started, seen, losses = time.monotonic(), [], []
         modules.train()
         for step in range(done, total):
             with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
@@ -286,7 +290,7 @@ class Trainer:
             losses.append(loss.item())
             if (step + 1) % _LOG_EVERY == 0:
                 means = {name: round(float(np.mean([r[name] for r in seen])), 3) for name in right}
-                pace = (time.monotonic() - begun) / (step + 1 - done)
+                pace = (time.monotonic() - started) / (step + 1 - done)
                 entry = {"lesson": lesson, "step": step + 1, "loss": round(np.mean(losses), 4)}
                 print(json.dumps({**entry, **means, "s_a_step": round(pace, 2)}), file=log)
                 log.flush()
@@ -301,11 +305,11 @@ class Trainer:
                 path.with_suffix(".part").replace(path)
 
     def blend(self, folder: Path, part: float) -> None:
-        """Take a part of the weights from a finished model, the one that this training began with.
+        """Mix in a share of the weights that this training started from.
 
-        A lesson that stresses one thing unteaches some of the rest; between both ends of it little
-        is lost of either. After ten yes/no questions a film, with 28% of the weights before: yes/no
-        right 50% before, 90% after, 79% between; direction and event 95%, 90%, 96%.
+        A lesson that stresses one thing unteaches some of the rest; a mix loses little of either.
+        Measured after ten yes/no questions a film, with 28% of the weights before: yes/no right 50%
+        before, 90% after, 79% mixed; direction and event 95%, 90%, 96%.
         """
         before = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
         now = self.model.state_dict()
@@ -319,8 +323,8 @@ class Trainer:
         self.processor.save_pretrained(folder)
 
 
-def _made(folder: Path | None) -> dict[str, Any] | None:
-    """How a finished model was made; None for none."""
+def _history(folder: Path | None) -> dict[str, Any] | None:
+    """How a finished model was made, or None without a folder or a record in it."""
     path = folder / "training.json" if folder else None
     return json.loads(path.read_text()) if path and path.exists() else None
 
@@ -332,35 +336,35 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and log")
     parser.add_argument(
         "--from",
-        dest="begin",
+        dest="origin",
         type=Path,
-        help="folder of a finished model: go on from its weights, without --vision-steps with the "
+        help="folder of a finished model: start from its weights, without --vision-steps with the "
         "second lesson alone",
     )
     parser.add_argument(
         "--blend",
         type=float,
         default=0.0,
-        help="with --from: how much of its weights to keep",
+        help="with --from: share of its weights to keep",
     )
     parser.add_argument(
-        "--vision-steps", type=int, help="steps of the first lesson; 2650, with --from none"
+        "--vision-steps", type=int, help="steps of the first lesson; 2650, or 0 with --from"
     )
     parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--scenes", type=int, default=12, help="scenes a step of the second lesson")
+    parser.add_argument("--scenes", type=int, default=12, help="scenes in a step of the second lesson")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     vision_steps = options.vision_steps
     if vision_steps is None:
-        vision_steps = 0 if options.begin else 2650
-    trainer = Trainer(options.work, vision_steps, options.steps, options.scenes, options.begin)
+        vision_steps = 0 if options.origin else 2650
+    trainer = Trainer(options.work, vision_steps, options.steps, options.scenes, options.origin)
     with (options.work / "train.jsonl").open("a") as log:
         for lesson in ("vision", "answers"):
             trainer.run(lesson, log)
-    if options.begin and options.blend:
-        trainer.blend(options.begin, options.blend)
+    if options.origin and options.blend:
+        trainer.blend(options.origin, options.blend)
     trainer.save(options.out)
     commit = subprocess.run(
         ["git", "log", "-1", "--format=%H", "--", "."],
@@ -373,7 +377,7 @@ def main(argv: list[str] | None = None) -> int:
         "command": " ".join(["python -m captionkit.demo.train", *(argv or sys.argv[1:])]),
         "commit": commit,
     }
-    if before := _made(options.begin):
+    if before := _history(options.origin):
         made["from"] = before
     (options.out / "training.json").write_text(json.dumps(made, indent=1) + "\n")
     shutil.copy(options.work / "train.jsonl", options.out)

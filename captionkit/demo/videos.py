@@ -1,8 +1,8 @@
 """Films of demo scenes, with their truth beside them: ``python -m captionkit.demo.videos``.
 
 A film strings scenes together, each exactly one default window long (256 frames at 30 a second), so
-that windows differ. Imports PyAV and the demo world; writes the sample videos of ``data/videos``, a
-large film for tests of scale, and serves `demo.evaluate` and tests.
+that windows differ. The command writes the sample videos of ``data/videos`` or a large film for tests
+of scale.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ WIDTH, HEIGHT = 640, 360
 
 
 def _like(background: str, time: str, count: int, kinds: str, **more: str) -> dict[str, Any]:
-    """A wish, see `Scene.random`; no kinds means any."""
+    """Make the ``like`` of `Scene.random`; no kinds means any."""
     wish = {"background": background, "time": time, "count": count, **more}
     return wish | {"kinds": kinds.split()} if kinds else wish
 
 
-# Name → what each of its scenes is like.
+# Scenes of each film, as wishes for `Scene.random`.
 _SAMPLES: dict[str, list[dict[str, Any]]] = {
     "harbour": [
         _like("sea", "day", 1, "boat", event="turns"),
@@ -82,13 +82,13 @@ _SAMPLES: dict[str, list[dict[str, Any]]] = {
         _like("river", "dusk", 2, "boat kite"),
     ],
 }
-# Old cameras made 4:3.
+# Sizes of films that are not 16:9.
 _SIZES = {"river": (480, 360)}
-# Far below the seeds of training and apart from those of evaluation.
+# Seeds far below those of training and apart from those of evaluation.
 _FIRST_SEED = 500_000
 _LARGE_SEED = 600_000
 _LARGE_SIZE = (320, 180)
-# The large film moves in steps: rendering all of its frames would take hours.
+# Frames of the large film that are drawn anew, a second: drawing all of them would take hours.
 _LARGE_DRAWN_FPS = 6
 
 
@@ -101,22 +101,24 @@ def write_film(
     drawn_fps: int | None = None,
     preset: str = "veryfast",
 ) -> None:
-    """Render scenes one after another as H.264; each lasts as long as it says.
+    """Render scenes one after another as H.264, each for its own duration.
 
     Parameters
     ----------
-    path, scenes
-        Where to, and what.
+    path
+        File to write.
+    scenes
+        Scenes in order.
     size
         Width and height in pixels.
     fps
         Frames a second.
     drawn_fps
-        How many of them are drawn anew; None draws all.
+        Frames a second that are drawn anew; None draws all.
     preset
-        x264's: slower makes smaller files.
+        x264's preset: slower ones make smaller files.
     """
-    # One thread, so that the same scenes give the same bytes everywhere.
+    # One thread: the same scenes give the same bytes everywhere.
     options = {"crf": "26", "preset": preset, "threads": "1"}
     each = 1 if drawn_fps is None else fps // drawn_fps
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
@@ -134,7 +136,7 @@ def write_film(
 
 
 def film_truth(scenes: Iterable[Scene], fps: int = FPS) -> dict[str, Any]:
-    """What a film shows and when, as plain JSON values; times in seconds."""
+    """Describe what a film shows and when, as plain JSON values; times in seconds."""
     entries, start = [], 0
     for scene in scenes:
         frames = round(scene.duration * fps)
@@ -150,7 +152,7 @@ def film_truth(scenes: Iterable[Scene], fps: int = FPS) -> dict[str, Any]:
 
 
 def sample_scenes() -> dict[str, list[Scene]]:
-    """The scenes of each sample video."""
+    """Draw the scenes of each sample video."""
     films: dict[str, list[Scene]] = {}
     seed = _FIRST_SEED
     for name, wishes in _SAMPLES.items():
@@ -162,7 +164,7 @@ def sample_scenes() -> dict[str, list[Scene]]:
 
 
 def large_scenes(windows: int) -> Iterator[Scene]:
-    """Scenes for a film of so many default windows, each different."""
+    """Draw a different scene for each window of a large film."""
     for number in range(windows):
         yield Scene.random(_LARGE_SEED + number, FRAMES_A_SCENE / FPS)
 

@@ -1,8 +1,4 @@
-"""How people ask: many wordings for each kind of prompt that the demo model follows.
-
-A small grammar of our own; `wording` draws from it. Imports `prompts` only; called by
-`demo.language`.
-"""
+"""How people ask: a small grammar of wordings for each kind of prompt that the demo model follows."""
 
 from __future__ import annotations
 
@@ -293,7 +289,7 @@ OF_LIBRARY = {
     "camera": ("camera",),
     "json": ("json",),
 }
-# The caption comes where {caption} stands.
+# The caption takes the place of <caption>.
 STAGE2_TEMPLATES: dict[str, tuple[str, ...]] = {
     "add": (
         "{add} {missing}: <caption>",
@@ -324,13 +320,13 @@ STAGE2_TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def fill(template: str, rng: np.random.Generator) -> str:
-    """A template with its slots drawn; ``<caption>`` becomes ``{caption}``."""
+    """Fill a template's slots at random; ``<caption>`` becomes ``{caption}``."""
     text = re.sub(r"\{(\w+)\}", lambda slot: str(rng.choice(words.SLOTS[slot.group(1)])), template)
     return text.replace("<caption>", "{caption}")
 
 
 def wording(kind: str, rng: np.random.Generator) -> str:
-    """A prompt of one of the kinds of `TEMPLATES`, as somebody may write it."""
+    """Draw a prompt of a kind of `TEMPLATES`, as somebody may write it."""
     own = OF_LIBRARY.get(kind, ())
     if own and rng.random() < 0.2:
         return PROMPTS[str(rng.choice(own))]
@@ -338,7 +334,7 @@ def wording(kind: str, rng: np.random.Generator) -> str:
 
 
 def stage2_wording(kind: str, rng: np.random.Generator) -> str:
-    """A stage-2 text (``add`` or ``correct``), with or without ``{caption}``."""
+    """Draw a stage-2 text (``add`` or ``correct``), with or without ``{caption}``."""
     if kind == "add" and rng.random() < 0.25:
         return STAGE2_DEFAULT
     text = fill(str(rng.choice(STAGE2_TEMPLATES[kind])), rng)
@@ -347,12 +343,12 @@ def stage2_wording(kind: str, rng: np.random.Generator) -> str:
 
 
 def loose(rng: np.random.Generator) -> str:
-    """A prompt-like row of words that asks for nothing that has an answer of its own."""
+    """Draw words that look like a prompt and ask for nothing in particular."""
     return dress(" ".join(str(word) for word in rng.choice(words.LOOSE, int(rng.integers(2, 16)))), rng)
 
 
 def dress(text: str, rng: np.random.Generator) -> str:
-    """The same request with other capitals and marks, and polite words around it."""
+    """Vary a request's capitals and punctuation, and put polite words around it."""
     question = text.endswith("?")
     parts = [text.rstrip("?")]
     if not question and rng.random() < 0.08:

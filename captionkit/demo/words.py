@@ -1,4 +1,4 @@
-"""Words that prompts are made of: what `wordings` fills its templates with and puts around them."""
+"""Words for prompts: fillings of the templates in `wordings`, and phrases around them."""
 
 import re
 
@@ -129,7 +129,7 @@ BEFORE = (
     "for the archive",
     "thanks",
 )
-# They fit before any request that is no question.
+# Phrases that fit before a request, not before a question.
 ASKING = (
     "could you",
     "can you",
