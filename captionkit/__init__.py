@@ -6,22 +6,31 @@ The names below are all there is to learn; each is loaded when it is first used.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from captionkit.review.comparison import ab, compare
+    from captionkit.captions import CaptionRow
+    from captionkit.engine import Backend
     from captionkit.export import load_captions
-    from captionkit.pipeline.caption import WindowResult, caption_windows
-    from captionkit.runs.history import open_run, runs
-    from captionkit.stages.qwen_vl import QwenVL
     from captionkit.models.variants import Variant, register
+    from captionkit.pipeline import Caption, StageDone, TextGrew, WindowDone, caption
     from captionkit.prompts import PROMPTS
     from captionkit.recipe import Recipe
-    from captionkit.runs.run import Run
+    from captionkit.review import ab, compare
+    from captionkit.run import Run, RunTask, open_run, runs
     from captionkit.session import Session
-    from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-    from captionkit.stages.tasks import Caption, Clip, Video, VideoMetadata, VideoTask, Window
-    from captionkit.video import VideoError, probe, read_frames
+    from captionkit.sources import PlannedWindow, compute_windows, find_videos
+    from captionkit.stages import (
+        CaptionGenerationStage,
+        CaptionPreparationStage,
+        Clip,
+        QwenVL,
+        Video,
+        VideoTask,
+        Window,
+    )
+    from captionkit.video import VideoError, VideoMetadata, probe, read_frames
     from captionkit.widgets import (
         Browser,
         CompareView,
@@ -31,59 +40,71 @@ if TYPE_CHECKING:
         Workbench,
         workbench,
     )
-    from captionkit.sources.windows import compute_windows
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
+    "Backend": "engine",
     "Browser": "widgets",
-    "Caption": "tasks",
+    "Caption": "pipeline",
     "CaptionGenerationStage": "stages",
     "CaptionPreparationStage": "stages",
-    "Clip": "tasks",
+    "CaptionRow": "captions",
+    "Clip": "stages",
     "CompareView": "widgets",
     "ExportPanel": "widgets",
     "PROMPTS": "prompts",
-    "QwenVL": "models.qwen_vl",
+    "PlannedWindow": "sources",
+    "QwenVL": "stages",
     "Recipe": "recipe",
     "Run": "run",
+    "RunTask": "run",
     "Session": "session",
+    "StageDone": "pipeline",
     "SweepView": "widgets",
+    "TextGrew": "pipeline",
     "Tuner": "widgets",
     "Variant": "models.variants",
-    "Video": "tasks",
+    "Video": "stages",
     "VideoError": "video",
-    "VideoMetadata": "tasks",
-    "VideoTask": "tasks",
-    "Window": "tasks",
-    "WindowResult": "flow",
+    "VideoMetadata": "video",
+    "VideoTask": "stages",
+    "Window": "stages",
+    "WindowDone": "pipeline",
     "Workbench": "widgets",
-    "ab": "comparison",
-    "caption_windows": "flow",
-    "compare": "comparison",
-    "compute_windows": "windows",
+    "ab": "review",
+    "caption": "pipeline",
+    "compare": "review",
+    "compute_windows": "sources",
+    "find_videos": "sources",
     "load_captions": "export",
-    "open_run": "history",
+    "open_run": "run",
     "probe": "video",
     "read_frames": "video",
     "register": "models.variants",
-    "runs": "history",
+    "runs": "run",
     "workbench": "widgets",
 }
 __all__ = [
     "PROMPTS",
+    "Backend",
     "Browser",
     "Caption",
     "CaptionGenerationStage",
     "CaptionPreparationStage",
+    "CaptionRow",
     "Clip",
     "CompareView",
     "ExportPanel",
+    "PlannedWindow",
     "QwenVL",
     "Recipe",
     "Run",
+    "RunTask",
     "Session",
+    "StageDone",
     "SweepView",
+    "TextGrew",
     "Tuner",
     "Variant",
     "Video",
@@ -91,20 +112,30 @@ __all__ = [
     "VideoMetadata",
     "VideoTask",
     "Window",
-    "WindowResult",
+    "WindowDone",
     "Workbench",
     "ab",
-    "caption_windows",
+    "caption",
     "compare",
     "compute_windows",
+    "find_videos",
     "load_captions",
     "open_run",
     "probe",
     "read_frames",
     "register",
     "runs",
+    "samples",
     "workbench",
 ]
+
+
+def samples() -> list[Path]:
+    """The sample films of the demo model, which come with captionkit."""
+    package = Path(__file__).parent
+    installed = package / "data" / "videos"
+    folder = installed if installed.is_dir() else package.parent / "data" / "videos"
+    return sorted(folder.glob("*.mp4"))
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,8 @@
 """Recipe: everything that decides a caption, as one frozen value.
 
 The same recipe on the same window is the same work, in a notebook, on the command line or at scale.
-Imports `prompts` and `structured`; called by stages, sessions and the command line.
+Each setting says its help text, bounds and step once, in its field's metadata; the command line, the
+tuner and the checks below read them from `SETTINGS`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import hashlib
 import json
 import math
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Hashable
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +21,88 @@ import tomli_w
 from captionkit import prompts, structured
 
 
+_KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What there is to know of one field of `Recipe`.
+
+    Parameters
+    ----------
+    help
+        What it does, as the end of "sets …".
+    kind
+        Type of the value; a field whose default is None may also be None.
+    least, above, most
+        Bounds: at least, more than, at most. None where there is none.
+    step
+        What a form's arrows add.
+    """
+
+    help: str
+    kind: type
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    step: float | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a value of another type or outside the bounds.
+
+        Raises
+        ------
+        ValueError
+            Names the setting, the value and what fits.
+        """
+        accepted = (int, float) if self.kind is float else (self.kind,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            raise ValueError(f"{name} is {value!r}; give {_KINDS[self.kind]}")
+        if self.kind not in (int, float):
+            return
+        fits = math.isfinite(value)
+        fits = fits and (self.least is None or value >= self.least)
+        fits = fits and (self.above is None or value > self.above)
+        if not (fits and (self.most is None or value <= self.most)):
+            raise ValueError(f"{name} is {value}; give {self._range()}")
+
+    def _range(self) -> str:
+        low = f"more than {self.above:g}" if self.above is not None else None
+        low = f"{self.least:g} or more" if self.least is not None else low
+        high = f"at most {self.most:g}" if self.most is not None else None
+        return ", ".join(part for part in (low, high) if part) or "a finite number"
+
+
+def _setting(default: Any, help: str, kind: type, **bounds: Any) -> Any:  # noqa: A002
+    return field(default=default, metadata={"setting": Setting(help, kind, **bounds)})
+
+
+# Names of captionkit 0.1, whose content keys stay valid.
+_OLD_NAMES = {"model": "variant", "stage2": "stage2_prompt", "max_tokens": "max_output_tokens"}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What decides a caption; the defaults reproduce the reference's sampling.
 
     Parameters
     ----------
-    variant
-        Model: a registered name, a folder with weights, or a repository id.
+    model
+        A registered name, a folder with weights, or a repository id.
     prompt
         Name from the prompt library, or a text with ``{placeholders}``.
-    stage2_prompt
+    stage2
         Text of a second stage that sees the video and ``{caption}``, or None for one stage.
     sampling_fps
         Frames a second that the model sees.
     window_size, remainder_threshold
-        In frames; see `windows.compute_windows`.
+        In frames; see `sources.windows.compute_windows`.
     pixel_budget
         Most pixels of a frame that the model sees; None takes the model's own.
-    max_output_tokens, temperature, top_p, repetition_penalty, seed
-        vLLM's sampling parameters; a ``seed`` of None leaves it to vLLM.
+    max_tokens, temperature, top_p, repetition_penalty, seed
+        vLLM's sampling parameters; a ``seed`` of None leaves the choice to vLLM.
     fp8
-        Weights in fp8; needs a GPU that can.
+        Weights in fp8; needs a GPU with fp8 units.
     schema
         Captions are JSON objects of this schema: a name of `structured.EXAMPLES`, JSON text, a dict or
         a pydantic model, kept as JSON text. None for free text.
@@ -48,43 +110,52 @@ class Recipe:
     Raises
     ------
     ValueError
-        A value outside its range, an unknown prompt name or placeholder, a schema that is none.
+        A value outside its range, an unknown prompt name or placeholder, an invalid schema.
     """
 
-    variant: str = "demo"
-    prompt: str = "default"
-    stage2_prompt: str | None = None
-    sampling_fps: float = 2.0
-    window_size: int = 256
-    remainder_threshold: int = 128
-    pixel_budget: int | None = None
-    max_output_tokens: int = 512
-    temperature: float = 0.1
-    top_p: float = 0.001
-    repetition_penalty: float = 1.05
-    seed: int | None = None
-    fp8: bool = False
-    schema: Any = None
+    model: str = _setting("demo", "model: a name, a folder or a repository id", str)
+    prompt: str = _setting("default", f"a text, or one of {', '.join(prompts.PROMPTS)}", str)
+    stage2: str | None = _setting(None, "caption twice; the text may place {caption}", str)
+    sampling_fps: float = _setting(
+        2.0, "frames a second that the model sees", float, above=0, step=0.5
+    )
+    window_size: int = _setting(256, "frames a window", int, least=4, step=1)
+    remainder_threshold: int = _setting(
+        128, "frames from which a remainder is a window", int, least=0, step=1
+    )
+    pixel_budget: int | None = _setting(
+        None, "most pixels of a frame that the model sees", int, least=1, step=784
+    )
+    max_tokens: int = _setting(512, "longest caption, in tokens", int, least=1, step=16)
+    temperature: float = _setting(
+        0.1, "0 takes the likeliest token, more varies the text", float, least=0, step=0.1
+    )
+    top_p: float = _setting(
+        0.001, "share of probability that tokens are drawn from", float, above=0, most=1, step=0.05
+    )
+    repetition_penalty: float = _setting(
+        1.05, "above 1, tokens that were used become less likely", float, above=0, step=0.05
+    )
+    seed: int | None = _setting(None, "number that makes drawn tokens repeatable", int, step=1)
+    fp8: bool = _setting(False, "weights in fp8 (needs a GPU with fp8 units)", bool)
+    schema: Any = _setting(
+        None,
+        f"captions as JSON: a JSON schema, or one of {', '.join(structured.EXAMPLES)}",
+        str,
+    )
 
     def __post_init__(self) -> None:
-        _above("sampling_fps", self.sampling_fps, 0)
-        _at_least("window_size", self.window_size, 4)
-        _at_least("remainder_threshold", self.remainder_threshold, 0)
-        _at_least("max_output_tokens", self.max_output_tokens, 1)
-        _at_least("temperature", self.temperature, 0)
-        _above("top_p", self.top_p, 0)
-        _above("repetition_penalty", self.repetition_penalty, 0)
-        if self.top_p > 1:
-            raise ValueError(f"top_p is {self.top_p}; give a number above 0 and up to 1")
-        if self.pixel_budget is not None:
-            _at_least("pixel_budget", self.pixel_budget, 1)
-        prompts.check_template(self.prompt_text, prompts.STAGE1_PLACEHOLDERS)
-        if self.stage2_prompt is not None:
-            if not self.stage2_prompt.strip():
-                raise ValueError("stage2_prompt has no text; give a text, or None for one stage")
-            prompts.check_template(self.stage2_prompt, prompts.STAGE2_PLACEHOLDERS)
         if self.schema is not None:
             object.__setattr__(self, "schema", structured.canonical(self.schema))
+        for name, setting in SETTINGS.items():
+            value = getattr(self, name)
+            if value is not None or DEFAULTS[name] is not None:
+                setting.check(name, value)
+        prompts.check_template(self.prompt_text, prompts.STAGE1_PLACEHOLDERS)
+        if self.stage2 is not None:
+            if not self.stage2.strip():
+                raise ValueError("stage2 has no text; give a text, or None for one stage")
+            prompts.check_template(self.stage2, prompts.STAGE2_PLACEHOLDERS)
 
     @property
     def prompt_text(self) -> str:
@@ -92,77 +163,101 @@ class Recipe:
         return prompts.resolve(self.prompt)
 
     @property
+    def stages(self) -> tuple[int, ...]:
+        """The stages of a window: (1,) or (1, 2)."""
+        return (1,) if self.stage2 is None else (1, 2)
+
+    @property
     def key(self) -> str:
         """Content key, 16 hexadecimal digits: equal where nothing that decides a caption differs."""
         content = {**asdict(self), "prompt": self.prompt_text}
+        for name, old in _OLD_NAMES.items():
+            content[old] = content.pop(name)
         if self.schema is None:
-            # Keys of before there were schemas hold on.
+            # Keep keys from versions without `schema` valid.
             del content["schema"]
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    def save(self, path: str | Path) -> None:
-        """Write as TOML; what is None is left out."""
-        Path(path).write_text(toml(self), encoding="utf-8")
+    @property
+    def frames_key(self) -> Hashable:
+        """Equal where the model sees the same frames of a file, in the same windows."""
+        return (
+            self.model,
+            self.sampling_fps,
+            self.pixel_budget,
+            self.window_size,
+            self.remainder_threshold,
+        )
+
+    def to_json(self) -> str:
+        """All settings as one line of JSON; `from_json` reads it."""
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
-    def load(cls, path: str | Path) -> Recipe:
-        """Read what `save` wrote; what is missing has its default.
+    def from_json(cls, text: str) -> Recipe:
+        """Read what `to_json` wrote, here or in captionkit 0.1.
 
         Raises
         ------
         ValueError
-            The file is no TOML, or has an unknown or unfit entry; the message names file and entry.
+            The text is not JSON of a recipe.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("a recipe is a JSON object")
+        for name, old in _OLD_NAMES.items():
+            if old in content:
+                content[name] = content.pop(old)
+        return cls(**_known(content, "the recipe"))
+
+    def to_toml(self) -> str:
+        """All settings as TOML; None is left out."""
+        kept = {name: value for name, value in asdict(self).items() if value is not None}
+        return tomli_w.dumps({"recipe": kept})
+
+    def save(self, path: str | Path) -> None:
+        """Write as TOML; None is left out."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read what `save` wrote; a missing entry has its default.
+
+        Raises
+        ------
+        ValueError
+            The file is not TOML, or has an unknown or unfit entry; the message names file and entry.
         FileNotFoundError
             There is no such file.
         """
         try:
             content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a recipe: no valid TOML ({error})") from error
+            raise ValueError(f"{path} is not a recipe: it is not valid TOML ({error})") from error
         entries = content.get("recipe")
         if not isinstance(entries, dict):
             raise ValueError(f"{path} is not a recipe: it has no [recipe] table")
-        known = {each.name for each in fields(cls)}
-        unknown = sorted(set(entries) - known)
-        if unknown:
-            raise ValueError(
-                f"{path}: unknown entry {', '.join(unknown)}; known: {', '.join(sorted(known))}"
-            )
-        for name, value in entries.items():
-            _check_type(f"{path}: {name}", value, getattr(cls, name), name)
         try:
-            return cls(**entries)
+            return cls(**_known(entries, str(path)))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            where = "" if str(path) in str(error) else f"{path}: "
+            raise ValueError(f"{where}{error}") from error
 
 
-def toml(recipe: Recipe) -> str:
-    """A recipe as TOML; what is None is left out."""
-    kept = {name: value for name, value in asdict(recipe).items() if value is not None}
-    return tomli_w.dumps({"recipe": kept})
-
-
-_OPTIONAL_TYPES: dict[str, type] = {
-    "stage2_prompt": str,
-    "pixel_budget": int,
-    "seed": int,
-    "schema": str,
+SETTINGS: dict[str, Setting] = {each.name: each.metadata["setting"] for each in fields(Recipe)}
+DEFAULTS: dict[str, Any] = {
+    each.name: None if each.default is MISSING else each.default for each in fields(Recipe)
 }
 
 
-def _check_type(where: str, value: Any, default: Any, name: str) -> None:
-    wanted = _OPTIONAL_TYPES.get(name) or type(default)
-    accepted = (int, float) if wanted is float else (wanted,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
-        raise ValueError(f"{where} is {value!r}; give a {wanted.__name__}")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not (math.isfinite(value) and value >= least):
-        raise ValueError(f"{name} is {value}; give {least} or more")
-
-
-def _above(name: str, value: float, bound: float) -> None:
-    if not (math.isfinite(value) and value > bound):
-        raise ValueError(f"{name} is {value}; give a number above {bound}")
+def _known(entries: dict[str, Any], where: str) -> dict[str, Any]:
+    """Entries of a file, if all of them are settings; an old name gets the new one told."""
+    renamed = {old: name for name, old in _OLD_NAMES.items()}
+    for name in entries:
+        if name in renamed:
+            raise ValueError(f"{where}: {name} is called {renamed[name]} now; rename it")
+    unknown = sorted(set(entries) - SETTINGS.keys())
+    if unknown:
+        raise ValueError(f"{where}: unknown entry {', '.join(unknown)}; known: {', '.join(SETTINGS)}")
+    return entries

@@ -1,36 +1,44 @@
 """Session: videos and a model, ready to be captioned again and again with other prompts.
 
 What a notebook holds: it knows the windows, runs recipes on them, and keeps every result in the store.
-Imports stages, flow, runs and store; called by notebooks, widgets and the command line.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from captionkit.system import loop
-from captionkit.pipeline.caption import caption_windows
-from captionkit.runs.matrix import Matrix
+from captionkit.display import WindowTable
+from captionkit.engine import Backend
+from captionkit.pipeline.backends import check_length, open_backend
+from captionkit.pipeline.prepare import ModelFrames, model_frames
 from captionkit.prompts import STAGE2_DEFAULT
-from captionkit.recipe import Recipe
-from captionkit.runs.run import Run, RunEvent, open_store
-from captionkit.runs.progress import follow
-from captionkit.sources.collection import ModelFrames, Sources, SourceWindow, WindowTable, task_of
-from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.stages.generation import CaptionEvent
-from captionkit.store import Job, Store
-from captionkit.runs.sweep import Sweep, sweep
+from captionkit.recipe import SETTINGS, Recipe
+from captionkit.run.matrix import Matrix
+from captionkit.run.progress import follow
+from captionkit.run.run import Run
+from captionkit.run.sweep import Sweep, sweep
+from captionkit.run.task import RunTask
+from captionkit.sources import (
+    ClipRequest,
+    PlannedWindow,
+    Sources,
+    VideoRequest,
+    find_videos,
+    short_names,
+)
+from captionkit.stages.adapter import requests_of
 from captionkit.stages.tasks import VideoTask
-from captionkit.video import Reader
+from captionkit.store import Store, open_store
+from captionkit.video import DecodePool, Reader
 
-_SETTINGS = {field.name for field in fields(Recipe)} - {"prompt", "stage2_prompt"}
+_SETTINGS = SETTINGS.keys() - {"prompt", "stage2"}
 
 
 class Session:
@@ -39,12 +47,12 @@ class Session:
     Parameters
     ----------
     source
-        A path, a pattern (``"data/*.mp4"``; where nothing matches, folders below are searched), a
-        folder, a list of these, or ``VideoTask`` objects.
+        A path, a pattern (``"data/*.mp4"``; if nothing matches, the folders below are searched), a
+        folder, `VideoTask` objects, or a list of these.
     model
         See `models.variants.get_variant`.
     recipe
-        What all runs begin with; ``model`` and what is given to `caption` change it.
+        What all runs begin with; ``model`` and the arguments of `caption` change it.
     batch_size
         Captions that run at once.
     store
@@ -56,6 +64,8 @@ class Session:
     endpoint
         Address of a vLLM server (``http://localhost:8000/v1``, see ``captionkit serve``) that captions
         instead of an engine of this session's own. A key is read from ``CAPTIONKIT_API_KEY``.
+    backend
+        Who captions, whatever the recipe's model; None starts an engine or takes the endpoint.
 
     Raises
     ------
@@ -74,43 +84,86 @@ class Session:
         model_dir: str = "models/qwen",
         reader: Reader = "pyav",
         endpoint: str | None = None,
+        backend: Backend | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; give 1 or more")
+        _check_count("batch_size", batch_size)
         recipe = recipe or Recipe()
-        self.recipe = replace(recipe, variant=model) if model else recipe
+        self.recipe = replace(recipe, model=model) if model else recipe
         self.batch_size = batch_size
         self.model_dir = model_dir
         self.endpoint = endpoint
+        self.backend = backend
         self.store = open_store(store)
-        planner = CaptionPreparationStage.from_recipe(self.recipe, reader=reader)
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source)
-        self.sources = Sources(self.source, planner)
-        self.last_run: Run | None = None
+        videos, problems = _videos(self.source)
+        self.sources = Sources(videos, self.recipe, DecodePool(reader=reader), problems)
+        self._tasks: dict[int, RunTask] = {}
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return (
-            f"<Session: {self.recipe.variant}, {len(self.sources.windows)} windows, {self.store.path}>"
-        )
+        return f"<Session: {self.recipe.model}, {len(self.sources.windows)} windows, {self.store.path}>"
 
     @property
     def windows(self) -> WindowTable:
-        """All windows, a row each: video, window, start, end (seconds), frames, note, id.
+        """All windows, a row each.
 
-        Shows itself with thumbnails in a notebook. Filter it as any pandas table.
+        Columns: video, window (number), start_s, end_s, frames, note, key, path, start_frame,
+        end_frame, fps. Shows itself with thumbnails in a notebook; filter it as any pandas table.
         """
-        notes = dict(self.store.rows("SELECT key, note FROM windows WHERE note != ''"))
-        return self.sources.table(notes, self.thumbnails)
+        notes = self.store.window_notes()
+        table = WindowTable(
+            {
+                "video": each.video,
+                "window": each.number,
+                "start_s": each.start_s,
+                "end_s": each.end_s,
+                "frames": each.frames,
+                "note": notes.get(each.key, ""),
+                "key": each.key,
+                "path": each.path,
+                "start_frame": each.start_frame,
+                "end_frame": each.end_frame,
+                "fps": each.source.metadata.fps,
+            }
+            for each in self.sources.windows
+        )
+        table.images = self.thumbnail
+        return table
 
     @property
     def problems(self) -> dict[str, str]:
         """Videos that cannot be read or have no window, and why."""
         return dict(self.sources.problems)
 
+    def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
+        """The windows of some rows of `windows`, in their order; None takes all.
+
+        Raises
+        ------
+        ValueError
+            Not a table of windows, or one of other videos.
+        """
+        if windows is None:
+            return self.sources.windows
+        if not isinstance(windows, pd.DataFrame) or "key" not in windows:
+            raise ValueError(
+                "windows= takes rows of the session's table, as "
+                "session.windows.query(\"video == 'harbour'\")"
+            )
+        known = self.sources.by_key
+        unknown = windows[~windows["key"].isin(known.keys())]
+        if len(unknown):
+            first = unknown.iloc[0]
+            raise ValueError(
+                f"{len(unknown)} of these windows are not in this session (the first: window "
+                f"{first.get('window', '?')} of {first.get('video', '?')!r}); take rows of this "
+                "session's own table"
+            )
+        return [known[key] for key in windows["key"].drop_duplicates()]
+
     def sample(self, count: int, seed: int = 0) -> WindowTable:
-        """Some windows, spread evenly over the videos; all of them where there are fewer."""
-        if count < 1:
-            raise ValueError(f"count is {count}; give 1 or more")
+        """Some windows, spread evenly over the videos; all of them if there are fewer."""
+        _check_count("count", count)
         table, rng = self.windows, np.random.default_rng(seed)
         turns = [
             (turn, rng.random(), row)
@@ -122,19 +175,21 @@ class Session:
 
     def annotate(self, windows: pd.DataFrame, note: str) -> None:
         """Set the note of windows; it is kept in the store and shown in `windows`."""
-        self.store.note_windows([each.stored for each in self.sources.select(windows)], note)
+        self.store.note_windows(self.select(windows), note)
 
-    def thumbnails(self, video: str, window: int) -> bytes | None:
-        """A small JPEG of a window's middle frame; None where it cannot be read."""
-        return self.sources.thumbnail(video, window)
+    def thumbnail(self, key: str) -> bytes | None:
+        """A small JPEG of a window's middle frame, by its key; None if it cannot be read."""
+        return self.sources.thumbnail(key)
 
     def frames(self, video: str, window: int, recipe: Recipe | None = None) -> ModelFrames:
         """The very frames of a window that the model sees under a recipe (None: the session's)."""
-        return self.sources.frames(video, window, recipe or self.recipe)
+        return model_frames(
+            self.sources.find(video, window), recipe or self.recipe, self.sources.pool
+        )
 
     def clip(self, video: str, window: int) -> bytes:
-        """A window as an H.264 mp4 file to play, at most 640 wide and without sound."""
-        return self.sources.clip(video, window)
+        """A window as an H.264 mp4 file to play, at most 640 pixels wide and without sound."""
+        return self.sources.clip(self.sources.find(video, window))
 
     def recut(self, window_size: int) -> Session:
         """A session on the same videos and store, with windows of another length in frames."""
@@ -147,6 +202,7 @@ class Session:
             model_dir=self.model_dir,
             reader=self.sources.pool.reader,
             endpoint=self.endpoint,
+            backend=self.backend,
         )
 
     def make_recipe(
@@ -157,8 +213,7 @@ class Session:
         **settings: Any,
     ) -> Recipe:
         """The session's recipe with changes; see `caption`."""
-        made = recipe or self.recipe
-        unknown = sorted(set(settings) - _SETTINGS)
+        unknown = sorted(settings.keys() - _SETTINGS)
         if unknown:
             raise TypeError(
                 f"unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(_SETTINGS))}"
@@ -166,9 +221,8 @@ class Session:
         if prompt is not None:
             settings["prompt"] = prompt
         if stage2 is not None:
-            text = STAGE2_DEFAULT if stage2 is True else stage2 or None
-            settings["stage2_prompt"] = text
-        made = replace(made, **settings)
+            settings["stage2"] = STAGE2_DEFAULT if stage2 is True else stage2 or None
+        made = replace(recipe or self.recipe, **settings)
         for name in ("window_size", "remainder_threshold"):
             own, wanted = getattr(self.recipe, name), getattr(made, name)
             if own != wanted:
@@ -177,6 +231,13 @@ class Session:
                     f"session for it: Session(…, recipe=Recipe({name}={wanted}))"
                 )
         return made
+
+    def open_backend(self, recipe: Recipe) -> Backend:
+        """Start what captions by a recipe, or take it if it runs; see `pipeline.open_backend`."""
+        if self.backend is not None:
+            check_length(recipe, self.backend)
+            return self.backend
+        return open_backend(recipe, model_dir=self.model_dir, endpoint=self.endpoint)
 
     def start(
         self,
@@ -190,32 +251,21 @@ class Session:
         repeats: int = 1,
         priority: int = 0,
         **settings: Any,
-    ) -> Run:
-        """Begin to caption, and return at once with the run that fills up; see `caption`.
+    ) -> RunTask:
+        """Begin to caption, and return at once with the work under way; see `caption`.
 
-        A run of lower ``priority`` goes first: -1 for a window that somebody is looking at.
+        Work of lower ``priority`` goes first: -1 for a window that somebody is looking at.
         """
-        if repeats < 1:
-            raise ValueError(f"repeats is {repeats}; give 1 or more")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; give 1 or more")
+        _check_count("repeats", repeats)
+        if batch_size is not None:
+            _check_count("batch_size", batch_size)
         made = self.make_recipe(prompt, stage2, recipe, **settings)
-        chosen = self.sources.select(windows)
+        chosen = self.select(windows)
         if not chosen:
             raise ValueError("there is no window to caption: the table of windows is empty")
-        number = self.store.add_run(
-            made,
-            [each.stored for each in chosen],
-            repeats=repeats,
-            batch_size=batch_size or self.batch_size,
-            fresh=fresh,
-        )
-        run = self.last_run if self.last_run and self.last_run.id == number else None
-        run = run or Run(self.store, number, self)
-        self.last_run = run
-        if run.status != "running":
-            self.work_on(run, batch_size, priority)
-        return run
+        size = batch_size or self.batch_size
+        number = self.store.add_run(made, chosen, repeats=repeats, batch_size=size, fresh=fresh)
+        return self._work(Run(self.store, number, self), size, priority)
 
     def caption(
         self,
@@ -232,7 +282,8 @@ class Session:
         """Caption windows and return the run.
 
         What the same recipe said of the same window before is not computed again, and a run that was
-        interrupted goes on. An interrupt (Ctrl-C, a notebook's stop button) keeps what is done.
+        interrupted goes on. An interrupt (Ctrl-C, a notebook's stop button) keeps what is done. If
+        another kernel works on the same run, the two share its windows.
 
         Parameters
         ----------
@@ -253,21 +304,54 @@ class Session:
         settings
             Other fields of `Recipe`, as ``temperature=0``.
         """
-        run = self.start(
-            prompt,
-            stage2,
-            windows,
-            recipe=recipe,
-            batch_size=batch_size,
-            fresh=fresh,
-            repeats=repeats,
-            **settings,
+        return follow(
+            self.start(
+                prompt,
+                stage2,
+                windows,
+                recipe=recipe,
+                batch_size=batch_size,
+                fresh=fresh,
+                repeats=repeats,
+                **settings,
+            )
         )
-        return follow(run)
 
     def open(self, id: int) -> Run:  # noqa: A002
-        """A run of earlier that this session can go on with."""
+        """An earlier run that this session can go on with."""
         return Run(self.store, id, self)
+
+    def work_on(self, run: Run, batch_size: int | None = None) -> RunTask:
+        """Caption the windows of a run that wait; returns at once.
+
+        Raises
+        ------
+        ValueError
+            Some of these windows are not in this session.
+        """
+        waiting = {job.window_key for job in self.store.jobs(run.id) if not job.done}
+        missing = waiting - self.sources.by_key.keys()
+        if missing:
+            raise ValueError(
+                f"{len(missing)} windows of run {run.id} are not in this session; open the videos "
+                "that it was made of"
+            )
+        return self._work(run, batch_size or self.batch_size, 0)
+
+    def _work(self, run: Run, batch_size: int, priority: int) -> RunTask:
+        """The work under way on a run in this session, begun if there is none."""
+        with self._lock:
+            self._tasks = {id_: task for id_, task in self._tasks.items() if task.running}
+            if run.id not in self._tasks:
+                self._tasks[run.id] = RunTask(
+                    run,
+                    self.sources.by_key,
+                    self.open_backend,
+                    self.sources.pool,
+                    batch_size=batch_size,
+                    priority=priority,
+                )
+            return self._tasks[run.id]
 
     def matrix(
         self, prompts: Sequence[str], windows: pd.DataFrame | None = None, **settings: Any
@@ -275,9 +359,8 @@ class Session:
         """Caption windows with several prompts: one column a prompt."""
         if not prompts:
             raise ValueError("there is no prompt; give a list of names or texts")
-        return Matrix(
-            {p: self.caption(p, windows=windows, **settings) for p in prompts}, self.thumbnails
-        )
+        runs = {prompt: self.caption(prompt, windows=windows, **settings) for prompt in prompts}
+        return Matrix(runs, self.thumbnail)
 
     def sweep(
         self,
@@ -288,7 +371,7 @@ class Session:
         windows: pd.DataFrame | None = None,
         **settings: Any,
     ) -> Sweep:
-        """Measure each combination of settings on the same windows; see `sweep.sweep`."""
+        """Measure each combination of settings on the same windows; see `run.sweep.sweep`."""
         return sweep(
             self,
             batch_sizes=batch_sizes or [self.batch_size],
@@ -298,83 +381,41 @@ class Session:
             **settings,
         )
 
-    def work_on(self, run: Run, batch_size: int | None = None, priority: int = 0) -> None:
-        """Caption what waits in a run; returns at once."""
-        waiting = [job for job in self.store.jobs(run.id) if not job.done]
-        known = {each.stored.key: each for each in self.sources.windows}
-        missing = {job.window_key for job in waiting} - known.keys()
-        if missing:
-            raise ValueError(
-                f"{len(missing)} windows of run {run.id} are not in this session; open the videos "
-                "that it was made of"
-            )
-        size = batch_size or self.batch_size
-        run.begin(lambda: loop.submit(self._work(run, waiting, known, size, priority)))
-
-    async def _work(
-        self,
-        run: Run,
-        jobs: list[Job],
-        known: Mapping[str, SourceWindow],
-        batch_size: int,
-        priority: int,
-    ) -> None:
-        try:
-            run.begun()
-            for repeat in sorted({job.repeat for job in jobs}):
-                recipe = run.recipe
-                if run.repeats > 1:
-                    recipe = replace(recipe, seed=(recipe.seed or 0) + repeat)
-                these = [job for job in jobs if job.repeat == repeat]
-                windows = [known[job.window_key] for job in these]
-                await self._caption(run, recipe, these, windows, batch_size, priority)
-        finally:
-            run.tell(RunEvent("end"))
-
-    async def _caption(
-        self,
-        run: Run,
-        recipe: Recipe,
-        jobs: list[Job],
-        windows: list[SourceWindow],
-        batch_size: int,
-        priority: int,
-    ) -> None:
-        generation = CaptionGenerationStage.from_recipe(
-            recipe,
-            model_dir=self.model_dir,
-            caption_batch_size=batch_size,
-            endpoint=self.endpoint,
-        )
-        preparation = CaptionPreparationStage.from_recipe(recipe, pool=self.sources.pool)
-        # Loading takes seconds to minutes: not in the loop that other runs share.
-        await asyncio.to_thread(generation.setup)
-        task, homes = task_of(windows)
-
-        def on_event(event: CaptionEvent) -> None:
-            if event.error is not None:
-                return
-            place = homes[event.clip_index][event.window_index]
-            shown = windows[place].stored
-            if event.caption is None:
-                run.tell(RunEvent("text", shown.video, shown.number, event.stage, event.text))
-                return
-            job = jobs[place]
-            self.store.add_caption(run.id, job.position, job.repeat, event.caption)
-            run.tell(RunEvent("caption", shown.video, shown.number, event.stage, event.text))
-
-        clips = {id(clip): number for number, clip in enumerate(task.data.clips)}
-        async for result in caption_windows(
-            [task], preparation, generation, on_event, priority=priority
-        ):
-            place = homes[clips[id(result.clip)]][result.window_index]
-            job, shown = jobs[place], windows[place].stored
-            self.store.finish(run.id, job.position, job.repeat, result.error, result.window.warnings)
-            stages = result.window.captions.get(recipe.variant, [])
-            text = stages[-1].text if stages else ""
-            run.tell(RunEvent("window", shown.video, shown.number, len(stages), text, result.error))
-
     def close(self) -> None:
-        """End the decoding processes and close the store; the engine stays for other sessions."""
-        self.sources.close()
+        """Stop work under way, end the decoding processes and close the store.
+
+        The engine stays for other sessions.
+        """
+        for task in list(self._tasks.values()):
+            task.cancel()
+        self.sources.pool.close()
         self.store.close()
+
+
+def _check_count(name: str, count: int) -> None:
+    if count < 1:
+        raise ValueError(f"{name} is {count}; give 1 or more")
+
+
+def _videos(
+    source: str | Path | VideoTask | list[str | Path | VideoTask],
+) -> tuple[list[VideoRequest], dict[str, str]]:
+    """Videos to open by their short names, and what leads to none."""
+    given = source if isinstance(source, list) else [source]
+    tasks = [each for each in given if isinstance(each, VideoTask)]
+    files = [each for each in given if not isinstance(each, VideoTask)]
+    paths: list[str] = []
+    problems: dict[str, str] = {}
+    if files or not tasks:
+        paths, problems = find_videos(files)
+    remote = [path for path in paths if "://" in path]
+    for path in remote:
+        problems[path] = f"{path} is not on this machine; caption it with Ray (--ray), or download it"
+    clips = [(ClipRequest(path, path),) for path in paths if path not in remote]
+    clips += [tuple(requests_of(task)) for task in tasks]
+    named = [path for path in paths if path not in remote]
+    named += [str(task.data.input_video) for task in tasks]
+    requests = [
+        VideoRequest(name, each) for name, each in zip(short_names(named), clips, strict=True)
+    ]
+    return requests, problems

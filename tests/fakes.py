@@ -1,85 +1,79 @@
-"""A model that answers at once, for tests of bookkeeping; what is about captions uses real vLLM."""
+"""A backend that answers at once, for tests of bookkeeping; what is about captions uses real vLLM."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import re
+from collections.abc import AsyncIterator, Callable
 
-from captionkit.engine.errors import RequestError
-from captionkit.stages.qwen_vl import PartialCaption
-from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.stages.tasks import Caption
-from captionkit.video import DecodePool
+from captionkit.engine import CacheMissError, Completion, EngineError, Request, RequestError
 
 
-class FakeModel:
+class FakeBackend:
     """Says of each window what it was asked, and where the window begins.
 
-    ``fail`` names windows (by their start, as ``"8.53"``) that get no caption; ``gate`` holds captions
-    back until it is set.
+    ``fail`` names windows (by their start, as ``"8.53"``) that get no caption, ``known`` the ids that
+    need no frames; ``gate`` holds captions back until it is set. ``broken`` is raised instead of any
+    caption.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str, str, int], str] | None = None) -> None:
+        self.info = {"max_model_len": 32768, "device": "fake"}
         self.calls: list[tuple[str, int]] = []
+        self.requests: list[Request] = []
         self.fail: set[str] = set()
+        self.known: set[str] = set()
         self.gate: asyncio.Event | None = None
-        self.say = lambda prompt, values, stage: f"{prompt} at {values['start']}."
+        self.broken: EngineError | None = None
+        self.say = say or (lambda prompt, start, stage: f"{prompt} at {start}.")
         self.finish_reason = "stop"
+        self.closed = False
+        self._first: dict[tuple[str, str], str] = {}
 
     def knows(self, uid: str) -> bool:
-        return False
+        return uid in self.known
 
-    async def stream(self, inputs, *, generate_stage2_caption=False, priority=0, stage2_text=None):
-        values = inputs["values"]
-        for stage in (1, 2) if generate_stage2_caption else (1,):
-            if self.gate is not None:
-                await self.gate.wait()
-            if values["start"] in self.fail:
-                raise RequestError(f"the window at {values['start']} is broken")
-            self.calls.append((values["start"], stage))
-            text = self.say(inputs["prompt"], values, stage)
-            if stage == 2:
-                text = f"{text} More of it."
-            yield PartialCaption(stage, text[:4])
-            yield Caption(
-                prompt=f"<chat>{inputs['prompt']}",
-                text=text,
-                finish_reason=self.finish_reason,
-                prompt_tokens=200,
-                output_tokens=len(text.split()),
-                cached_tokens=0,
-                queue_s=0.01,
-                first_token_s=0.02,
-                seconds=0.05,
-                stage=stage,
-                prompt_text=inputs["prompt"],
-            )
+    async def stream(self, request: Request) -> AsyncIterator[str | Completion]:
+        if self.broken is not None:
+            raise self.broken
+        start = re.search(r"at ([\d.]+) s$", request.video.name).group(1)
+        if self.gate is not None:
+            await self.gate.wait()
+        if start in self.fail:
+            raise RequestError(f"the window at {start} is broken")
+        if request.video.frames is None and request.video.uid not in self.known:
+            raise CacheMissError(f"{request.video.uid} was forgotten")
+        stage, prompt = self._stage(request)
+        self.calls.append((start, stage))
+        self.requests.append(request)
+        text = self.say(prompt, start, stage)
+        if stage == 1:
+            self._first[request.video.uid, text] = prompt
+        else:
+            text = f"{text} More of it."
+        yield text[:4]
+        yield Completion(
+            prompt=f"<chat>{request.prompt}",
+            text=text,
+            finish_reason=self.finish_reason,
+            prompt_tokens=200,
+            output_tokens=len(text.split()),
+            cached_tokens=0,
+            queue_s=0.01,
+            first_token_s=0.02,
+            seconds=0.05,
+        )
+
+    def _stage(self, request: Request) -> tuple[int, str]:
+        """The stage, and the prompt of stage 1: a second prompt holds what was said of its video."""
+        for (uid, text), prompt in self._first.items():
+            if uid == request.video.uid and text and text in request.prompt:
+                return 2, prompt
+        return 1, request.prompt
 
     async def open_gate(self) -> None:
         """Let captions go on: an event may be set in its waiters' loop only, so `loop.submit` this."""
         self.gate.set()
 
-
-@functools.cache
-def _shared_pool() -> DecodePool:
-    return DecodePool()
-
-
-def install(monkeypatch) -> FakeModel:
-    """Have every caption stage use one fake model, and all sessions share their decoders."""
-    model = FakeModel()
-
-    def borrow(stage, worker_metadata=None):
-        stage._pool = _shared_pool()
-
-    def hand_back(stage):
-        stage._pool = None
-
-    monkeypatch.setattr(CaptionPreparationStage, "setup", borrow)
-    monkeypatch.setattr(CaptionPreparationStage, "teardown", hand_back)
-
-    def setup(stage, worker_metadata=None):
-        stage._model = model
-
-    monkeypatch.setattr(CaptionGenerationStage, "setup", setup)
-    return model
+    def close(self) -> None:
+        self.closed = True

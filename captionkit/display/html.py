@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from captionkit.display.diff import Piece, word_diff
 
-Images = Callable[[str, int], "bytes | None"]
+# The thumbnail of a window by its key, or None.
+Images = Callable[[str], "bytes | None"]
 
 MOST_ROWS = 50
 STYLE = """
@@ -52,13 +53,17 @@ def escape(text: object) -> str:
     return html.escape(visible(str(text)))
 
 
-def picture(images: Images, video: str, window: int) -> str:
-    """A thumbnail as an image element with a text for those who do not see it; else nothing."""
-    data = images(video, window)
+def no_images(key: str) -> bytes | None:
+    """Thumbnails of windows whose frames nobody can read here."""
+    return None
+
+
+def picture(images: Images, key: str, name: str) -> str:
+    """A window's thumbnail as an image element, its name for those who do not see it; else nothing."""
+    data = images(key)
     if data is None:
         return ""
-    text = escape(f"{video}, window {window}")
-    return f'<img alt="{text}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+    return f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
 
 
 def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
@@ -83,69 +88,87 @@ def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
     return left, right
 
 
+class WindowTable(pd.DataFrame):
+    """Windows as rows; what pandas makes of it is one too. Shows thumbnails in a notebook."""
+
+    _metadata = ["images"]  # noqa: RUF012
+    images: Images | None = None
+
+    @property
+    def _constructor(self) -> Callable[..., WindowTable]:
+        return WindowTable
+
+    def _repr_html_(self) -> str | None:
+        if self.images is None or not {"video", "window", "key"} <= set(self.columns):
+            return super()._repr_html_()
+        return windows_html(self, self.images)
+
+
 def windows_html(table: pd.DataFrame, images: Images) -> str:
     """Windows with thumbnails."""
+    timed = {"start_s", "end_s"} <= set(table.columns)
     rows = []
     for row in table.head(MOST_ROWS).itertuples():
-        cells = [picture(images, row.video, row.window), escape(row.video), str(row.window)]
-        if "start" in table and "end" in table:
-            cells.append(f"{row.start:.1f} to {row.end:.1f} s")
-        if "frames" in table:
-            cells.append(str(row.frames))
-        if "note" in table:
-            cells.append(escape(row.note))
+        name = f"{row.video}, window {row.window}"
+        cells = [picture(images, row.key, name), escape(row.video), str(row.window)]
+        if timed:
+            cells.append(f"{row.start_s:.1f} to {row.end_s:.1f} s")
+        cells += [escape(getattr(row, each)) for each in ("frames", "note") if each in table]
         rows.append(cells)
-    heads = ["", "video", "window"]
-    heads += ["time"] if "start" in table and "end" in table else []
+    heads = ["", "video", "window", *(["time"] if timed else [])]
     heads += [name for name in ("frames", "note") if name in table]
     return table_html(heads, rows, _count(len(table), "window"))
 
 
-def run_html(table: pd.DataFrame, images: Images, *, two_stages: bool, said: str) -> str:
-    """The captions of a run (`Run.captions`) with thumbnails; ``said`` stands above them."""
+def run_html(table: pd.DataFrame, images: Images, *, two_stages: bool, summary: str) -> str:
+    """The captions of a run (`Run.captions`) with thumbnails; the summary stands above them."""
+    shown = table[table["key"].isin(table["key"].drop_duplicates().head(MOST_ROWS))]
     rows = []
-    groups = table.groupby(["video", "window"], sort=False)
-    for (video, window), group in list(groups)[:MOST_ROWS]:
+    for key, group in shown.groupby("key", sort=False):
+        first = group.iloc[0]
         cells = [_stage(group, stage) for stage in ((1, 2) if two_stages else (1,))]
-        rows.append([picture(images, video, window), place(group.iloc[0]), *cells])
+        name = f"{first['video']}, window {first['window']}"
+        rows.append([picture(images, key, name), where(first), *cells])
     heads = ["", "window", *(["stage 1", "stage 2"] if two_stages else ["caption"])]
-    return table_html(heads, rows, said)
+    return table_html(heads, rows, summary)
 
 
 def _stage(group: pd.DataFrame, stage: int) -> str:
-    told = []
+    texts = []
     for row in group[group["stage"] == stage].itertuples():
         if isinstance(row.error, str):
-            told.append(f'<span class="e">failed: {escape(row.error)}</span>')
+            texts.append(f'<span class="e">failed: {escape(row.error)}</span>')
         else:
-            told.append(escape(row.text))
-    return "\n".join(told)
+            texts.append(escape(row.text))
+    return "\n".join(texts)
 
 
-def place(row: pd.Series) -> str:
-    """Where a window is, from a row of captions."""
+def where(row: pd.Series) -> str:
+    """Name and time of a window, from a row of captions."""
     span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s".replace(" ", "&nbsp;")
     return f"{escape(row['video'])} {row['window']}\n{span}"
 
 
-def comparison_html(table: pd.DataFrame, names: tuple[str, str], said: str, images: Images) -> str:
+def comparison_html(table: pd.DataFrame, names: tuple[str, str], summary: str, images: Images) -> str:
     """Two captions of each window (`Comparison.table`), with what differs marked."""
     rows = []
     for _, row in table.head(MOST_ROWS).iterrows():
         cells = diff_cells(word_diff(row["before"], row["after"]))
-        rows.append([picture(images, row["video"], row["window"]), place(row), *cells])
-    return table_html(["", "window", *names], rows, f"{_count(len(table), 'window')}, {said}")
+        name = f"{row['video']}, window {row['window']}"
+        rows.append([picture(images, row["key"], name), where(row), *cells])
+    return table_html(["", "window", *names], rows, f"{_count(len(table), 'window')}, {summary}")
 
 
-def matrix_html(table: pd.DataFrame, images: Images) -> str:
-    """Windows against prompts (`Matrix.table`)."""
+def matrix_html(table: pd.DataFrame, keys: Mapping[tuple[str, int], str], images: Images) -> str:
+    """Windows against prompts (`Matrix.table`); ``keys`` are the windows' by (video, number)."""
     rows = []
-    for (video, window), row in table.head(MOST_ROWS).iterrows():
+    for index, row in table.head(MOST_ROWS).iterrows():
+        video, number = index
         cells = [
             escape(text) if isinstance(text, str) else '<span class="e">failed</span>' for text in row
         ]
-        place = f"{escape(video)} {window}"
-        rows.append([picture(images, video, window), place, *cells])
+        shown = picture(images, keys[index], f"{video}, window {number}")
+        rows.append([shown, f"{escape(video)} {number}", *cells])
     return table_html(["", "window", *map(str, table.columns)], rows, _count(len(table), "window"))
 
 

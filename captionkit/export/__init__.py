@@ -1,13 +1,12 @@
-"""Results as files: for spreadsheets, players, people and pipelines.
+"""Results as files: for spreadsheets, players, people and pipelines; and read back from them.
 
-`export_run` writes a run, `load_captions` reads JSONL and Parquet back, `JsonLines` follows a run on
-the command line. Imports runs' tables, display and checks; called by runs, widgets and the command
-line.
+A new format is one file in ``formats/`` and one line in `FORMATS`.
 """
 
 from captionkit.export.errors import ExportError
-from captionkit.export.lines import JsonLines, window_row
-from captionkit.export.tables import load_captions
-from captionkit.export.whole_run import FORMATS, export_run
+from captionkit.export.files import export_run
+from captionkit.export.formats import FORMATS
+from captionkit.export.lines import JsonLines
+from captionkit.export.load import load_captions
 
-__all__ = ["FORMATS", "ExportError", "JsonLines", "export_run", "load_captions", "window_row"]
+__all__ = ["FORMATS", "ExportError", "JsonLines", "export_run", "load_captions"]

@@ -1,43 +1,21 @@
-"""JSON lines as the command line writes them: one window a line, the moment it is done.
-
-Fields of a line:
-
-========================  =====================================================================
-``video``                 path as it was given
-``clip``                  clip id
-``window``                number of the window in its clip, from 0
-``start_frame``           first frame, from the clip's start
-``end_frame``             last frame, inclusive
-``start_s``, ``end_s``    seconds in the source video
-``variant``               model
-``recipe``                content key of the recipe
-``caption``               final caption, null where the window failed
-``captions``              every stage: ``stage``, ``text``, ``prompt``, ``prompt_text``,
-                          ``finish_reason``, ``prompt_tokens``, ``output_tokens``,
-                          ``cached_tokens``, ``queue_s``, ``first_token_s``, ``seconds``
-``warnings``              what the decoder reported
-``error``                 why there is no caption, else null
-========================  =====================================================================
-
-Imports tasks and recipe; called by the command line.
-"""
+"""JSON lines that grow with a run: the rows of a window the moment it is done."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
+import pandas as pd
+
+from captionkit.captions import CaptionRow, captions_table
+from captionkit.export.base import without_home
 from captionkit.export.errors import ExportError
-from captionkit.recipe import Recipe
-from captionkit.stages.tasks import Clip, Window
+from captionkit.export.formats.tables import json_lines
 
 
 class JsonLines:
-    """Writes windows to a file as they are done, each line whole or not at all.
+    """Writes windows to a file as they are done, the rows of each whole or not at all.
 
     A file of that name that holds something is kept beside it as ``NAME.bak``.
 
@@ -45,14 +23,16 @@ class JsonLines:
     ----------
     path
         The file.
-    recipe
-        What the captions were made with.
+
+    Raises
+    ------
+    ExportError
+        The file cannot be written.
     """
 
-    def __init__(self, path: str | Path, recipe: Recipe) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.lines = 0
-        self._recipe = recipe
+        self.windows = 0
         self._end = 0
         try:
             if self.path.is_file() and self.path.stat().st_size:
@@ -61,16 +41,19 @@ class JsonLines:
         except OSError as error:
             raise ExportError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def write(self, clip: Clip, number: int, error: str | None) -> None:
-        """Append one window.
+    def write(self, rows: Iterable[CaptionRow]) -> None:
+        """Append the rows of one window.
 
         Raises
         ------
         ExportError
-            It cannot be written (disk full, say); the lines before it are whole.
+            The rows cannot be written (disk full, say); the lines before are whole.
         """
-        line = json.dumps(window_row(clip, number, error, self._recipe), ensure_ascii=False) + "\n"
-        data = line.encode("utf-8", errors="replace")
+        self.write_table(captions_table(vars(row) for row in rows), windows=1)
+
+    def write_table(self, table: pd.DataFrame, *, windows: int) -> None:
+        """Append the rows of some windows, all or none; raises as `write`."""
+        data = json_lines(table.assign(path=table["path"].map(without_home)))
         try:
             written = self._file.write(data)
             if written != len(data):
@@ -80,11 +63,11 @@ class JsonLines:
             with contextlib.suppress(OSError):  # /dev/stdout and its like cannot be cut
                 self._file.truncate(self._end)
             raise ExportError(
-                f"cannot write {self.path}: {failure.strerror}; the {self.lines} windows written "
+                f"cannot write {self.path}: {failure.strerror}; the {self.windows} windows written "
                 "before are in it"
             ) from failure
         self._end += len(data)
-        self.lines += 1
+        self.windows += windows
 
     def close(self) -> None:
         """Close the file."""
@@ -93,30 +76,5 @@ class JsonLines:
     def __enter__(self) -> JsonLines:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def window_row(clip: Clip, number: int, error: str | None, recipe: Recipe) -> dict[str, Any]:
-    """One window as a line of the file; see the module's table."""
-    window: Window = clip.windows[number]
-    return {
-        "video": clip.source_video,
-        "clip": str(clip.uuid),
-        "window": number,
-        "start_frame": window.start_frame,
-        "end_frame": window.end_frame,
-        "start_s": window.start_s,
-        "end_s": window.end_s,
-        "variant": recipe.variant,
-        "recipe": recipe.key,
-        "caption": None if error else window.caption.get(recipe.variant),
-        "captions": [asdict(caption) for caption in window.captions.get(recipe.variant, [])],
-        "warnings": window.warnings,
-        "error": error,
-    }

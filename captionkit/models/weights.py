@@ -6,6 +6,7 @@ node) and the command line.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import struct
@@ -16,6 +17,8 @@ from captionkit.models.variants import Variant
 # Everything that vLLM and transformers read; not the same weights again in another format.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 _MARK = ".captionkit-revision"
+# Bytes of weights of a model that is worth running on a CPU.
+_MOST_ON_A_CPU = 4 << 30
 
 
 class WeightsError(RuntimeError):
@@ -122,6 +125,21 @@ def find_problem(folder: Path) -> str | None:
         if problem:
             return problem
     return None
+
+
+def needs_gpu(variant: Variant, model_dir: str | Path) -> bool:
+    """Whether an engine of this model takes a GPU here.
+
+    vLLM's CUDA build runs on a GPU alone. Its CPU build runs whatever fits a machine's memory, but a
+    model of more than 4 GiB, or one that is not on this machine yet, is planned for a GPU.
+    """
+    try:
+        importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        folder = weights_folder(variant, model_dir)
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        return not 0 < size < _MOST_ON_A_CPU
+    return True
 
 
 def _shard_problem(path: Path) -> str | None:

@@ -1,140 +1,265 @@
-"""Windows flow one by one from file to caption: decoding overlaps generation, memory is bounded.
-
-The two stages, joined for whoever does not want all frames of a video in memory at once: at most
-``2 x caption_batch_size`` windows hold frames. Imports the stages; called by the command line and
-sessions.
-"""
+"""Windows flow one by one from file to caption: decoding overlaps generation, memory is bounded."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict
 
-from captionkit.engine.errors import CacheMissError
-from captionkit.stages.generation import CaptionEvent, CaptionGenerationStage
-from captionkit.stages.preparation import CaptionPreparationStage
-from captionkit.stages.tasks import Clip, Video, VideoTask, Window
+from captionkit import prompts
+from captionkit.engine import (
+    Backend,
+    CacheMissError,
+    Completion,
+    EngineError,
+    Request,
+    RequestError,
+    Sampling,
+)
+from captionkit.pipeline.events import Caption, Event, StageDone, TextGrew, WindowDone
+from captionkit.pipeline.prepare import PreparedWindow, prepare
+from captionkit.recipe import Recipe
+from captionkit.sources import PlannedWindow
+from captionkit.video import DecodePool
 
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class WindowResult:
-    """A window that is done: captioned, or failed with ``error``."""
-
-    video: Video
-    clip: Clip
-    window_index: int
-    error: str | None
-
-    @property
-    def window(self) -> Window:
-        """The window, its captions in it."""
-        return self.clip.windows[self.window_index]
+logger = logging.getLogger(__name__)
 
 
-async def caption_windows(
-    tasks: Sequence[VideoTask],
-    preparation: CaptionPreparationStage,
-    generation: CaptionGenerationStage,
-    on_event: Callable[[CaptionEvent], None] = lambda event: None,
+async def caption_stages(
+    prepared: PreparedWindow,
+    recipe: Recipe,
+    backend: Backend,
+    on_text: Callable[[int, str], None] = lambda stage, text: None,
     *,
+    batch_size: int = 16,
     priority: int = 0,
-) -> AsyncIterator[WindowResult]:
-    """Caption all planned windows of some videos; yields each as it is done, in no fixed order.
+    sampling: Sampling | None = None,
+) -> AsyncIterator[Caption]:
+    """Caption one prepared window; yields the `Caption` of each stage as it ends.
 
-    Leaving the loop early cancels what is not done.
+    Stage 2 starts the moment stage 1 ends. Its prompt holds the stage-2 text and the stage-1 caption,
+    over the same video.
 
     Parameters
     ----------
-    tasks
-        Videos whose clips were planned (`CaptionPreparationStage.plan`).
-    preparation, generation
-        The stages; both set up.
-    on_event
-        Told of text that grows and stages that end.
+    prepared, recipe, backend
+        The window, how to caption it, and who does.
+    on_text
+        Called with the stage and all of its text so far, as it grows.
+    batch_size
+        Captions that run at once.
+    priority
+        Lower goes first: -1 for a window that somebody is looking at.
+    sampling
+        Sampling parameters instead of the recipe's, for measurements.
+
+    Raises
+    ------
+    RequestError, CacheMissError, EngineError
+        See `engine.Backend.stream`.
+    """
+    text = prepared.prompt
+    for stage in recipe.stages:
+        text = prompts.disarm(text)
+        if not text.strip():
+            raise RequestError("the prompt has no text")
+        request = Request(
+            text, prepared.video, sampling or sampling_of(recipe), priority, batch_size
+        )
+        async for item in backend.stream(request):
+            if isinstance(item, Completion):
+                caption = Caption(stage=stage, prompt_text=text, **asdict(item))
+                yield caption
+            else:
+                on_text(stage, item)
+        if stage == 1 and recipe.stage2 is not None:
+            template = prompts.stage2_template(recipe.stage2)
+            text = prompts.render(template, {**prepared.values, "caption": caption.text})
+
+
+def sampling_of(recipe: Recipe) -> Sampling:
+    """The sampling parameters of a recipe."""
+    return Sampling(
+        max_tokens=recipe.max_tokens,
+        temperature=recipe.temperature,
+        top_p=recipe.top_p,
+        repetition_penalty=recipe.repetition_penalty,
+        seed=recipe.seed,
+        schema=recipe.schema,
+    )
+
+
+async def caption(
+    windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow],
+    recipe: Recipe,
+    backend: Backend,
+    pool: DecodePool,
+    *,
+    batch_size: int = 16,
+    priority: int = 0,
+    salt: str = "",
+) -> AsyncIterator[Event]:
+    """Caption windows and yield what happens, each event with its window, in no fixed order.
+
+    At most ``2 x batch_size`` windows hold frames in memory. Leaving the loop early cancels what is
+    not done. A window that fails ends with a `WindowDone` that has an ``error``; it costs no other
+    window its caption.
+
+    Parameters
+    ----------
+    windows
+        Taken one by one, when there is room for the next.
+    recipe, backend
+        How to caption them, and who does.
+    pool
+        What reads the frames.
+    batch_size
+        Captions that run at once.
     priority
         Lower goes first: -1 for windows that somebody is looking at.
+    salt
+        See `prepare`.
     """
-    results: asyncio.Queue[WindowResult | None] = asyncio.Queue()
-    room = asyncio.Semaphore(2 * generation.caption_batch_size)
-    # Of those that wait for their first text; one more with each that is done. Decoding far ahead takes
-    # the cores that the first captions need.
-    ahead = asyncio.Semaphore(preparation.pool.workers + generation.caption_batch_size // 4)
-    # Threads of its own: asyncio's would be shared with whatever else the caller runs.
-    threads = ThreadPoolExecutor(preparation.pool.workers, "captionkit-prepare")
-
-    async def in_thread(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(
-            threads, lambda: function(*args, **kwargs)
-        )
-
-    async def one(video: Video, clip_index: int, number: int) -> None:
-        clip = video.clips[clip_index]
-        window = clip.windows[number]
-        name = f"window-{number}"
-        begun = False
-
-        def begin() -> None:
-            nonlocal begun
-            if not begun:
-                begun = True
-                ahead.release()
-
-        def tell(event: CaptionEvent) -> None:
-            begin()
-            on_event(event)
-
-        try:
-            inputs = await in_thread(preparation.prepare, video, clip, number, frames=False)
-            known = generation.model.knows(inputs["multi_modal_uuids"]["video"])
-            if known:
-                begin()
-            for frames in (False, True) if known else (True,):
-                if frames:
-                    inputs = await in_thread(preparation.prepare, video, clip, number)
-                window.llm_inputs[generation.model_variant] = inputs
-                clip.errors.pop(name, None)
-                try:
-                    await generation.caption_window(video, clip_index, number, tell, priority=priority)
-                    break
-                except CacheMissError:
-                    continue
-        except ValueError as error:
-            clip.errors[name] = str(error)
-        finally:
-            window.llm_inputs.pop(generation.model_variant, None)
-            begin()
-            ahead.release()
-            room.release()
-        results.put_nowait(WindowResult(video, clip, number, clip.errors.get(name)))
-
-    async def all_of_them() -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for video, clip_index, number in _windows(tasks):
-                    await ahead.acquire()
-                    await room.acquire()
-                    group.create_task(one(video, clip_index, number))
-        finally:
-            results.put_nowait(None)
-
-    running = asyncio.create_task(all_of_them())
+    flow = _Flow(recipe, backend, pool, batch_size, priority, salt)
+    running = asyncio.create_task(flow.run(windows))
     try:
-        while (result := await results.get()) is not None:
-            yield result
+        while (event := await flow.events.get()) is not None:
+            yield event
         await running
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        threads.shutdown(wait=False, cancel_futures=True)
+        flow.threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _windows(tasks: Sequence[VideoTask]) -> Iterator[tuple[Video, int, int]]:
-    for task in tasks:
-        for clip_index, clip in enumerate(task.data.clips):
-            for number in range(len(clip.windows)):
-                yield task.data, clip_index, number
+class _Flow:
+    """One call of `caption`: its bounds, its threads and its events."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        backend: Backend,
+        pool: DecodePool,
+        batch_size: int,
+        priority: int,
+        salt: str,
+    ) -> None:
+        self.recipe = recipe
+        self.backend = backend
+        self.pool = pool
+        self.batch_size = batch_size
+        self.priority = priority
+        self.salt = salt
+        self.events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.room = asyncio.Semaphore(2 * batch_size)
+        # Bounds the windows without their first text. Decoding far ahead takes the cores that the
+        # first captions need; each finished window adds a permit, so this binds only at start-up.
+        self.ahead = asyncio.Semaphore(pool.workers + batch_size // 4)
+        # Not asyncio's own threads, which are shared with whatever else the caller runs.
+        self.threads = ThreadPoolExecutor(pool.workers, "captionkit-prepare")
+
+    async def run(
+        self, windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow]
+    ) -> None:
+        """Take windows while there is room; ends with the last window's end."""
+        source = windows if isinstance(windows, AsyncIterable) else _one_by_one(windows)
+        iterator = aiter(source)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await self.ahead.acquire()
+                    await self.room.acquire()
+                    try:
+                        window = await anext(iterator)
+                    except StopAsyncIteration:
+                        break
+                    group.create_task(self.caption(window))
+        finally:
+            self.events.put_nowait(None)
+
+    async def caption(self, window: PlannedWindow) -> None:
+        """Caption one window and emit its events."""
+        permit = _Permit(self.ahead)
+        damage = window.source.metadata.damage
+        captions: list[Caption] = []
+        warnings = [damage] if damage else []
+        error = None
+        try:
+            prepared = await self._prepare(window, frames=False)
+            if not self.backend.knows(prepared.video.uid) or not await self._ask(
+                window, prepared, captions, permit
+            ):
+                prepared = await self._prepare(window, frames=True)
+                if prepared.damage and prepared.damage not in warnings:
+                    warnings.append(prepared.damage)
+                await self._ask(window, prepared, captions, permit)
+        except Exception as failure:
+            error = str(failure) or type(failure).__name__
+            if not isinstance(failure, (ValueError, EngineError)):
+                # Not foreseen, but no reason to take the other windows along.
+                logger.exception("%s of %s failed", window.number, window.video)
+                error = f"{type(failure).__name__}: {failure}"
+        finally:
+            permit.release()
+            self.ahead.release()
+            self.room.release()
+        self.events.put_nowait(WindowDone(window, tuple(captions), error, tuple(warnings)))
+
+    async def _ask(
+        self,
+        window: PlannedWindow,
+        prepared: PreparedWindow,
+        captions: list[Caption],
+        permit: _Permit,
+    ) -> bool:
+        """Caption a window's stages; False if the backend has forgotten a window without frames."""
+        if prepared.video.frames is None:
+            permit.release()
+
+        def on_text(stage: int, text: str) -> None:
+            permit.release()
+            self.events.put_nowait(TextGrew(window, stage, text))
+
+        # After a miss in stage 2 both stages are made again.
+        captions.clear()
+        try:
+            async for each in caption_stages(
+                prepared,
+                self.recipe,
+                self.backend,
+                on_text,
+                batch_size=self.batch_size,
+                priority=self.priority,
+            ):
+                captions.append(each)
+                self.events.put_nowait(StageDone(window, each))
+        except CacheMissError:
+            if prepared.video.frames is not None:
+                raise
+            return False
+        return True
+
+    async def _prepare(self, window: PlannedWindow, *, frames: bool) -> PreparedWindow:
+        return await asyncio.get_running_loop().run_in_executor(
+            self.threads,
+            lambda: prepare(window, self.recipe, self.pool, frames=frames, salt=self.salt),
+        )
+
+
+class _Permit:
+    """A permit that is given back once, however often that is asked for."""
+
+    def __init__(self, semaphore: asyncio.Semaphore) -> None:
+        self._semaphore: asyncio.Semaphore | None = semaphore
+
+    def release(self) -> None:
+        if self._semaphore is not None:
+            self._semaphore.release()
+            self._semaphore = None
+
+
+async def _one_by_one(windows: Iterable[PlannedWindow]) -> AsyncIterator[PlannedWindow]:
+    for window in windows:
+        yield window

@@ -1,0 +1,21 @@
+"""Looking at captions: what may be wrong with them, what differs, and which of two is better."""
+
+from captionkit.review.blind import AB, Choice, Pair, ab
+from captionkit.review.checks import CHECKS, FAULTS, check, check_table, faults
+from captionkit.review.comparison import Comparison, compare, compare_tables, stability
+
+__all__ = [
+    "AB",
+    "CHECKS",
+    "FAULTS",
+    "Choice",
+    "Comparison",
+    "Pair",
+    "ab",
+    "check",
+    "check_table",
+    "compare",
+    "compare_tables",
+    "faults",
+    "stability",
+]

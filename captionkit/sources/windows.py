@@ -1,7 +1,4 @@
-"""Which frames belong to a window, and which of them the model sees: arithmetic only.
-
-Imports numpy; called by stages, sessions and tests.
-"""
+"""Which frames belong to a window, and which of them the model sees: arithmetic only."""
 
 from __future__ import annotations
 
@@ -84,4 +81,4 @@ def sample_frames(span: WindowSpan, seconds: float, sampling_fps: float = 2.0) -
     count = min(max(wanted, LEAST_FRAMES), MOST_FRAMES, len(span))
     count -= count % 2
     step = (len(span) - 1) / (count - 1)
-    return [span.start + round(place * step) for place in range(count)]
+    return [span.start + round(index * step) for index in range(count)]

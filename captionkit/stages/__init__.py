@@ -1,17 +1,23 @@
-"""The two stages, and what they stand on."""
-
-from __future__ import annotations
+"""The reference's two stages with its contract, on its tasks; the rest of captionkit needs neither."""
 
 from captionkit.stages.base import NodeInfo, ProcessingStage, Resources, WorkerMetadata
-from captionkit.stages.generation import CaptionEvent, CaptionGenerationStage
+from captionkit.stages.generation import CaptionGenerationStage
 from captionkit.stages.preparation import CaptionPreparationStage
+from captionkit.stages.qwen_vl import GenerationError, QwenVL
+from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask, Window
 
 __all__ = [
-    "CaptionEvent",
     "CaptionGenerationStage",
     "CaptionPreparationStage",
+    "Clip",
+    "GenerationError",
+    "LlmInputs",
     "NodeInfo",
     "ProcessingStage",
+    "QwenVL",
     "Resources",
+    "Video",
+    "VideoTask",
+    "Window",
     "WorkerMetadata",
 ]

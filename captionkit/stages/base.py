@@ -1,7 +1,4 @@
-"""The contract of a stage, as the reference's pipelines know it.
-
-Imports the standard library only; the stages stand on it.
-"""
+"""The contract of a stage, as the reference's pipelines know it."""
 
 from __future__ import annotations
 
@@ -71,4 +68,4 @@ class ProcessingStage(ABC):
 
     @abstractmethod
     def process(self, task: VideoTask) -> VideoTask:
-        """Work on a task; gives the same object back."""
+        """Work on a task; returns the same object."""

@@ -1,7 +1,6 @@
-"""Plain data that travels through the pipeline: tasks, videos, clips, windows, captions.
+"""The reference's tasks: videos, clips and windows as NVIDIA NeMo Curator's stages pass them on.
 
-Field names are the reference's (NVIDIA NeMo Curator) where it has them. No I/O and no imports of
-captionkit; every other room knows these.
+They exist for the stages of this folder alone; everything else works on `sources.PlannedWindow`.
 """
 
 from __future__ import annotations
@@ -14,73 +13,8 @@ from uuid import UUID, uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class VideoMetadata:
-    """What a file says of itself once its packets were counted.
-
-    Parameters
-    ----------
-    width, height
-        In pixels, as shown (after rotation).
-    frame_times
-        Seconds of each shown frame from the first one, shape (frames,), from the timestamps.
-    fps
-        Average frames a second.
-    duration
-        Seconds, the last frame's own time included.
-    codec, container
-        ffmpeg's names.
-    rotation
-        Degrees clockwise that were applied; 0, 90, 180 or 270.
-    identity
-        Changes when the content does; part of each window's id.
-    damage
-        What is known to be missing or broken, or None.
-    """
-
-    width: int
-    height: int
-    frame_times: NDArray[np.float64]
-    fps: float
-    duration: float
-    codec: str
-    container: str
-    rotation: int
-    identity: str
-    damage: str | None = None
-
-    @property
-    def num_frames(self) -> int:
-        """Number of shown frames."""
-        return len(self.frame_times)
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What the engine made of one prompt.
-
-    ``prompt`` is the final prompt in the model's chat format. ``finish_reason`` is vLLM's: ``stop``, or
-    ``length`` where ``max_output_tokens`` cut it off. Times are in seconds, measured in the engine.
-    """
-
-    prompt: str
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    queue_s: float
-    first_token_s: float
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Caption(Completion):
-    """A completion as a window's caption: of stage 1 or 2, with the readable part of its prompt."""
-
-    stage: int
-    prompt_text: str
+from captionkit.pipeline.events import Caption
+from captionkit.video.metadata import VideoMetadata
 
 
 class LlmInputs(TypedDict):
@@ -126,8 +60,7 @@ class Clip:
     """A stretch of a video: bytes of its own (``buffer``), or a span of ``source_video``.
 
     ``span`` is (start, end) in seconds of the source; None means all of it. ``errors`` says what went
-    wrong, by ``"video"``, ``"windows"`` or ``"window-N"``. ``metadata`` and ``first_frame`` (of the
-    source) are filled in by the preparation stage.
+    wrong, by ``"video"``, ``"windows"`` or ``"window-N"``.
     """
 
     source_video: str
@@ -136,8 +69,6 @@ class Clip:
     buffer: bytes | None = None
     windows: list[Window] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
-    metadata: VideoMetadata | None = None
-    first_frame: int = 0
 
 
 @dataclass

@@ -1,0 +1,18 @@
+"""The store: runs, captions, ratings and notes in one SQLite file. All SQL stands in this folder."""
+
+from captionkit.store.store import DEFAULT_PATH, RunCounts, RunFacts, Store, StoreError, open_store
+from captionkit.store.view import StoredStage, WindowState
+from captionkit.store.work import Job, Work
+
+__all__ = [
+    "DEFAULT_PATH",
+    "Job",
+    "RunCounts",
+    "RunFacts",
+    "Store",
+    "StoreError",
+    "StoredStage",
+    "WindowState",
+    "Work",
+    "open_store",
+]

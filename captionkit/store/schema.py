@@ -1,11 +1,33 @@
 """The tables of the store, and what brings a file of an older version to this one.
 
-Imports nothing; called by `store`.
+``runs``
+    A recipe on some windows.
+``windows``
+    What `sources.PlannedWindow` knows, by its key.
+``jobs``
+    The windows of a run; ``state`` is 0 while the job waits, 1 when it is captioned, 2 when it failed.
+    ``owner`` works on it, as long as its lease in ``workers`` holds.
+``results``
+    What came of a job. Jobs of several runs may show one result.
+``captions``
+    A result's stages, and what a person said of them.
+``choices``
+    Which of two runs a person preferred for a window.
+``workers``
+    Who works on a run, and until when the others believe it: see `store.work`.
 """
 
-VERSION = 1
+VERSION = 2
 
-TABLES = """
+_WORKERS = """
+CREATE TABLE workers (
+    owner TEXT PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+    place TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, lease REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_state ON jobs (run, state, repeat, position);
+"""
+
+TABLES = f"""
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, recipe TEXT NOT NULL, recipe_key TEXT NOT NULL,
     repeats INTEGER NOT NULL, batch_size INTEGER NOT NULL, created TEXT NOT NULL,
@@ -27,6 +49,7 @@ CREATE TABLE jobs (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, position INTEGER NOT NULL,
     repeat INTEGER NOT NULL, window_key TEXT NOT NULL REFERENCES windows,
     result INTEGER REFERENCES results ON DELETE SET NULL,
+    state INTEGER NOT NULL DEFAULT 0, owner TEXT,
     PRIMARY KEY (run, position, repeat)
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_result ON jobs (result);
@@ -44,6 +67,23 @@ CREATE TABLE choices (
     choice TEXT NOT NULL CHECK (choice IN ('a', 'b', 'tie')), created TEXT NOT NULL,
     UNIQUE (run_a, run_b, window_key)
 );
+{_WORKERS}
 """
-# What brings a file of an older version to the next one: version → statements.
-MIGRATIONS: dict[int, str] = {}
+
+# What brings a file of a version to the next one. Version 1 is captionkit 0.1's: its recipes have
+# other names for three settings, and its jobs have no state of their own.
+MIGRATIONS: dict[int, str] = {
+    1: f"""
+ALTER TABLE jobs ADD COLUMN state INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN owner TEXT;
+UPDATE jobs SET state = coalesce((
+    SELECT CASE WHEN NOT done THEN 0 WHEN error IS NULL THEN 1 ELSE 2 END
+    FROM results WHERE results.id = jobs.result), 0);
+UPDATE runs SET recipe = json_remove(json_set(recipe,
+    '$.model', json_extract(recipe, '$.variant'),
+    '$.stage2', json_extract(recipe, '$.stage2_prompt'),
+    '$.max_tokens', json_extract(recipe, '$.max_output_tokens')),
+    '$.variant', '$.stage2_prompt', '$.max_output_tokens');
+{_WORKERS}
+"""
+}

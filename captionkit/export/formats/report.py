@@ -1,22 +1,24 @@
 """One HTML file that shows a run: thumbnails, both stages, what changed, filters.
 
 Everything is in the file and nothing is loaded from elsewhere; a policy in its head forbids all
-scripts but its own. Imports display; called by `export.whole_run`.
+scripts but its own. Its last part holds the run's rows as JSON lines, which `load_captions` reads.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import html
 
 import pandas as pd
 
-from captionkit.review import checks
-from captionkit.display import html as display
-from captionkit.display.diff import word_diff
-from captionkit.export.source import Exportable
-from captionkit.recipe import toml
+from captionkit import display
+from captionkit.export.base import Export
+from captionkit.export.formats.tables import json_lines
+from captionkit.review import faults
 
+#: The element that holds the rows.
+ROWS_ID = "captions"
 _SCRIPT = """
 const rows = [...document.querySelectorAll("tbody tr")];
 const [words, video, faults] = ["words", "video", "faults"].map((id) => document.getElementById(id));
@@ -45,31 +47,15 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere}
 """
 
 
-def report(run: Exportable, table: pd.DataFrame) -> bytes:
-    """The report of a run as one HTML file; ``table`` holds its captions as they are to be shown."""
-    images = run.thumbnails
-    found = checks.faults(table, run.recipe.schema)
-    two = run.recipe.stage2_prompt is not None
-    rows, videos = [], []
-    for name, group in table.groupby(["video", "window"], sort=False):
-        video, window = str(name[0]), int(name[1])
-        texts = {int(row.stage): row.text for row in group.itertuples() if isinstance(row.text, str)}
-        faults = sorted({name for index in group.index for name in found[index]})
-        cells = [display.picture(images, video, window), display.place(group.iloc[0])]
-        if two and len(texts) == 2:
-            cells += display.diff_cells(word_diff(texts[1], texts[2]))
-        else:
-            cells += [display.escape(texts.get(stage, "")) for stage in ((1, 2) if two else (1,))]
-        errors = [error for error in group["error"] if isinstance(error, str)]
-        told = [f'<span class="e">failed: {display.escape(error)}</span>' for error in errors]
-        told += [display.escape(name) for name in faults]
-        cells.append("\n".join(told))
-        mark = f' data-video="{display.escape(video)}" data-faults="{int(bool(told))}"'
-        rows.append(f"<tr{mark}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        if video not in videos:
-            videos.append(video)
+def report(export: Export) -> bytes:
+    """The report of a run as one HTML file."""
+    run, table = export.run, export.table
+    found = faults(table, run.recipe.schema)
+    two = run.recipe.stage2 is not None
+    rows = [_row(export, key, group, found) for key, group in table.groupby("key", sort=False)]
     heads = ["", "window", *(("stage 1", "stage 2") if two else ("caption",)), "findings"]
     head = "".join(f'<th scope="col">{each}</th>' for each in heads)
+    videos = table["video"].drop_duplicates()
     choices = "".join(f"<option>{display.escape(each)}</option>" for each in videos)
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = (
@@ -82,13 +68,40 @@ def report(run: Exportable, table: pd.DataFrame) -> bytes:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{display.STYLE}{_STYLE}</style></head><body>
 <h1>{title}</h1><p>{display.escape(run.progress)}</p>
-<details><summary>Recipe</summary><pre>{display.escape(toml(run.recipe))}</pre></details>
+<details><summary>Recipe</summary><pre>{display.escape(run.recipe.to_toml())}</pre></details>
 <div class="bar"><label>Text <input id="words" type="search"></label>
 <label>Video <select id="video"><option value="">all</option>{choices}</select></label>
 <label><input id="faults" type="checkbox"> only with findings</label>
 <output id="said" aria-live="polite"></output></div>
 <table class="ck"><thead><tr>{head}</tr></thead><tbody>
 {"".join(rows)}
-</tbody></table><script>{_SCRIPT}</script></body></html>
+</tbody></table>
+<details><summary>All columns, as JSON lines</summary>
+<pre id="{ROWS_ID}">{html.escape(json_lines(table, ensure_ascii=True).decode())}</pre></details>
+<script>{_SCRIPT}</script></body></html>
 """
     return page.encode("utf-8")
+
+
+def _row(
+    export: Export, key: str, group: pd.DataFrame, found: dict[object, list[str]]
+) -> str:
+    """A window as a row of the page."""
+    two = export.run.recipe.stage2 is not None
+    first = group.iloc[0]
+    texts = {int(row.stage): row.text for row in group.itertuples() if isinstance(row.text, str)}
+    name = f"{first['video']}, window {first['window']}"
+    cells = [display.picture(export.run.thumbnail, key, name), display.where(first)]
+    if two and len(texts) == 2:
+        cells += display.diff_cells(display.word_diff(texts[1], texts[2]))
+    else:
+        cells += [display.escape(texts.get(stage, "")) for stage in export.run.recipe.stages]
+    findings = [
+        f'<span class="e">failed: {display.escape(error)}</span>'
+        for error in group["error"].dropna()
+    ]
+    findings += sorted({name for index in group.index for name in found[index]})
+    cells.append("\n".join(findings))
+    video = display.escape(first["video"])
+    mark = f' data-video="{video}" data-faults="{int(bool(findings))}"'
+    return f"<tr{mark}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

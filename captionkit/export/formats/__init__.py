@@ -1,0 +1,17 @@
+"""The export formats, one file each."""
+
+from captionkit.export.base import Format
+from captionkit.export.formats.curator import curator
+from captionkit.export.formats.report import report
+from captionkit.export.formats.subtitles import srt_files, vtt_files
+from captionkit.export.formats.tables import csv, jsonl, parquet
+
+FORMATS: dict[str, Format] = {
+    "jsonl": Format("JSON lines, a row a window and stage", jsonl),
+    "csv": Format("comma-separated, for spreadsheets", csv),
+    "parquet": Format("Parquet", parquet),
+    "vtt": Format("WebVTT subtitles, a file a video", vtt_files),
+    "srt": Format("SRT subtitles, a file a video", srt_files),
+    "html": Format("one page with thumbnails, stages side by side and filters", report),
+    "nemo": Format("NeMo Curator's folders: metas/v0/<clip id>.json", curator),
+}

@@ -1,0 +1,69 @@
+"""NeMo Curator's layout: a metadata file a clip, as the reference's ``ClipWriterStage`` writes it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from captionkit.export.base import Export
+from captionkit.review import faults
+
+
+def curator(export: Export) -> dict[str, bytes]:
+    """The files of a run.
+
+    The last stage is ``<variant>_caption``, the first of two ``<variant>_stage1_caption``. The recipe,
+    and what is wrong with a caption, stand under names of ours.
+    """
+    run, table = export.run, export.table
+    facts = {key: source for key, _, _, source in run.store.window_facts(run.id)}
+    found = faults(table, run.recipe.schema) if export.checks else {}
+    return {
+        f"metas/v0/{clip}.json": _clip(group, facts[group["key"].iloc[0]], export, found)
+        for clip, group in table.groupby("clip", sort=False)
+    }
+
+
+def _clip(
+    rows: pd.DataFrame, source: dict[str, Any], export: Export, found: dict[Any, list[str]]
+) -> bytes:
+    variant = Path(export.run.recipe.model).name
+    windows = []
+    errors: list[str] = []
+    for number, group in rows.groupby("window", sort=False):
+        window = {
+            "start_frame": int(group["start_frame"].iloc[0]),
+            "end_frame": int(group["end_frame"].iloc[0]),
+        }
+        windows.append({**window, **_captions(group, variant, found)})
+        errors += [f"window-{number}: {why}" for why in group["error"].dropna()]
+    meta = {
+        "span_uuid": rows["clip"].iloc[0],
+        "source_video": rows["path"].iloc[0],
+        "duration_span": list(source["span"]),
+        "width_source": source["width"],
+        "height_source": source["height"],
+        "framerate_source": source["fps"],
+        **({"errors": errors} if errors else {}),
+        "windows": windows,
+        "valid": any(f"{variant}_caption" in window for window in windows),
+        "recipe": asdict(export.run.recipe),
+    }
+    return json.dumps(meta, ensure_ascii=False, indent=4).encode("utf-8")
+
+
+def _captions(group: pd.DataFrame, variant: str, found: dict[Any, list[str]]) -> dict[str, Any]:
+    captions: dict[str, Any] = {}
+    texts = group.dropna(subset="text")
+    for count, (index, row) in enumerate(texts.iterrows(), 1):
+        if count < len(texts):
+            captions[f"{variant}_stage{row['stage']}_caption"] = row["text"]
+            continue
+        captions[f"{variant}_caption"] = row["text"]
+        if found:
+            captions["checks"] = found[index]
+    return captions

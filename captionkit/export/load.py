@@ -1,0 +1,270 @@
+"""Captions read back: from JSONL, CSV, Parquet, an HTML report, or a folder of Ray's parts."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from captionkit.captions import COLUMNS, KINDS, typed
+from captionkit.export.base import with_home
+from captionkit.export.errors import ExportError
+from captionkit.export.formats.report import ROWS_ID
+from captionkit.export.formats.tables import FORMULA, GUARD
+from captionkit.recipe import Recipe
+
+_Records = Iterator[tuple[str, dict[str, Any]]]
+# What captionkit 0.1 kept of a window beside its stages.
+_OLD_WINDOW = ("clip", "window", "start_frame", "end_frame", "start_s", "end_s", "warnings", "recipe")
+
+
+def load_captions(path: str | Path) -> pd.DataFrame:
+    """Read captions as a table with the columns of `CaptionRow`, and whatever else the file has.
+
+    Parameters
+    ----------
+    path
+        A file that `Run.export` or ``captionkit caption --out`` wrote (.jsonl, .csv, .parquet, .html),
+        or the output folder of Ray. Files of captionkit 0.1 are read as well; what they lack is None.
+
+    Raises
+    ------
+    ExportError
+        There is no such file, it is of another kind, or damaged; names the line of a bad row.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _parts(path)
+    if not path.is_file():
+        raise ExportError(f"there is no file {path}")
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise ExportError(
+            f"{path} is {path.suffix or 'without a suffix'}; give one of {', '.join(_READERS)}"
+        )
+    return _table(path, read(path))
+
+
+def _parts(folder: Path) -> pd.DataFrame:
+    """All parts of Ray's output; of a window that failed and was captioned later, the captions."""
+    inside = folder / "parts" if (folder / "parts").is_dir() else folder
+    files = sorted(inside.glob("*.parquet"))
+    if not files:
+        raise ExportError(f"{folder} holds no parts (*.parquet)")
+    tables = [_table(file, _parquet(file)) for file in files]
+    return settled(pd.concat([each for each in tables if len(each)], ignore_index=True))
+
+
+def settled(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of parts without what a later try has replaced.
+
+    A window that has captions and no error in one part is done; its rows from parts in which it failed
+    are dropped, and so is the row (window -1) of a video that could be read later.
+    """
+    names = ["path", "window"]
+    parts = table.groupby([*names, "part"], sort=False)["error"].transform(lambda e: e.notna().any())
+    done = set(table.loc[~parts, names].itertuples(index=False, name=None))
+    readable = {path for path, window in table[names].itertuples(index=False, name=None) if window >= 0}
+    kept = [
+        not failed or ((path, window) not in done and not (window < 0 and path in readable))
+        for failed, path, window in zip(parts, table["path"], table["window"], strict=True)
+    ]
+    table = table[kept].drop_duplicates([*names, "repeat", "stage", "error"], keep="last")
+    return table.drop(columns="part").sort_values([*names, "stage"]).reset_index(drop=True)
+
+
+def _table(path: Path, records: _Records) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for where, record in records:
+        try:
+            rows += [_checked(row) for row in _rows(record)]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ExportError(f"{path}, {where}: {error}") from error
+    if not rows:
+        raise ExportError(f"{path} holds no captions")
+    table = pd.DataFrame(rows)
+    missing = [name for name in COLUMNS if name not in table]
+    table[missing] = None
+    table["repeat"] = table["repeat"].fillna(0)
+    more = [name for name in table if name not in COLUMNS]
+    if path.parent.name == "parts":
+        table["part"] = path.name
+        more.append("part")
+    return typed(table[[*COLUMNS, *more]])
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose known columns are of their types.
+
+    Raises
+    ------
+    ValueError
+        Names the column and its value.
+    """
+    for name in ("video", "window", "stage"):
+        if row.get(name) is None:
+            raise ValueError(f"it lacks {name}, so it is not a caption")
+    for name, kind in KINDS.items():
+        value = row.get(name)
+        if value is None:
+            continue
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or isinstance(value, bool) or (kind is int and abs(value) >= 2**63):
+            raise ValueError(f"{name} is {value!r}, which is not {_NAMES[kind]}")
+    if isinstance(row.get("path"), str):
+        row["path"] = with_home(row["path"])
+    return row
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "a text"}
+
+
+def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A record as rows; one of captionkit 0.1 may hold all stages of a window."""
+    if "key" in record:
+        return [record]
+    if isinstance(record.get("captions"), list):
+        return _rows_of_a_line(record)
+    if "stage1_caption" in record:
+        return _rows_of_a_part(record)
+    if isinstance(recipe := record.get("recipe"), str) and recipe.startswith("{"):
+        known = Recipe.from_json(recipe)
+        return [{**record, "recipe": known.to_json(), "model": known.model}]
+    return [record]
+
+
+def _rows_of_a_line(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line of ``captionkit caption --out`` of captionkit 0.1."""
+    common = _old_window(record)
+    rows = [
+        {**common, **stage, "prompt": stage.get("prompt_text"), "error": None}
+        for stage in record["captions"]
+    ]
+    for row in rows:
+        row.pop("prompt_text", None)
+    if record.get("error"):
+        rows.append({**common, "stage": len(rows) + 1, "text": None, "error": record["error"]})
+    return rows
+
+
+def _rows_of_a_part(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row of Ray's parts of captionkit 0.1."""
+    common = _old_window(record)
+    if record.get("error"):
+        return [{**common, "stage": 1, "text": None, "error": record["error"]}]
+    texts = [text for text in (record["stage1_caption"], record["caption"]) if text is not None]
+    rows = [{**common, "stage": stage, "text": text} for stage, text in enumerate(texts, 1)]
+    names = ("finish_reason", "prompt", "prompt_tokens", "output_tokens", "seconds")
+    rows[-1].update({name: record.get(name) for name in names})
+    return rows
+
+
+def _old_window(record: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a window as 0.1 wrote them; its ``video`` was the path."""
+    warnings = record.get("warnings")
+    return {
+        **{name: record.get(name) for name in _OLD_WINDOW},
+        "video": PurePosixPath(record["video"]).stem,
+        "path": record["video"],
+        "model": record.get("variant"),
+        "warnings": "; ".join(warnings) if isinstance(warnings, list) else warnings or None,
+    }
+
+
+def _jsonl(path: Path) -> _Records:
+    with path.open(encoding="utf-8") as file:
+        yield from _json_lines(path, file)
+
+
+def _json_lines(path: Path, lines: Iterable[str]) -> _Records:
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ExportError(f"{path}, line {number}: not a JSON object")
+            yield f"line {number}", record
+    except UnicodeDecodeError as error:
+        raise ExportError(f"{path}, behind line {number}: not UTF-8 ({error.reason})") from error
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path}, line {number}: {error}") from error
+
+
+def _csv(path: Path) -> _Records:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for record in reader:
+                row = {name: _cell(name, value) for name, value in record.items() if name}
+                if row.get("error") is None and row.get("text") is None:
+                    # A CSV cannot tell an empty caption from none.
+                    row["text"] = ""
+                yield f"line {reader.line_num}", row
+    except (csv.Error, UnicodeDecodeError, ValueError) as error:
+        raise ExportError(f"{path} is not a sound CSV file: {error}") from error
+
+
+def _cell(name: str, value: str | None) -> Any:
+    if not value:
+        return None
+    if value[0] == GUARD and value[1:2] in (*FORMULA, GUARD):
+        value = value[1:]
+    kind = KINDS.get(name, str)
+    return int(float(value)) if kind is int else kind(value)
+
+
+def _parquet(path: Path) -> _Records:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} is not a sound Parquet file: {error}") from error
+    plain = table.astype(object).where(table.notna(), None)
+    for number, record in enumerate(plain.to_dict("records")):
+        for name, kind in KINDS.items():
+            if kind is int and isinstance(record.get(name), float):
+                record[name] = int(record[name])
+        yield f"row {number}", record
+
+
+class _Rows(html.parser.HTMLParser):
+    """Collects the text of the element that holds a report's rows."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = io.StringIO()
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside = self._inside or ("id", ROWS_ID) in attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "pre"
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.text.write(data)
+
+
+def _html(path: Path) -> _Records:
+    rows = _Rows()
+    try:
+        rows.feed(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ExportError(f"{path} is not UTF-8 ({error.reason})") from error
+    yield from _json_lines(path, rows.text.getvalue().splitlines())
+
+
+_READERS: dict[str, Callable[[Path], _Records]] = {
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".html": _html,
+}

@@ -1,0 +1,49 @@
+"""What happens to a window while it is captioned; each event carries its window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from captionkit.engine.protocol import Completion
+from captionkit.sources import PlannedWindow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption(Completion):
+    """A completion as a window's caption: of stage 1 or 2, with the readable part of its prompt."""
+
+    stage: int
+    prompt_text: str
+
+
+@dataclass(frozen=True)
+class TextGrew:
+    """A stage's text grew; ``text`` is all of it so far."""
+
+    window: PlannedWindow
+    stage: int
+    text: str
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """A stage ended with its caption."""
+
+    window: PlannedWindow
+    caption: Caption
+
+
+@dataclass(frozen=True)
+class WindowDone:
+    """A window ended: with a caption of each stage, or with the ``error`` that ended it.
+
+    ``warnings`` says what the decoder reported.
+    """
+
+    window: PlannedWindow
+    captions: tuple[Caption, ...]
+    error: str | None
+    warnings: tuple[str, ...] = ()
+
+
+Event = TextGrew | StageDone | WindowDone

@@ -1,0 +1,140 @@
+"""A window's prompt and exact frames, as a recipe asks for them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionkit import display, prompts
+from captionkit.engine.protocol import VideoInput
+from captionkit.models.variants import get_variant
+from captionkit.recipe import Recipe
+from captionkit.sources import PlannedWindow, WindowSpan, sample_frames
+from captionkit.video import DecodePool
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class PreparedWindow:
+    """What the backend is asked with: the prompt of stage 1 and the video.
+
+    ``values`` fills the placeholders of a stage-2 text but for the caption; ``damage`` is what the
+    decoder reported, or None.
+    """
+
+    prompt: str
+    values: dict[str, str]
+    video: VideoInput = field(repr=False)
+    damage: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelFrames:
+    """The frames of a window that a model sees.
+
+    ``pixels`` is uint8 of shape (frames, 3, height, width), ``seconds`` their times in the file.
+    """
+
+    pixels: NDArray[np.uint8]
+    seconds: list[float]
+
+    def figure(self) -> Figure:
+        """The frames side by side, with their times."""
+        return display.frames_figure(self.pixels, self.seconds)
+
+
+def prepare(
+    window: PlannedWindow,
+    recipe: Recipe,
+    pool: DecodePool,
+    *,
+    frames: bool = True,
+    model_resizes: bool = False,
+    salt: str = "",
+) -> PreparedWindow:
+    """A window as the backend takes it.
+
+    Parameters
+    ----------
+    window, recipe
+        Which frames, and how the model sees them.
+    pool
+        What reads the frames.
+    frames
+        Whether to decode; False for a window that the backend knows.
+    model_resizes
+        Deliver frames as decoded and leave resizing to the model's processor.
+    salt
+        Part of the window's id in the backend: under another salt it is new to all caches, for
+        measurements.
+
+    Raises
+    ------
+    VideoError
+        The frames cannot be read.
+    ValueError
+        The window's frames or the picture's shape do not fit the model.
+    """
+    numbers, size = _sampled(window, recipe, model_resizes)
+    clip = window.source
+    pixels = damage = None
+    if frames:
+        read = pool.read(clip.file, numbers, size)
+        pixels, damage = read.pixels, read.damage
+    seconds = window.end_s - window.start_s
+    values = {
+        "start": f"{window.start_s:.2f}",
+        "end": f"{window.end_s:.2f}",
+        "duration": f"{seconds:.2f}",
+        "video": window.path.replace("\\", "/").rsplit("/", 1)[-1],
+    }
+    metadata = {
+        "fps": window.frames / seconds,
+        "frames_indices": [frame - clip.first_frame - window.start_frame for frame in numbers],
+        "total_num_frames": window.frames,
+        "duration": seconds,
+        "do_sample_frames": False,
+    }
+    # Names the exact pixels: vLLM returns the old video for a known id.
+    content = f"{clip.metadata.identity}:{numbers}:{size}:{pool.reader}{salt}"
+    uid = hashlib.sha256(content.encode()).hexdigest()[:40]
+    name = f"window {window.number} of {window.video} at {values['start']} s"
+    return PreparedWindow(
+        prompts.render(recipe.prompt_text, values),
+        values,
+        VideoInput(uid, metadata, pixels, name),
+        damage,
+    )
+
+
+def model_frames(window: PlannedWindow, recipe: Recipe, pool: DecodePool) -> ModelFrames:
+    """The very frames of a window that the model sees; raises as `prepare`."""
+    numbers, size = _sampled(window, recipe, model_resizes=False)
+    pixels = pool.read(window.source.file, numbers, size).pixels
+    times = window.source.metadata.frame_times
+    return ModelFrames(pixels, [float(times[number]) for number in numbers])
+
+
+def _sampled(
+    window: PlannedWindow, recipe: Recipe, model_resizes: bool
+) -> tuple[list[int], tuple[int, int]]:
+    """Frame numbers within the file, and (width, height): what `Recipe.frames_key` decides."""
+    clip = window.source
+    shown = clip.metadata
+    if window.start_frame < 0 or clip.first_frame + window.end_frame >= shown.num_frames:
+        raise ValueError(
+            f"window {window.number} asks for frames {window.start_frame} to {window.end_frame}, but "
+            f"{window.path} has {shown.num_frames - clip.first_frame}"
+        )
+    span = WindowSpan(window.start_frame, window.end_frame)
+    sampled = sample_frames(span, window.end_s - window.start_s, recipe.sampling_fps)
+    # Refuse before decoding what the model cannot take, whoever resizes.
+    final = get_variant(recipe.model).frame_size(shown.width, shown.height, recipe.pixel_budget)
+    size = (shown.width, shown.height) if model_resizes else final
+    return [clip.first_frame + frame for frame in sampled], size

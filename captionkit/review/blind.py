@@ -1,0 +1,101 @@
+"""Blind A/B: which of two runs is better, chosen without knowing which is which."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from captionkit.display import wilson
+from captionkit.review.comparison import Comparable, compare
+
+Choice = Literal["left", "right", "tie"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two captions of a window side by side, without the names of their runs."""
+
+    video: str
+    window: int
+    key: str
+    left: str
+    right: str
+
+
+class AB:
+    """A blind comparison of two runs: pairs in random order with random sides.
+
+    Choices are kept in the store of the first run; a second session on the same runs goes on.
+    """
+
+    def __init__(self, run_a: Comparable, run_b: Comparable, seed: int) -> None:
+        if run_a.store.path.resolve() != run_b.store.path.resolve():
+            raise ValueError("the two runs are in different stores; choices have to be kept in one")
+        table = compare(run_a, run_b).table
+        table = table[~table["same"]]
+        if table.empty:
+            raise ValueError("the two runs say the same of every window; there is nothing to choose")
+        rng = np.random.default_rng(seed)
+        self._runs = run_a, run_b
+        flipped = rng.random(len(table)) < 0.5
+        order = rng.permutation(len(table))
+        table, self._flipped = table.iloc[order], flipped[order]
+        self.pairs = [
+            Pair(
+                row.video, row.window, row.key,
+                *((row.after, row.before) if flip else (row.before, row.after)),
+            )
+            for row, flip in zip(table.itertuples(), self._flipped, strict=True)
+        ]  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def choose(self, pair: int, choice: Choice) -> None:
+        """Record which side of a pair is better: ``left``, ``right`` or ``tie``."""
+        if choice not in ("left", "right", "tie"):
+            raise ValueError(f"the choice is {choice!r}; give 'left', 'right' or 'tie'")
+        if not 0 <= pair < len(self.pairs):
+            raise IndexError(f"there is no pair {pair}; there are 0 to {len(self.pairs) - 1}")
+        better = "tie"
+        if choice != "tie":
+            better = "a" if (choice == "left") != bool(self._flipped[pair]) else "b"
+        run_a, run_b = self._runs
+        run_a.store.choose(run_a.id, run_b.id, self.pairs[pair].key, better)
+
+    @property
+    def open_pairs(self) -> list[int]:
+        """The pairs without a choice."""
+        made = self._choices()
+        return [index for index, pair in enumerate(self.pairs) if pair.key not in made]
+
+    def _choices(self) -> dict[str, str]:
+        run_a, run_b = self._runs
+        return run_a.store.choices(run_a.id, run_b.id)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """``a``, ``b`` and ``tie`` counts; ``win_rate`` of the first run with ``low`` and ``high``.
+
+        A tie counts half; the interval is Wilson's, 95%.
+        """
+        made = list(self._choices().values())
+        counts = {name: made.count(name) for name in ("a", "b", "tie")}
+        asked = len(made)
+        rate = (counts["a"] + counts["tie"] / 2) / asked if asked else math.nan
+        low, high = wilson(rate, asked)
+        return {**counts, "win_rate": rate, "low": low, "high": high}
+
+
+def ab(run_a: Comparable, run_b: Comparable, seed: int = 0) -> AB:
+    """Compare two runs blind: shuffled pairs of captions, choices kept, a win rate at the end.
+
+    Raises
+    ------
+    ValueError
+        The runs have no common window with different captions, or lie in different stores.
+    """
+    return AB(run_a, run_b, seed)

@@ -1,0 +1,63 @@
+"""What may be wrong with a caption, found by rule and without a second model.
+
+A new check is one function in a file of its own and one line in `CHECKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from captionkit.review.checks.echoes import echoes
+from captionkit.review.checks.form import count_words, empty, truncated, unfinished
+from captionkit.review.checks.invalid import invalid
+from captionkit.review.checks.language import another_language
+from captionkit.review.checks.refuses import refuses
+from captionkit.review.checks.repeats import repeats
+from captionkit.review.checks.text import CheckedText
+
+__all__ = ["CHECKS", "FAULTS", "CheckedText", "check", "check_table", "faults"]
+
+CHECKS: dict[str, Callable[[CheckedText], bool | int]] = {
+    "words": count_words,
+    "truncated": truncated,
+    "repeats": repeats,
+    "empty": empty,
+    "echoes": echoes,
+    "refuses": refuses,
+    "unfinished": unfinished,
+    "invalid": invalid,
+    "language": another_language,
+}
+# Checks that find a fault; ``words`` is a number.
+FAULTS = tuple(name for name in CHECKS if name != "words")
+
+
+def check(text: str, **facts: Any) -> dict[str, Any]:
+    """The findings of one caption, by the names of `CHECKS`; facts as `CheckedText` takes them."""
+    caption = CheckedText(text, **facts)
+    return {name: rule(caption) for name, rule in CHECKS.items()}
+
+
+def check_table(
+    captions: pd.DataFrame, language: str = "en", schema: str | None = None
+) -> pd.DataFrame:
+    """The findings of each row of a table like `Run.captions`; rows without text have none."""
+    rows = [
+        check(text, finish_reason=reason, prompt=prompt or "", language=language, schema=schema)
+        if isinstance(text, str)
+        else dict.fromkeys(CHECKS)
+        for text, reason, prompt in zip(
+            captions["text"], captions["finish_reason"], captions["prompt"], strict=True
+        )
+    ]
+    table = pd.DataFrame(rows, columns=list(CHECKS), index=captions.index)
+    return table.astype({"words": "Int64", **dict.fromkeys(FAULTS, "boolean")})
+
+
+def faults(captions: pd.DataFrame, schema: str | None = None) -> dict[Any, list[str]]:
+    """For each row of a table like `Run.captions`, by its index, the faults found in it."""
+    found = check_table(captions, schema=schema)[list(FAULTS)].fillna(False)
+    return {index: [name for name in FAULTS if row[name]] for index, row in found.iterrows()}

@@ -1,0 +1,48 @@
+"""A run as the Python and the command line that repeat it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from captionkit.recipe import DEFAULTS, Recipe
+
+
+def option(name: str) -> str:
+    """The command line's option for a field of `Recipe`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _changed(recipe: Recipe) -> dict[str, object]:
+    return {
+        name: getattr(recipe, name)
+        for name, default in DEFAULTS.items()
+        if getattr(recipe, name) != default
+    }
+
+
+def python(
+    source: object, recipe: Recipe, batch_size: int, indexes: Sequence[int] | None = None
+) -> str:
+    """Python that repeats a run; ``indexes`` are rows of the session's windows, None means all."""
+    if isinstance(source, list):
+        source = [str(each) for each in source]
+    elif isinstance(source, Path):
+        source = str(source)
+    changed = "".join(f"\n    {name}={value!r}," for name, value in _changed(recipe).items())
+    made = f"ck.Recipe({changed}\n)" if changed else "ck.Recipe()"
+    windows = "" if indexes is None else f", windows=session.windows.iloc[{list(indexes)}]"
+    return (
+        f"import captionkit as ck\n\nrecipe = {made}\n"
+        f"session = ck.Session({source!r}, recipe=recipe)\n"
+        f"run = session.caption(batch_size={batch_size}{windows})\n"
+    )
+
+
+def command(paths: Sequence[str], recipe: Recipe, batch_size: int) -> str:
+    """The command that captions all windows of some videos with a recipe."""
+    words = ["captionkit", "caption", *paths]
+    for name, value in _changed(recipe).items():
+        words += [option(name)] if value is True else [option(name), str(value)]
+    return shlex.join([*words, "--batch-size", str(batch_size)])

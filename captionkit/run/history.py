@@ -1,0 +1,33 @@
+"""Earlier runs: a table of all, and one of them to look at."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from captionkit.recipe import Recipe
+from captionkit.run.run import Run
+from captionkit.store import Store, open_store
+
+COLUMNS = (
+    "run", "created", "model", "prompt", "stage2", "windows", "done", "failed", "windows_per_s", "note",
+)  # fmt: skip
+
+
+def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
+    """All runs, newest first, with recipe, counts and rate (windows a second of work)."""
+    rows = []
+    for number, created, text, total, done, failed, busy_s, note in open_store(store).history():
+        recipe = Recipe.from_json(text)
+        rate = done / busy_s if busy_s else math.nan
+        rows.append(
+            (number, created, recipe.model, recipe.prompt, recipe.stage2, total, done, failed, rate, note)
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS)).set_index("run")
+
+
+def open_run(id: int, store: Store | str | Path | None = None) -> Run:  # noqa: A002
+    """An earlier run, to look at, compare, export or delete; `Session.open` can go on with it."""
+    return Run(open_store(store), id)

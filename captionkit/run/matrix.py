@@ -1,0 +1,44 @@
+"""Prompts against windows: one column a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from captionkit import display
+from captionkit.display import Images
+from captionkit.run.run import Run
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The final captions of several prompts; shows itself as HTML in a notebook.
+
+    ``runs`` maps each prompt to its run.
+    """
+
+    runs: Mapping[str, Run]
+    images: Images = field(repr=False, default=display.no_images)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a window (index video, window), one column a prompt; None where one failed."""
+        columns = {
+            prompt: run.final.set_index(["video", "window"])["text"]
+            for prompt, run in self.runs.items()
+        }
+        return pd.concat(columns, axis=1, sort=False)
+
+    @property
+    def keys(self) -> dict[tuple[str, int], str]:
+        """The windows' keys by (video, number)."""
+        return {
+            (video, number): key
+            for run in self.runs.values()
+            for key, video, number, _ in run.store.window_facts(run.id)
+        }
+
+    def _repr_html_(self) -> str:
+        return display.matrix_html(self.table, self.keys, self.images)

@@ -1,0 +1,240 @@
+"""Run: one recipe on some windows, as the store has it; a view that any kernel may open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+from captionkit import display, structured
+from captionkit.captions import captions_table
+from captionkit.export import export_run
+from captionkit.recipe import Recipe
+from captionkit.review import Comparison, check_table, compare_tables, stability
+from captionkit.store import Store
+
+if TYPE_CHECKING:
+    from captionkit.run.task import RunTask
+
+_RATINGS = range(1, 6)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; ``windows_per_s`` is the rate of the work under way, else 0."""
+
+    done: int
+    failed: int
+    total: int
+    windows_per_s: float = 0.0
+
+    def __str__(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        rate = f", {self.windows_per_s:.1f} windows/s" if self.windows_per_s else ""
+        return f"{self.done} of {self.total} windows captioned{failed}{rate}"
+
+
+class RunDriver(Protocol):
+    """Who can go on with a run and knows its videos: a `session.Session`."""
+
+    def work_on(self, run: Run, batch_size: int | None = None) -> RunTask:
+        """Caption the windows that wait; returns at once."""
+
+    def thumbnail(self, key: str) -> bytes | None:
+        """A small JPEG of a window."""
+
+
+class Run:
+    """One recipe on some windows.
+
+    `Session.caption` returns one, `Session.start` a `RunTask` whose ``run`` it is, and `open_run` opens
+    an earlier one. What it shows is read from the store at each call, also while another kernel works
+    on it.
+
+    Parameters
+    ----------
+    store, id
+        Where it is kept.
+    session
+        Who can go on with it and read its videos; None for a run that is only looked at.
+    """
+
+    def __init__(self, store: Store, id: int, session: RunDriver | None = None) -> None:  # noqa: A002
+        facts = store.facts(id)
+        self.recipe: Recipe = facts.recipe
+        self.repeats = facts.repeats
+        self.batch_size = facts.batch_size
+        self.id = id
+        self.store = store
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"<Run {self._summary()}>"
+
+    def _summary(self) -> str:
+        return f"{self.id}: {self.recipe.model}, {self.status}, {self.progress}"
+
+    @property
+    def status(self) -> str:
+        """``running``, ``done``, ``failed`` (a part or all of it) or ``interrupted``.
+
+        A run that another kernel works on is ``running``.
+        """
+        counts = self.store.counts(self.id)
+        if counts.working:
+            return "running"
+        if counts.done + counts.failed < counts.total:
+            return "interrupted"
+        return "failed" if counts.failed else "done"
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        counts = self.store.counts(self.id)
+        return Progress(counts.done, counts.failed, counts.total)
+
+    def resume(self) -> RunTask:
+        """Go on with the windows that wait; returns at once.
+
+        Raises
+        ------
+        ValueError
+            There is no session to run in, or it lacks some of the run's videos.
+        """
+        return self._driver().work_on(self)
+
+    def retry_failed(self) -> Run:
+        """Try the failed windows again, and only them; returns when they are done."""
+        driver = self._driver()
+        self.store.forget_failures(self.id)
+        return driver.work_on(self).wait()
+
+    def _driver(self) -> RunDriver:
+        if self._session is None:
+            raise ValueError(f"run {self.id} has no session to run in; use Session.open({self.id})")
+        return self._session
+
+    @property
+    def captions(self) -> pd.DataFrame:
+        """One row a window and stage, in the order of the windows; see `captions.CaptionRow`.
+
+        A failed window has a row with its ``error``; one that waits has none.
+        """
+        recipe = self.recipe.to_json()
+        return captions_table(
+            self._row(values, recipe) for values in self.store.caption_rows(self.id)
+        )
+
+    def _row(self, values: Sequence[Any], recipe: str) -> tuple[Any, ...]:
+        repeat, _, *rest = values
+        window, caption, (warnings, *human) = rest[:10], rest[10:21], rest[21:]
+        reported = "; ".join(json.loads(warnings)) or None
+        return (*window, self.recipe.model, recipe, *caption, reported, self.id, repeat, *human)
+
+    @property
+    def final(self) -> pd.DataFrame:
+        """One row a window: its last stage."""
+        table = self.captions.drop_duplicates(["repeat", "key"], keep="last")
+        return table.reset_index(drop=True)
+
+    @property
+    def checks(self) -> pd.DataFrame:
+        """`captions` with a column for each check of `review.CHECKS`."""
+        table = self.captions
+        return table.join(check_table(table, schema=self.recipe.schema))
+
+    @property
+    def structured(self) -> pd.DataFrame:
+        """`captions` as columns, if the recipe has a schema: one a property, and ``invalid``.
+
+        ``invalid`` says what is wrong with a text that is not JSON or does not fit.
+
+        Raises
+        ------
+        ValueError
+            The recipe has no schema.
+        """
+        if self.recipe.schema is None:
+            raise ValueError(
+                f"run {self.id} has captions of free text; caption with schema= for columns"
+            )
+        table = self.captions
+        names = ["video", "window", "start_s", "end_s", "stage", "finish_reason", "error"]
+        return table[names].join(structured.table(table["text"], self.recipe.schema))
+
+    def compare_stages(self) -> Comparison:
+        """Stage 1 against stage 2, window by window.
+
+        Raises
+        ------
+        ValueError
+            The recipe has one stage.
+        """
+        if self.recipe.stage2 is None:
+            raise ValueError(f"run {self.id} has one stage; caption with stage2= to compare two")
+        table = self.captions
+        first, second = (table[table["stage"] == stage] for stage in (1, 2))
+        return compare_tables(first, second, ("stage 1", "stage 2"), self.thumbnail)
+
+    def stability(self) -> pd.DataFrame:
+        """How alike the repeats of each window are: share of equal pairs, mean word overlap."""
+        if self.repeats < 2:
+            raise ValueError(f"run {self.id} has one caption a window; caption with repeats=3")
+        return stability(self.final)
+
+    def rate(
+        self, video: str, window: int, rating: int | None, *, stage: int | None = None, repeat: int = 0
+    ) -> None:
+        """Rate a caption from 1 to 5; None takes a rating back, no stage means the last one."""
+        if rating is not None and rating not in _RATINGS:
+            raise ValueError(f"the rating is {rating!r}; give 1 to 5, or None for none")
+        self._annotate(video, window, stage, repeat, rating=rating)
+
+    def edit(
+        self, video: str, window: int, text: str | None, *, stage: int | None = None, repeat: int = 0
+    ) -> None:
+        """Set a better text beside a caption; None takes it back."""
+        self._annotate(video, window, stage, repeat, edited_text=text)
+
+    def set_note(
+        self, video: str, window: int, text: str | None, *, stage: int | None = None, repeat: int = 0
+    ) -> None:
+        """Set the note of a caption; None takes it back."""
+        self._annotate(video, window, stage, repeat, note=text)
+
+    def _annotate(self, video: str, window: int, stage: int | None, repeat: int, **values: Any) -> None:
+        stage = stage or self.recipe.stages[-1]
+        self.store.annotate(self.id, video, window, stage, repeat, **values)
+
+    def note(self, text: str) -> None:
+        """Set the run's note, shown by `runs`."""
+        self.store.note_run(self.id, text)
+
+    def delete(self) -> None:
+        """Delete it from the store, with the captions that no other run shows.
+
+        Raises
+        ------
+        ValueError
+            Somebody works on it.
+        """
+        if self.status == "running":
+            raise ValueError(f"run {self.id} is running; cancel it before it is deleted")
+        self.store.delete(self.id)
+
+    def export(self, path: str | Path, format: str | None = None, **options: Any) -> Path:  # noqa: A002
+        """Write captions to a file or folder; see `export.export_run` for formats and options."""
+        return export_run(self, path, format, **options)
+
+    def thumbnail(self, key: str) -> bytes | None:
+        """A small JPEG of a window's middle frame; None if there is no session to read it."""
+        return self._session.thumbnail(key) if self._session else None
+
+    def _repr_html_(self) -> str:
+        two = self.recipe.stage2 is not None
+        summary = f"run {self._summary()}"
+        return display.run_html(self.captions, self.thumbnail, two_stages=two, summary=summary)

@@ -1,0 +1,253 @@
+"""Measuring settings on the same windows: each cold, then warm; settings share no cache."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from captionkit import display
+from captionkit.display import overlap
+from captionkit.engine import Backend, EngineError
+from captionkit.models.weights import WeightsError
+from captionkit.pipeline.caption import caption
+from captionkit.pipeline.events import Caption, WindowDone
+from captionkit.prompts import resolve
+from captionkit.recipe import Recipe
+from captionkit.review import Comparison, compare_tables
+from captionkit.sources import PlannedWindow, Sources
+from captionkit.system import loop
+from captionkit.system.memory import PeakMemory, resident_children
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = (
+    "prompt", "fp8", "batch_size", "cache", "windows", "windows_per_s", "output_tokens_per_s",
+    "first_token_p50_s", "first_token_p95_s", "seconds_p50", "seconds_p95", "peak_memory_gb",
+    "cached_tokens", "agreement", "error",
+)  # fmt: skip
+_TEXTS = (
+    "prompt", "fp8", "batch_size", "video", "clip", "window", "key", "start_s", "end_s", "text",
+)  # fmt: skip
+
+
+class Measurable(Protocol):
+    """What is measured with: a `session.Session`."""
+
+    sources: Sources
+
+    def make_recipe(self, prompt: str | None = None, **settings: Any) -> Recipe:
+        """The session's recipe with changes."""
+
+    def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
+        """The windows of some rows; None takes all."""
+
+    def open_backend(self, recipe: Recipe) -> Backend:
+        """Start what captions by a recipe."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep measured: ``table`` has the columns `COLUMNS`, one row a setting and cache state.
+
+    ``cache`` is ``cold`` (no cache knows the windows) or ``warm`` (the same once more).
+    ``windows_per_s`` counts decoding in. Seconds are those of a window from submission on, over all
+    its stages, with the wait for its turn; ``first_token`` is that of stage 1. ``peak_memory_gb`` is
+    resident memory of the engine and the decoders together while the setting ran; what the engine
+    holds from settings before is in it. ``agreement`` is the mean word overlap with the first setting
+    that worked. A setting that cannot run has only its ``error``.
+    ``captions`` has the cold text of each setting and window: prompt, fp8, batch_size, video, clip,
+    window, key, start_s, end_s, text.
+    """
+
+    table: pd.DataFrame
+    captions: pd.DataFrame
+
+    def fp8_changes(self) -> Comparison:
+        """What fp8 changed in the texts: bf16 against fp8 at each prompt's first batch size.
+
+        Raises
+        ------
+        ValueError
+            The sweep did not run both.
+        """
+        first = self.captions.drop_duplicates(["prompt", "fp8", "key"])
+        keyed = first.assign(key=first["key"] + " " + first["prompt"])
+        sides = [keyed[keyed["fp8"] == eight] for eight in (False, True)]
+        if any(side.empty for side in sides):
+            raise ValueError("the sweep has no texts with and without fp8; give fp8=[False, True]")
+        return compare_tables(sides[0], sides[1], ("without fp8", "with fp8"))
+
+    def figure(self) -> Figure:
+        """Windows a second and seconds a window by batch size: a line for each prompt, fp8 and cache.
+
+        Raises
+        ------
+        ValueError
+            No setting could run.
+        """
+        return display.sweep_figure(self.table)
+
+    def _repr_html_(self) -> str:
+        return str(
+            self.table.to_html(index=False, float_format="{:.3g}".format, na_rep="", escape=True)
+        )
+
+
+def sweep(
+    session: Measurable,
+    *,
+    batch_sizes: Sequence[int],
+    fp8: Sequence[bool],
+    prompts: Sequence[str],
+    windows: pd.DataFrame | None,
+    stopped: threading.Event | None = None,
+    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
+    **settings: Any,
+) -> Sweep:
+    """Measure each combination of ``prompts``, ``fp8`` and ``batch_sizes`` on the same windows.
+
+    Parameters
+    ----------
+    session
+        What to measure with; its store is not written to.
+    batch_sizes, fp8, prompts
+        The grid. fp8 varies slowest: it needs another engine.
+    windows
+        Rows of the session's table; None takes all.
+    stopped
+        Once it is set, the sweep ends within a window, with what it has measured whole.
+    on_row
+        Told of each row of the table as it is measured.
+    settings
+        Other fields of `Recipe`.
+
+    Raises
+    ------
+    ValueError
+        An axis is empty or a value does not fit, or no setting at all could run.
+    """
+    for name, values in (("batch_sizes", batch_sizes), ("fp8", fp8), ("prompts", prompts)):
+        if not values:
+            raise ValueError(f"{name} is empty; give at least one value")
+    if min(batch_sizes) < 1:
+        raise ValueError(f"batch_sizes holds {min(batch_sizes)}; give 1 or more")
+    for prompt in prompts:
+        resolve(prompt)
+    stopped = stopped or threading.Event()
+    rows: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
+    first: list[str | None] | None = None
+    chosen = session.select(windows)
+    for eight, prompt, batch_size in itertools.product(fp8, prompts, batch_sizes):
+        if stopped.is_set():
+            break
+        row: dict[str, Any] = {"prompt": prompt, "fp8": eight, "batch_size": batch_size}
+        try:
+            recipe = session.make_recipe(prompt, **{**settings, "fp8": eight})
+            backend = session.open_backend(recipe)
+        except (ValueError, EngineError, WeightsError) as error:
+            rows.append({**row, "error": str(error)})
+            on_row(rows[-1])
+            continue
+        setting = _Setting(session.sources, recipe, backend, batch_size, uuid.uuid4().hex)
+        for cache in ("cold", "warm"):
+            measured, texts = setting.measure(chosen, stopped)
+            if stopped.is_set():
+                break
+            first = first or texts
+            if cache == "cold":
+                said += [{**row, **each} for each in _with_windows(chosen, texts)]
+            pairs = [
+                (a, b) for a, b in zip(first, texts, strict=True) if a is not None and b is not None
+            ]
+            agreement = float(np.mean([overlap(*pair) for pair in pairs])) if pairs else None
+            rows.append({**row, "cache": cache, **measured, "agreement": agreement})
+            on_row(rows[-1])
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    if first is None and not stopped.is_set():
+        reasons = "; ".join(dict.fromkeys(table["error"]))
+        raise ValueError(f"no setting of the sweep can run: {reasons}")
+    return Sweep(table, pd.DataFrame(said, columns=list(_TEXTS)))
+
+
+def _with_windows(
+    windows: Sequence[PlannedWindow], texts: Sequence[str | None]
+) -> Iterator[dict[str, Any]]:
+    """Texts with the columns of their windows."""
+    for window, text in zip(windows, texts, strict=True):
+        yield {
+            "video": window.video,
+            "clip": window.clip,
+            "window": window.number,
+            "key": window.key,
+            "start_s": window.start_s,
+            "end_s": window.end_s,
+            "text": text,
+        }
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One combination of settings, with a salt of its own for all caches."""
+
+    sources: Sources
+    recipe: Recipe
+    backend: Backend
+    batch_size: int
+    salt: str
+
+    def measure(
+        self, windows: Sequence[PlannedWindow], stopped: threading.Event
+    ) -> tuple[dict[str, Any], list[str | None]]:
+        """Caption the windows; returns the figures by column, and the texts in the windows' order."""
+        done: list[WindowDone] = []
+
+        async def work() -> None:
+            events = caption(
+                windows, self.recipe, self.backend, self.sources.pool,
+                batch_size=self.batch_size, salt=self.salt,
+            )  # fmt: skip
+            async for event in events:
+                if stopped.is_set():
+                    return
+                if isinstance(event, WindowDone):
+                    done.append(event)
+
+        with PeakMemory(resident_children) as memory:
+            begun = time.monotonic()
+            loop.run(work())
+            spent = time.monotonic() - begun
+        captioned = [each.captions for each in done if each.error is None]
+        measured = {
+            **_figures(captioned, spent),
+            "peak_memory_gb": memory.most / 1e9,
+            "error": "; ".join(dict.fromkeys(each.error for each in done if each.error)) or None,
+        }
+        texts = {each.window.key: each.captions[-1].text for each in done if each.captions}
+        return measured, [texts.get(window.key) for window in windows]
+
+
+def _figures(captioned: Sequence[Sequence[Caption]], spent: float) -> dict[str, Any]:
+    """Rates and times of captioned windows."""
+    every = [each for stages in captioned for each in stages]
+    figures: dict[str, Any] = {
+        "windows": len(captioned),
+        "windows_per_s": len(captioned) / spent,
+        "output_tokens_per_s": sum(each.output_tokens for each in every) / spent,
+        "cached_tokens": sum(each.cached_tokens for each in every),
+    }
+    first_tokens = [stages[0].first_token_s for stages in captioned]
+    totals = [sum(each.seconds for each in stages) for stages in captioned]
+    for name, values in (("first_token_{}_s", first_tokens), ("seconds_{}", totals)):
+        for part in (50, 95):
+            figures[name.format(f"p{part}")] = float(np.percentile(values, part)) if values else None
+    return figures

@@ -1,0 +1,191 @@
+"""PlannedWindow: some frames of a video that get one caption, with an identity for good."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, compute_windows
+from captionkit.video import DecodePool, Source
+from captionkit.video.metadata import VideoMetadata
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class SourceClip:
+    """What windows are cut from: a whole file, a span of it, or the bytes of a file.
+
+    Parameters
+    ----------
+    file
+        What the decoder reads: a path, or a file's bytes.
+    path
+        The file's path, or a name for bytes.
+    metadata
+        The decoder's facts.
+    first_frame, num_frames
+        The clip's frames within the file.
+    span
+        Start and end in seconds of the file.
+    """
+
+    file: Source = field(repr=False)
+    path: str
+    metadata: VideoMetadata = field(repr=False)
+    first_frame: int
+    num_frames: int
+    span: tuple[float, float]
+
+    @classmethod
+    def open(
+        cls,
+        pool: DecodePool,
+        file: Source,
+        path: str,
+        span: tuple[float, float] | None = None,
+    ) -> SourceClip:
+        """Read a file's index; decodes nothing. A span is in seconds, its end excluded.
+
+        Raises
+        ------
+        VideoError
+            The file cannot be read.
+        """
+        metadata = pool.probe(file)
+        first, count = 0, metadata.num_frames
+        if span is not None:
+            begin, past = np.searchsorted(metadata.frame_times, np.array(span) - 1e-6)
+            first, count = int(begin), int(past - begin)
+        return cls(file, path, metadata, first, count, span or (0.0, metadata.duration))
+
+    def times(self, start_frame: int, end_frame: int) -> tuple[float, float]:
+        """Start and end of frames of the clip, in seconds of the file.
+
+        A window ends where the next frame begins.
+        """
+        times, last = self.metadata.frame_times, self.metadata.num_frames - 1
+        start, after = self.first_frame + start_frame, self.first_frame + end_frame + 1
+        end = float(times[after]) if after <= last else self.metadata.duration
+        return float(times[min(start, last)]), end
+
+    def cut(self, window_size: int, remainder_threshold: int) -> list[WindowSpan]:
+        """The clip's windows.
+
+        Raises
+        ------
+        ValueError
+            The clip has too few frames for a window.
+        """
+        spans = compute_windows(self.num_frames, window_size, remainder_threshold)
+        if not spans:
+            raise ValueError(
+                f"{self.path} has {self.num_frames} frames; a window needs at least {LEAST_FRAMES}"
+            )
+        return spans
+
+    @property
+    def facts(self) -> str:
+        """Size, rate and span as JSON, as the store keeps them."""
+        shown = self.metadata
+        return json.dumps(
+            {"width": shown.width, "height": shown.height, "fps": shown.fps, "span": self.span}
+        )
+
+
+@dataclass(frozen=True)
+class PlannedWindow:
+    """Consecutive frames of a clip that get one caption.
+
+    Parameters
+    ----------
+    key
+        Follows from the file's content and the window's frames: the same window has the same key
+        wherever its file lies.
+    video
+        Short name of the video, unique in its session.
+    path
+        Where the file lies.
+    clip
+        The clip's id, which follows from its content.
+    number
+        The window's number in its video, from 0.
+    start_frame, end_frame
+        First and last frame, inclusive, counted from the clip's first frame.
+    start_s, end_s
+        In seconds of the file.
+    source
+        The clip that it is cut from.
+    """
+
+    key: str
+    video: str
+    path: str
+    clip: str
+    number: int
+    start_frame: int
+    end_frame: int
+    start_s: float
+    end_s: float
+    source: SourceClip
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.end_frame - self.start_frame + 1
+
+
+def plan(
+    clip: SourceClip, spans: Sequence[WindowSpan], video: str, content: str, first_number: int = 0
+) -> list[PlannedWindow]:
+    """Windows of a clip with their keys.
+
+    Parameters
+    ----------
+    clip, spans
+        The clip and its windows' frames.
+    video
+        Short name of the video.
+    content
+        Hash of the file's content, see `content_hash`.
+    first_number
+        Number of the first window, for a video of several clips.
+    """
+    content = f"{content}:{clip.first_frame}"
+    windows = []
+    for number, span in enumerate(spans, first_number):
+        start_s, end_s = clip.times(span.start, span.end)
+        frames = f"{content}:{span.start}:{span.end}"
+        windows.append(
+            PlannedWindow(
+                key=hashlib.sha256(frames.encode()).hexdigest()[:32],
+                video=video,
+                path=clip.path,
+                clip=str(uuid.uuid5(uuid.NAMESPACE_OID, content)),
+                number=number,
+                start_frame=span.start,
+                end_frame=span.end,
+                start_s=start_s,
+                end_s=end_s,
+                source=clip,
+            )
+        )
+    return windows
+
+
+def content_hash(file: Source) -> str:
+    """Hash of a file's content, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(file, bytes):
+        digest.update(file)
+        return digest.hexdigest()
+    with Path(file).open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,166 @@
+"""Between the reference's words and ours: keywords and recipes, clips and windows, inputs and requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from captionkit import prompts
+from captionkit.engine import RequestError, VideoInput
+from captionkit.pipeline.prepare import PreparedWindow
+from captionkit.recipe import Recipe
+from captionkit.sources import ClipRequest, PlannedWindow, SourceClip, WindowSpan
+from captionkit.stages.tasks import Clip, LlmInputs, VideoTask
+from captionkit.video import Source
+
+# The reference's keywords that are settings of a recipe under another name or the same.
+_KEYWORDS = {
+    "model_variant": "model",
+    "fp8": "fp8",
+    "max_output_tokens": "max_tokens",
+    "sampling_fps": "sampling_fps",
+    "window_size": "window_size",
+    "remainder_threshold": "remainder_threshold",
+    "pixel_budget": "pixel_budget",
+}
+
+
+def take_over(stage: Any) -> Recipe:
+    """The recipe of a stage or model with the reference's keywords as attributes.
+
+    If its ``recipe`` is given, the keywords are set from that; else the recipe is made from them.
+
+    Raises
+    ------
+    ValueError
+        A keyword has a value that no recipe may have; the message names the keyword.
+    """
+    if stage.recipe is None:
+        return _from_keywords(stage)
+    recipe: Recipe = stage.recipe
+    for keyword, name in _KEYWORDS.items():
+        if hasattr(stage, keyword):
+            setattr(stage, keyword, getattr(recipe, name))
+    if hasattr(stage, "prompt_text"):
+        stage.prompt_text = recipe.prompt_text
+    if hasattr(stage, "stage2_prompt_text"):
+        stage.stage2_prompt_text = recipe.stage2
+        stage.generate_stage2_caption = recipe.stage2 is not None
+    return recipe
+
+
+def _from_keywords(stage: Any) -> Recipe:
+    settings = {
+        name: getattr(stage, keyword)
+        for keyword, name in _KEYWORDS.items()
+        if hasattr(stage, keyword)
+    }
+    if hasattr(stage, "prompt_text"):
+        given = stage.prompt_text
+        settings["prompt"] = prompts.resolve(stage.prompt_variant if given is None else given)
+    try:
+        if hasattr(stage, "stage2_prompt_text"):
+            text = stage.stage2_prompt_text
+            # Also a text that is not used yet is checked here, not in the middle of a pipeline.
+            Recipe(stage2=text)
+            if stage.generate_stage2_caption:
+                settings["stage2"] = prompts.STAGE2_DEFAULT if text is None else text
+        return Recipe(**settings)
+    except ValueError as error:
+        reason = str(error)
+        for keyword, name in _KEYWORDS.items():
+            if reason.startswith(f"{name} is "):
+                reason = keyword + reason.removeprefix(name)
+        raise ValueError(reason) from error
+
+
+def file_of(clip: Clip) -> Source:
+    """What a clip is read from: its bytes where it has them, else its file."""
+    return clip.source_video if clip.buffer is None else clip.buffer
+
+
+def requests_of(task: VideoTask) -> list[ClipRequest]:
+    """A task's clips with the windows that they have, for a session."""
+    return [
+        ClipRequest(
+            file_of(clip),
+            clip.source_video,
+            clip.span if clip.buffer is None else None,
+            tuple(WindowSpan(window.start_frame, window.end_frame) for window in clip.windows),
+        )
+        for clip in task.data.clips
+    ]
+
+
+def planned(clip: Clip, source: SourceClip, number: int) -> PlannedWindow:
+    """A clip's window with the identity that it has within its task."""
+    window = clip.windows[number]
+    start_s, end_s = source.times(window.start_frame, window.end_frame)
+    return PlannedWindow(
+        key=f"{clip.uuid}:{number}",
+        video=clip.source_video,
+        path=clip.source_video,
+        clip=str(clip.uuid),
+        number=number,
+        start_frame=window.start_frame,
+        end_frame=window.end_frame,
+        start_s=start_s,
+        end_s=end_s,
+        source=source,
+    )
+
+
+def to_inputs(prepared: PreparedWindow) -> LlmInputs:
+    """A prepared window as the reference's stages pass it on."""
+    return LlmInputs(
+        prompt=prepared.prompt,
+        multi_modal_data={"video": prepared.video.frames},
+        multi_modal_uuids={"video": prepared.video.uid},
+        video_metadata=prepared.video.metadata,
+        values=prepared.values,
+    )
+
+
+def from_inputs(inputs: LlmInputs, grid: int) -> PreparedWindow:
+    """Inputs as a prepared window; width and height must be multiples of ``grid`` pixels.
+
+    Raises
+    ------
+    RequestError
+        The inputs lack something, or the frames are not what the model takes: vLLM accepts broken
+        frames in silence.
+    """
+    try:
+        frames = inputs["multi_modal_data"]["video"]
+        values = inputs["values"]
+        video = VideoInput(
+            inputs["multi_modal_uuids"]["video"],
+            inputs["video_metadata"],
+            frames,
+            f"a window of {values['video']} at {values['start']} s",
+        )
+        prepared = PreparedWindow(inputs["prompt"], values, video)
+    except (KeyError, TypeError) as error:
+        raise RequestError(
+            f"the window's inputs lack {error}; make them with CaptionPreparationStage"
+        ) from error
+    if frames is not None:
+        _check_frames(frames, grid)
+    return prepared
+
+
+def _check_frames(frames: np.ndarray, grid: int) -> None:
+    if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+        raise RequestError("the frames hold NaN or infinite values")
+    if frames.dtype != np.uint8:
+        raise RequestError(f"the frames are {frames.dtype}; give uint8 from 0 to 255")
+    if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+        raise RequestError(f"the frames have the shape {frames.shape}; give (frames, 3, height, width)")
+    count, _, height, width = frames.shape
+    if count < 2 or count % 2:
+        raise RequestError(f"there are {count} frames; the model reads an even number from 2 on")
+    if height % grid or width % grid:
+        raise RequestError(
+            f"the frames have {width} x {height} pixels; both must be multiples of {grid}"
+        )

@@ -1,0 +1,51 @@
+"""What the store says of a window: its stages in the newest run that has something of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StoredStage:
+    """A stage's caption with its figures, and what a person said of it.
+
+    ``prompt`` is the prompt in the model's chat format, ``prompt_text`` its readable part; ``schema``
+    is the recipe's.
+    """
+
+    schema: str | None
+    stage: int
+    text: str
+    finish_reason: str
+    prompt_text: str
+    rating: int | None
+    edited_text: str | None
+    prompt: str
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    first_token_s: float
+    seconds: float
+    note: str | None
+
+
+@dataclass(frozen=True)
+class WindowState:
+    """What a run has of a window: its stages so far, and its error or None."""
+
+    run: int
+    stages: tuple[StoredStage, ...]
+    error: str | None
+    done: bool
+
+
+def window_states(rows: Iterable[Sequence[Any]]) -> dict[str, WindowState]:
+    """Rows of `queries.STATES` by window key."""
+    found: dict[str, WindowState] = {}
+    for key, run, error, done, schema, *facts in rows:
+        stages = () if facts[0] is None else (StoredStage(schema, *facts),)
+        before = found[key].stages if key in found else ()
+        found[key] = WindowState(run, before + stages, error, bool(done))
+    return found
