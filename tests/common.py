@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +12,6 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
 VIDEOS = DATA / "videos"
 SHARED = ROOT.parent / "shared" / "videos"
-_ALL = """
-import json, sys, traceback
-setup, checks = json.load(sys.stdin)
-names, told = {}, {}
-exec(setup, names)
-for name, code in checks.items():
-    try:
-        exec(code, dict(names))
-        told[name] = ""
-    except BaseException:
-        told[name] = traceback.format_exc()
-print(json.dumps(told))
-"""
-
-
-def checked(setup: str, checks: dict[str, str]) -> dict[str, str]:
-    """What each check raised, "" for nothing; all in one process of their own, after ``setup``.
-
-    A process, because they replace parts of vLLM; one, because its import takes longer than they do.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", _ALL],
-        input=json.dumps([setup, checks]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    told: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return told
 
 
 def whole_file(path: str) -> VideoTask:

@@ -1,19 +1,31 @@
-"""The engine: vLLM in a process of its own, and the client that talks to it."""
+"""Backends that make captions: vLLM in a process of its own, or an OpenAI-compatible vLLM server."""
 
 from __future__ import annotations
 
-from captionkit.engine.client import Engine, Handle
+from captionkit.engine.client import Engine
 from captionkit.engine.errors import CacheMissError, EngineError, RequestError
-from captionkit.engine.protocol import EngineKey, Request, Sampling, Video
+from captionkit.engine.pending import PendingRequest
+from captionkit.engine.protocol import (
+    Backend,
+    Completion,
+    EngineKey,
+    Request,
+    Sampling,
+    VideoInput,
+)
+from captionkit.engine.server import ServerBackend
 
 __all__ = [
+    "Backend",
     "CacheMissError",
+    "Completion",
     "Engine",
     "EngineError",
     "EngineKey",
-    "Handle",
+    "PendingRequest",
     "Request",
     "RequestError",
     "Sampling",
-    "Video",
+    "ServerBackend",
+    "VideoInput",
 ]

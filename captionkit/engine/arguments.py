@@ -1,7 +1,4 @@
-"""What vLLM is started with, inside a notebook's engine and as a server.
-
-Imports vLLM; called by the worker and the server.
-"""
+"""Arguments of vLLM, in an engine of our own and as a server."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ from captionkit.engine.protocol import EngineKey
 _MOST_RUNNING = 256
 _LONGEST_PROMPT = 32_768
 _KV_TOKENS = 131_072
-# Tokens that vLLM gathers before it hands a text on; a message costs a small model as much as a step.
+# Tokens that vLLM gathers before it emits text; a message costs a small model as much as a step.
 _STREAM_INTERVAL = 8
 
 
 def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], CacheSizes]:
-    """Arguments of vLLM's ``AsyncEngineArgs``, and the caches that they and `tune` ask for."""
+    """Return arguments of vLLM's ``AsyncEngineArgs``, and the caches that they and `tune` ask for."""
     from vllm.platforms import current_platform
 
     on_cpu = current_platform.is_cpu()
@@ -45,7 +42,7 @@ def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], CacheSizes]:
         "mm_processor_kwargs": processor,
         "mm_processor_cache_gb": 0 if key.disable_mmcache else caches.processed_gib,
         "stream_interval": _STREAM_INTERVAL,
-        # Left the choice, small models write white space until they are cut off.
+        # Forbid white space: given the choice, small models write it until they are cut off.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "enable_prefix_caching": True,
         "enforce_eager": on_cpu,
@@ -60,11 +57,14 @@ def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], CacheSizes]:
 
 
 def tune(config: Any, caches: CacheSizes) -> None:
-    """Set what vLLM has no argument for on its built configuration."""
-    scheduler = config.scheduler_config
-    scheduler.encoder_cache_size = caches.encoder_tokens
-    kind = "AsyncCaptionScheduler" if scheduler.async_scheduling else "CaptionScheduler"
-    scheduler.scheduler_cls = f"captionkit.engine.scheduler.{kind}"
+    """Set the size of the encoder's cache on a built configuration of vLLM.
+
+    Reason: vLLM has no argument for it, and takes ``max_num_batched_tokens``: a few videos, while a
+    session asks again about hundreds.
+    Upstream: https://github.com/vllm-project/vllm/pull/34051
+    Goes when: the size can be configured.
+    """
+    config.scheduler_config.encoder_cache_size = caches.encoder_tokens
 
 
 def _configuration(model: Path) -> Any:
@@ -74,13 +74,13 @@ def _configuration(model: Path) -> Any:
 
 
 def _encoded_width(model: Any) -> int:
-    """Numbers in one encoded token; Qwen3-VL keeps some of its tower's layers beside the last one."""
+    """Return the numbers in an encoded token; Qwen3-VL keeps several layers of its tower."""
     layers = getattr(model.vision_config, "deepstack_visual_indexes", None) or ()
     return int(model.get_text_config().hidden_size) * (1 + len(layers))
 
 
 def _kv_bytes(text: Any, tokens: int) -> int:
-    """Bytes of keys and values for so many tokens in 16 bits, at most 4 GiB."""
+    """Return the bytes of keys and values for so many tokens in 16 bits, at most 4 GiB."""
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * 2
     return int(min(tokens * a_token, 4 * 2**30))

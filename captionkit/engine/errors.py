@@ -1,4 +1,4 @@
-"""What can go wrong with the engine, and with one request."""
+"""Errors of the engine, and of one request."""
 
 import re
 
@@ -8,7 +8,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def advice(reason: str) -> str:
-    """What to do about a reason that vLLM gives, as the end of a sentence; often nothing."""
+    """Return what to do about a reason that vLLM gives, as the end of a sentence; often empty."""
     if _OUT_OF_MEMORY.search(reason):
         return (
             "; there is too little memory: lower the batch size, the sampling fps or the pixel budget, "
@@ -18,12 +18,12 @@ def advice(reason: str) -> str:
 
 
 class EngineError(RuntimeError):
-    """The engine could not start, or died."""
+    """Raised when the engine could not start, died, or was closed."""
 
 
 class RequestError(ValueError):
-    """The one request was refused; others are not concerned."""
+    """Raised when one request is refused; other requests are not affected."""
 
 
 class CacheMissError(RequestError):
-    """The engine does not hold this window's frames (any more): submit it with its frames."""
+    """Raised when the engine does not hold a window's frames (any more): submit them again."""

@@ -1,7 +1,4 @@
-"""One engine process: started, asked for its state, ended. What is said to it is the client's.
-
-Imports no torch and no vLLM; called by ``engine.client``.
-"""
+"""One engine process: started, watched until it is ready, ended. Its messages are the client's."""
 
 from __future__ import annotations
 
@@ -19,18 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captionkit.system import hardware
-from captionkit.system import ipc as wire
 from captionkit.engine.errors import EngineError, advice
 from captionkit.engine.protocol import EngineKey
+from captionkit.system import hardware, ipc
 
-# A 7B takes a minute or two from a cold disk; what takes longer than this hangs.
+# A 7B model takes a minute or two from a cold disk; a start that takes longer than this hangs.
 _START_LIMIT_S = 900.0
 _LOG_LINES = 15
-# Bytes of weights. Measured on the demo model alone; nothing of use is between it and this.
+# Bytes of weights of a small model. Measured on the demo model alone; useful models are far larger.
 _SMALL = 64 << 20
-# Memory given back after each step would be zeroed page by page for the next one. Only for the worker,
-# which looks after its growth itself; vLLM's server does not.
+# Keep freed memory in the heap: the next step would get it back zeroed page by page. For the worker
+# alone, which gives memory back itself; vLLM's server does not.
 _KEEP_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 _numbers = itertools.count()
 _Message = tuple[dict[str, Any], bytes | memoryview]
@@ -42,7 +38,7 @@ class EngineProcess:
     Parameters
     ----------
     key
-        What it is started with.
+        What the engine is started with.
 
     Raises
     ------
@@ -53,7 +49,7 @@ class EngineProcess:
     def __init__(self, key: EngineKey) -> None:
         require_vllm()
         self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
-        # On a GPU vLLM's core is one more process, and what NCCL needs of a network is not known to us.
+        # On GPUs NCCL may need the network, so do not isolate.
         self._process, self.channel = start_module(
             "captionkit.engine.worker",
             self.log_path,
@@ -64,22 +60,22 @@ class EngineProcess:
         try:
             self.info = self._wait_until_ready(key)
         except BaseException:
-            # Also on an interrupt: a model that loads must not be left behind.
+            # Also on an interrupt: a process that loads a model must not be left behind.
             self.kill()
             self.end()
             raise
         threading.Thread(target=self._write, name="captionkit-engine-send", daemon=True).start()
 
     def send(self, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
-        """Have a message sent in its turn; returns at once.
+        """Queue a message; returns at once.
 
-        Whoever reads from the worker may send too: were it to wait for a worker that itself waits to be
-        read from, both would wait for ever.
+        The thread that reads from the worker sends too: if it waited for a worker that itself waits for
+        its reader, both would wait forever.
         """
         self._outbox.put((message, payload))
 
     def _write(self) -> None:
-        # Where the worker is gone, the reader sees it too and submits again what is unfinished.
+        # If the worker is gone, the reader notices and submits unfinished requests again.
         with contextlib.suppress(OSError):
             while (item := self._outbox.get()) is not None:
                 ipc.send(self.channel, *item)
@@ -109,13 +105,13 @@ class EngineProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """End it at once; its channel then tells the reader."""
+        """Kill the process; the reader sees the end of its channel."""
         self._process.kill()
 
     def end(self) -> None:
-        """Close the channel, which the worker takes as its leave; kill it where it does not go.
+        """Close the channel, on which the worker leaves; kill it if it does not.
 
-        May be called again.
+        Calling it again does nothing.
         """
         self._outbox.put(None)
         with contextlib.suppress(OSError):
@@ -131,10 +127,23 @@ class EngineProcess:
 def start_module(
     module: str, log_path: Path, *, threads: int | None = None, isolated: bool = False
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a module that runs vLLM, in a session of its own; gives it and our end of its channel.
+    """Start a module that runs vLLM in a session of its own.
 
-    Its end is passed as a file descriptor, its first argument; what it prints goes to the log. Without
-    a number of ``threads``, vLLM has its own threads and heap; ``isolated``, it has its own network.
+    Parameters
+    ----------
+    module
+        Its first argument is the file descriptor of its end of the channel.
+    log_path
+        File of its standard output and error.
+    threads
+        Threads for each operation; None leaves threads and heap to vLLM.
+    isolated
+        Give it a network of its own.
+
+    Returns
+    -------
+    tuple
+        The process, and our end of the channel.
     """
     before = ["-m", "captionkit.system.network"] if isolated else []
     ours, theirs = socket.socketpair()
@@ -152,17 +161,17 @@ def start_module(
 
 
 def _threads(model: Path) -> int:
-    """Threads for each of a model's operations: all cores, or one where the model is small.
+    """Return the threads for each of a model's operations: all cores, or one for a small model.
 
-    Decoders, which are needed beside it, stand back (see `video.worker`). 64 windows of the demo model
-    took 10.2 s with one thread and 9.9 s with two: a second video or a decoder uses a core better.
+    A second video or a decoder uses a core better than a second thread. Measured on two cores, 64
+    windows of the demo model took 10.2 s with one thread and 9.9 s with two.
     """
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     return 1 if 0 < size < _SMALL else os.cpu_count() or 1
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """The environment of a process that runs vLLM; what is set already stays.
+    """Return the environment of a process that runs vLLM; variables that are set already stay.
 
     Without a number of ``threads``, vLLM chooses.
     """
@@ -170,24 +179,24 @@ def environment(threads: int | None) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
-        # Pinned to cores, a busy neighbour on one of them would hold all threads up.
+        # Do not pin threads to cores: a busy neighbour on one core would hold all threads up.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
     return {
         **(tuned if threads else {}),
-        # torch.distributed listens, also where one process is all: on this machine alone.
+        # torch.distributed listens even in a single process: let it listen on this machine alone.
         "VLLM_HOST_IP": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo",
         "VLLM_NO_USAGE_STATS": "1",
         **os.environ,
-        # Weights are on disk before an engine starts: nothing is fetched for a window.
+        # Weights are on disk before an engine starts; fetch nothing.
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
     }
 
 
 def require_vllm() -> None:
-    """Say how vLLM is installed, where it is not."""
+    """Raise `EngineError` with the command that installs vLLM, if it is missing."""
     if importlib.util.find_spec("vllm") is None:
         raise EngineError(
             'vLLM is not installed: pip install "captionkit[cpu]" on a machine without a GPU, '

@@ -1,6 +1,6 @@
-"""What a caption is asked for with, what comes back, and who can answer: `Request`, `Backend`.
+"""Requests, completions, and the `Backend` protocol between captioning and whatever makes captions.
 
-Imported by the engine's process and by the notebook's side, so it needs numpy only.
+Used in the engine's process and in the kernel, so it needs numpy only.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What cannot be changed without loading the model again.
+    """Settings that cannot change without loading the model again.
 
     Parameters
     ----------
     model
         Folder with the weights, configuration and tokenizer.
     fp8
-        Weights in fp8 (GPU only).
+        Load the weights in fp8 (GPU only).
     disable_mmcache
-        Switch vLLM's cache of processed videos off.
+        Switch off vLLM's cache of processed videos.
     processor_pixels
-        (least, most) pixels a frame where the model's own processor resizes; None where frames
-        arrive at their final size.
+        (least, most) pixels a frame if the model's own processor resizes; None if frames arrive at
+        their final size.
     """
 
     model: str
@@ -40,8 +40,8 @@ class EngineKey:
 class Sampling:
     """How tokens are drawn; the defaults are the reference's.
 
-    ``ignore_eos`` forces captions to ``max_tokens``, for measurements; ``schema`` is a JSON schema that
-    they fit.
+    ``ignore_eos`` forces captions to ``max_tokens``, for measurements; ``schema`` is the text of a JSON
+    schema that captions are constrained to.
     """
 
     max_tokens: int = 512
@@ -57,19 +57,28 @@ class Sampling:
 class VideoInput:
     """One window's frames and what identifies them.
 
-    ``frames`` are uint8 of shape (frames, 3, height, width), or None for a window that the engine
-    has seen under the same ``uid``. ``metadata`` holds fps, frames_indices, total_num_frames and
-    duration (seconds), as vLLM asks for.
+    Parameters
+    ----------
+    uid
+        Identifier of exactly these frames.
+    metadata
+        fps, frames_indices, total_num_frames and duration (seconds), as vLLM asks for.
+    frames
+        uint8 of shape (frames, 3, height, width); None for a window that the backend has seen under
+        the same ``uid``.
+    name
+        What messages call the window.
     """
 
     uid: str
     metadata: dict[str, Any]
     frames: NDArray[np.uint8] | None = None
+    name: str = "a window"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One caption to make: the prompt's text, which goes behind the video in the model's chat format.
+    """One caption to make; the prompt's text follows the video in the model's chat format.
 
     Parameters
     ----------
@@ -80,9 +89,9 @@ class Request:
     sampling
         How tokens are drawn.
     priority
-        Lower goes first: -1 for a window that somebody is looking at.
+        Lower goes first: -1 for a window that a person is looking at.
     batch_size
-        Captions that run at once; the newest request decides.
+        Captions that run at once; the newest request decides for all.
     """
 
     prompt: str
@@ -94,10 +103,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What the engine made of one request.
+    """The finished caption of one request.
 
     ``prompt`` is the final prompt in the model's chat format. ``finish_reason`` is vLLM's: ``stop``, or
-    ``length`` where ``max_tokens`` cut it off. Times are in seconds, measured in the engine.
+    ``length`` if ``max_tokens`` cut the caption off. Times are in seconds, measured in the engine, from
+    the request's arrival there.
     """
 
     prompt: str
@@ -112,14 +122,14 @@ class Completion:
 
 
 class Backend(Protocol):
-    """Who makes captions: vLLM in a process of its own, a server, or a fake for tests."""
+    """Maker of captions: vLLM in a process of its own, a server, or a fake for tests."""
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """What it runs with; ``max_model_len`` (tokens) is always there."""
+        """Facts of the running model; always holds ``max_model_len`` (tokens)."""
 
     def knows(self, uid: str) -> bool:
-        """Whether a window can be captioned without its frames."""
+        """Return whether a window can be captioned without its frames."""
 
     def stream(self, request: Request) -> AsyncIterator[str | Completion]:
         """Yield all text so far each time that it grows, then the `Completion`.
@@ -129,19 +139,19 @@ class Backend(Protocol):
         Raises
         ------
         RequestError
-            This request cannot be answered; others are not concerned.
+            This request cannot be answered; others are not affected.
         CacheMissError
             The request came without frames, and the backend does not hold them (any more).
         EngineError
-            The backend died and could not be brought up again, or was closed.
+            The backend died and could not be started again, or was closed.
         """
 
     def close(self) -> None:
-        """End it; what is under way fails. May be called twice."""
+        """Stop the backend and fail requests under way; calling it again does nothing."""
 
 
 def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], bytes | memoryview]:
-    """A request as a message and its payload."""
+    """Return a request as a message and its payload."""
     frames = request.video.frames
     message = {
         "op": "submit",
@@ -160,7 +170,7 @@ def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], byt
 
 
 def unpack_request(message: dict[str, Any], payload: bytearray) -> Request:
-    """The request that `pack_request` packed; the frames are a view of ``payload``."""
+    """Return the request that `pack_request` packed; its frames are a view of ``payload``."""
     frames = None
     if message["shape"] is not None:
         frames = np.frombuffer(payload, np.uint8).reshape(message["shape"])

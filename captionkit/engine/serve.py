@@ -1,7 +1,7 @@
 """vLLM's own OpenAI-compatible server for video windows: ``python -m captionkit.engine.serve MODEL``.
 
-Several notebooks share its engine, and a kernel that restarts loads no model. Started by ``captionkit
-serve``; imports vLLM.
+Several notebooks share its engine, and a kernel that restarts loads no model. vLLM runs as it is, on a
+CPU too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m captionkit.engine.serve")
     parser.add_argument("model", help="folder with the weights")
-    parser.add_argument("--name", required=True, help="how requests call it")
+    parser.add_argument("--name", required=True, help="name of the model in requests")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True)
     parser.add_argument("--fp8", action="store_true")
@@ -35,13 +35,14 @@ def main() -> None:
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    built = AsyncEngineArgs.create_engine_config
+    build = AsyncEngineArgs.create_engine_config
 
     def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        config = built(self, *args, **kwargs)
+        config = build(self, *args, **kwargs)
         tune(config, caches)
         return config
 
+    # The server builds its configuration itself; goes with `tune`.
     AsyncEngineArgs.create_engine_config = create_engine_config
     words = [
         "serve",
@@ -53,15 +54,15 @@ def main() -> None:
         "--port",
         options.port,
         "--enable-prompt-tokens-details",
-        # Each video says at what times its frames were taken; `captionkit serve` asks for a key where
-        # others than this machine can send.
+        # Each video carries the times of its frames; `captionkit serve` demands a key if other machines
+        # can send.
         "--trust-request-mm-kwargs",
-        # A video comes as its frames, as many as a window has.
+        # Take all frames of a video.
         "--media-io-kwargs",
         '{"video": {"num_frames": -1}}',
         *_flags(arguments),
     ]
-    # Not vLLM's own `main`: it asks for the version of a package that its CPU build is not called.
+    # Avoid vLLM's own `main`: it asks for the version of a package that vLLM's CPU build does not have.
     cli_env_setup()
     parser = FlexibleArgumentParser()
     serve = ServeSubcommand()
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def _flags(arguments: dict[str, Any]) -> list[str]:
-    """Arguments as vLLM's command line takes them."""
+    """Return arguments as vLLM's command line takes them."""
     words: list[str] = []
     for name, value in arguments.items():
         flag = f"--{name.replace('_', '-')}"

@@ -1,8 +1,7 @@
-"""An engine behind an endpoint: `captionkit serve`, or any vLLM server that speaks OpenAI's protocol.
+"""The backend behind an endpoint: `captionkit serve`, or any vLLM server that speaks OpenAI's protocol.
 
-The same face as `client.Engine`, for `models.qwen_vl`. Frames cross as PNG, so that they arrive as
-they are, once a window; known windows go by their id. The server's own settings hold: its fp8, its
-caches, how many captions run at once. Imports openai where it connects (extra ``endpoint``).
+Frames cross as PNG, so that they arrive unchanged, and once a window; known windows go by their id. The
+server's own settings hold: its fp8 and its caches. Needs the package openai (extra ``endpoint``).
 """
 
 from __future__ import annotations
@@ -19,40 +18,39 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from captionkit.engine.admission import Admission
 from captionkit.engine.errors import CacheMissError, EngineError, RequestError, advice
-from captionkit.engine.protocol import Request
-from captionkit.stages.tasks import Completion
+from captionkit.engine.protocol import Completion, Request
 
-# Never stored: read when it is needed, and only sent to the endpoint.
+# The key is read when it is needed, sent to the endpoint alone, and never stored.
 KEY_VARIABLE = "CAPTIONKIT_API_KEY"
 _ANSWER_S = 10.0
 _CAPTION_S = 900.0
 
 
-class RemoteEngine:
-    """A server's engine; `RemoteEngine.get` keeps one an endpoint and model.
+class ServerBackend:
+    """A model at a server, a `Backend`; `ServerBackend.get` keeps one an endpoint and model.
 
     Parameters
     ----------
     endpoint
         Address up to ``/v1``, as ``http://localhost:8000/v1``.
     names
-        What the model may be called there; the first one that the server has is taken.
+        Names that the model may have there; the first one that the server has is taken.
 
     Raises
     ------
     EngineError
-        It does not answer, is no vLLM, refuses the key, or lacks the model.
+        The server does not answer, is not vLLM, refuses the key, or lacks the model.
     """
 
-    closed = False
-    _live: ClassVar[dict[tuple[str, tuple[str, ...]], RemoteEngine]] = {}
+    _live: ClassVar[dict[tuple[str, tuple[str, ...]], ServerBackend]] = {}
 
     @classmethod
-    def get(cls, endpoint: str, names: tuple[str, ...]) -> RemoteEngine:
-        """The engine of this endpoint and model; asked again whether it is there."""
+    def get(cls, endpoint: str, names: tuple[str, ...]) -> ServerBackend:
+        """Return the backend of this endpoint and model, after asking whether the server has it."""
         found = cls._live.get((endpoint, names))
-        if found is None:
+        if found is None or found.closed:
             found = cls._live[endpoint, names] = cls(endpoint, names)
         else:
             found._look()
@@ -60,17 +58,18 @@ class RemoteEngine:
 
     def __init__(self, endpoint: str, names: tuple[str, ...]) -> None:
         self.endpoint = endpoint.rstrip("/")
+        self.closed = False
         self._names = names
         self._known: set[str] = set()
+        # A client's connections belong to one event loop.
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
             weakref.WeakKeyDictionary()
         )
-        self._running = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._admission = Admission()
         self._look()
 
     def _look(self) -> None:
-        """Take in what the server has."""
+        """Ask the server for its model."""
         openai = _openai()
         client = openai.OpenAI(base_url=self.endpoint, api_key=_key(), timeout=_ANSWER_S, max_retries=0)
         with client:
@@ -82,7 +81,7 @@ class RemoteEngine:
                 ) from error
             except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
                 raise EngineError(
-                    f"{self.endpoint} does not answer as a server of models ({_said(error)}); is it "
+                    f"{self.endpoint} does not answer as a server of models ({_reason(error)}); is it "
                     "running, and does the address end in /v1? `captionkit serve` starts one"
                 ) from error
         self.model = next((name for name in self._names if name in models), "")
@@ -95,8 +94,8 @@ class RemoteEngine:
         facts = models[self.model]
         if facts.owned_by != "vllm":
             raise EngineError(
-                f"{self.endpoint} is no vLLM server (its model is owned by {facts.owned_by!r}); frames "
-                "of video windows can only be sent to vLLM"
+                f"{self.endpoint} is not a vLLM server (its model is owned by {facts.owned_by!r}); "
+                "frames of video windows can only be sent to vLLM"
             )
         self.info: dict[str, Any] = {
             "device": self.endpoint,
@@ -104,27 +103,15 @@ class RemoteEngine:
         }
 
     def knows(self, uid: str) -> bool:
-        """Whether the server captioned this window for us, so that its frames need not come again."""
+        """Return whether the server captioned this window for us: its frames need not come again."""
         return uid in self._known
 
-    async def stream(
-        self, request: Request, *, batch_size: int = 16
-    ) -> AsyncIterator[str | Completion]:
-        """Yield all text so far each time that it grows, then the `Completion`.
+    async def stream(self, request: Request) -> AsyncIterator[str | Completion]:
+        """Yield all text so far each time that it grows, then the `Completion`; see `Backend`.
 
         Leaving the loop early closes the connection, on which the server stops.
-
-        Raises
-        ------
-        RequestError
-            The server refuses this request.
-        CacheMissError
-            It does not hold the window (any more).
-        EngineError
-            It went away.
         """
-        await self._turn(batch_size)
-        try:
+        async with self._admission.permit(request.priority, request.batch_size):
             try:
                 async for item in self._stream(request):
                     yield item
@@ -133,24 +120,18 @@ class RemoteEngine:
                     raise
                 async for item in self._stream(request):
                     yield item
-        finally:
-            self._running -= 1
-            while self._waiting:
-                if not (waiter := self._waiting.pop(0)).done():
-                    waiter.set_result(None)
-                    break
 
-    async def _turn(self, batch_size: int) -> None:
-        """Wait until fewer than ``batch_size`` of our captions run."""
-        while self._running >= batch_size:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-        self._running += 1
+    def close(self) -> None:
+        """Close all connections, which fails captions under way; calling it again does nothing."""
+        self.closed = True
+        while self._clients:
+            loop, client = self._clients.popitem()
+            if loop.is_running():
+                asyncio.run_coroutine_threadsafe(client.close(), loop)
 
     async def _stream(self, request: Request) -> AsyncIterator[str | Completion]:
         openai = _openai()
-        begun = time.monotonic()
+        begin = time.monotonic()
         text, first_s, finish, usage = "", 0.0, None, None
         video = request.video
         try:
@@ -162,16 +143,17 @@ class RemoteEngine:
                     for choice in chunk.choices:
                         finish = choice.finish_reason or finish
                         if choice.delta.content:
-                            first_s = first_s or time.monotonic() - begun
+                            first_s = first_s or time.monotonic() - begin
                             text += choice.delta.content
                             yield text
         except openai.APIConnectionError as error:
-            raise EngineError(f"{self.endpoint} went away: {_said(error)}") from error
+            what = "was closed" if self.closed else f"went away: {_reason(error)}"
+            raise EngineError(f"{self.endpoint} {what}") from error
         except openai.OpenAIError as error:
             if video.uid in self._known:
                 self._known.discard(video.uid)
-                raise CacheMissError(f"{self.endpoint}: {_said(error)}") from error
-            raise RequestError(f"{self.endpoint}: {_said(error)}{advice(_said(error))}") from error
+                raise CacheMissError(f"{self.endpoint}: {_reason(error)}") from error
+            raise RequestError(f"{self.endpoint}: {_reason(error)}{advice(_reason(error))}") from error
         if finish is None or usage is None:
             raise EngineError(f"{self.endpoint} ended a caption before its end")
         self._known.add(video.uid)
@@ -185,10 +167,12 @@ class RemoteEngine:
             cached_tokens=(details and details.cached_tokens) or 0,
             queue_s=0.0,
             first_token_s=first_s,
-            seconds=time.monotonic() - begun,
+            seconds=time.monotonic() - begin,
         )
 
     def _client(self) -> Any:
+        if self.closed:
+            raise EngineError(f"{self.endpoint} was closed; ServerBackend.get connects again")
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = _openai().AsyncOpenAI(
@@ -211,28 +195,28 @@ def _key() -> str:
     return os.environ.get(KEY_VARIABLE) or "none"
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     body = getattr(error, "body", None)
-    told = body.get("message") if isinstance(body, dict) else None
-    return str(told or error.__cause__ or error)
+    message = body.get("message") if isinstance(body, dict) else None
+    return str(message or error.__cause__ or error)
 
 
 def _body(model: str, request: Request, known: bool) -> dict[str, Any]:
-    """A request for vLLM's chat completions; a known window goes without its frames."""
+    """Return a request for vLLM's chat completions; a known window goes without its frames."""
     wanted, video = request.sampling, request.video
     part: dict[str, Any] = {"type": "video_url", "video_url": None, "uuid": video.uid}
     more: dict[str, Any] = {
         "repetition_penalty": wanted.repetition_penalty,
         "ignore_eos": wanted.ignore_eos,
         "priority": request.priority,
-        # With the frames and with their id alike: the server knows a window by both.
+        # Sent with the frames and with their id alike, since the server identifies a window by both.
         "media_io_kwargs": {"video": {**video.metadata, "num_frames": -1}},
     }
     if not known:
         if video.frames is None:
             raise CacheMissError(f"the server has not seen {video.uid}: give its frames")
         frames = ",".join(_png(frame) for frame in video.frames)
-        # A comma-separated row of pictures; vLLM reads each by its content, whatever kind it is.
+        # vLLM takes a comma-separated row of images, and reads each by its content, not by its type.
         part["video_url"] = {"url": f"data:video/jpeg;base64,{frames}"}
     if wanted.schema:
         more["structured_outputs"] = {"json": wanted.schema}

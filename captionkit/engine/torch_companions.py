@@ -1,17 +1,16 @@
-"""Lets CPU torch live with torchvision, torchaudio and torchcodec that were built for CUDA.
+"""Repairs for CPU torch beside torchvision, torchaudio and torchcodec that were built for CUDA.
 
-Why: PyPI's only builds of the three link against CUDA. Beside a CPU build of torch,
-``import torchaudio`` and ``import torchcodec`` raise OSError (a missing CUDA library), and
-``import torchvision`` raises RuntimeError (its operators ``nms`` and ``qnms`` were never
-registered). transformers imports all three wherever their metadata is present, so vLLM could not be
-imported at all.
+PyPI's only builds of the three link against CUDA. Beside a CPU build of torch, ``import torchaudio``
+and ``import torchcodec`` raise OSError (a missing CUDA library), and ``import torchvision`` raises
+RuntimeError (its operators ``nms`` and ``qnms`` were never registered). transformers imports all three
+if their metadata is present, so vLLM could not be imported at all.
 
-What `reconcile` does, only where an import really fails: torchaudio and torchcodec then count as not
-installed; torchvision gets the schemas of the two operators, which is all that its Python
-transforms need. Where the builds match it changes nothing. Nothing on disk is touched.
+`reconcile` acts only if an import really fails: torchaudio and torchcodec then count as not installed;
+torchvision gets the schemas of the two operators, which is all that its Python transforms need. If the
+builds match, it changes nothing. Nothing on disk is touched.
 
-Runs before transformers or vllm are imported: at the top of ``captionkit.engine.worker`` (and so in
-each child that re-imports it) and of the demo's training. Imports torch only.
+Call it before transformers or vLLM are imported, at the top of a module, so that vLLM's own children,
+which import that module again, are repaired too.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ _keep_alive: list[Any] = []
 
 
 def reconcile() -> list[str]:
-    """Repair what cannot be imported beside this torch.
+    """Repair packages that cannot be imported beside this torch.
 
     Returns
     -------
     list of str
-        The packages that needed it, empty where all builds match.
+        The repaired packages, empty if all builds match.
     """
     repaired = []
     for name in _OPTIONAL:

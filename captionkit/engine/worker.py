@@ -1,9 +1,8 @@
 """The process that holds vLLM: ``python -m captionkit.engine.worker FD``.
 
-Started by `engine.client` with one end of a socket pair as file descriptor FD. It lives in a session
-of its own, so that a notebook's stop button does not reach it, and leaves when its parent is gone.
-Its standard output and error are the log file. Imports torch and vLLM; nothing of it is imported by
-the notebook's side.
+Started by `engine.client` with one end of a socket pair as file descriptor FD. It leads a session of
+its own, so that a notebook's stop button does not reach it, and leaves when its parent is gone. Its
+standard output and error are the log file.
 """
 
 from __future__ import annotations
@@ -17,27 +16,26 @@ reconcile()
 import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import socket
 import sys
 import threading
 import time
 import traceback
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import psutil
 
-from captionkit.system import ipc as wire
 from captionkit.engine import protocol
+from captionkit.engine.admission import Admission
 from captionkit.engine.arguments import engine_arguments, tune
-from captionkit.engine.protocol import EngineKey, Request
-from captionkit.stages.tasks import Completion
+from captionkit.engine.protocol import Completion, EngineKey, Request
+from captionkit.system import ipc
 
 _ALIVE_S = 2.0
-# Bytes by which this process may grow before it looks what of that it can give back.
+# Growth in bytes after which free memory is given back; captions under way would need it again.
 _GROWTH = 512 << 20
-# The same while captions are under way, which have to get all of it again.
 _GROWTH_WHILE_BUSY = 1 << 30
 
 
@@ -64,7 +62,7 @@ def _key(fields: dict[str, Any]) -> EngineKey:
 
 
 def _end_children() -> None:
-    """Kill vLLM's own processes; this one leads its session, and they are in it."""
+    """Kill vLLM's own processes, which belong to the session that this process leads."""
     for child in psutil.Process().children(recursive=True):
         child.kill()
 
@@ -75,6 +73,9 @@ class _Worker:
         self._lock = threading.Lock()
         self._key = key
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._started: set[str] = set()
+        self._admission = Admission()
+        self._patched = _patched()
         self._engine: Any = None
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -82,15 +83,15 @@ class _Worker:
             ipc.send(self._channel, message)
 
     async def serve(self) -> None:
-        begun = time.monotonic()
+        begin = time.monotonic()
         try:
-            self._engine, info = _start_engine(self._key)
+            self._engine, info = _start_engine(self._key, self._mark_started)
         except Exception as error:
             traceback.print_exc()
             cause = error.__cause__ or error
             self._send({"op": "failed", "error": f"{type(cause).__name__}: {cause}"})
             return
-        self._send({"op": "ready", "info": {**info, "start_s": time.monotonic() - begun}})
+        self._send({"op": "ready", "info": {**info, "start_s": time.monotonic() - begin}})
         threading.Thread(target=self._live, daemon=True).start()
         loop = asyncio.get_running_loop()
         while True:
@@ -102,7 +103,7 @@ class _Worker:
         self._engine.shutdown()
 
     def _live(self) -> None:
-        """Tell every few seconds that this process runs, and give back what memory lies free.
+        """Say every few seconds that this process runs, and give free memory back.
 
         A parent cannot see that a process was stopped.
         """
@@ -122,7 +123,7 @@ class _Worker:
             case "submit":
                 request_id = message["id"]
                 request = protocol.unpack_request(message, payload)
-                task = asyncio.create_task(self._caption(request_id, request, message["batch_size"]))
+                task = asyncio.create_task(self._caption(request_id, request))
                 self._tasks[request_id] = task
                 task.add_done_callback(lambda _: self._tasks.pop(request_id, None))
             case "cancel":
@@ -133,9 +134,11 @@ class _Worker:
                 runs = sum(int(s["num_encoder_calls"]) for rank in stats for s in rank.values())
                 self._send({"op": "encoder_runs", "runs": runs})
 
-    async def _caption(self, request_id: str, request: Request, batch_size: int) -> None:
+    async def _caption(self, request_id: str, request: Request) -> None:
+        begin = time.monotonic()
         try:
-            completion = await self._generate(request_id, request, batch_size)
+            async with self._turn(request_id, request):
+                completion = await self._generate(request_id, request, begin)
         except asyncio.CancelledError:
             self._send({"op": "error", "id": request_id, "kind": "cancelled", "message": ""})
         except Exception as error:
@@ -143,28 +146,52 @@ class _Worker:
             self._send({"op": "error", "id": request_id, **_describe(error, self._engine)})
         else:
             if completion.finish_reason == "error":
-                # The engine had dropped what the front still counted as known.
+                # The core had dropped data that vLLM's front still counted as cached.
                 fault = {"kind": "cache_miss", "message": "the engine lost this video's data"}
                 self._send({"op": "error", "id": request_id, **fault})
             else:
                 self._send({"op": "done", "id": request_id, **vars(completion)})
+        finally:
+            self._started.discard(request_id)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, request_id: str, request: Request) -> AsyncIterator[None]:
+        """Wait for the request's turn and mark it as started.
+
+        The patched scheduler of a CPU does both itself.
+        """
+        if self._patched:
+            yield
+            return
+        async with self._admission.permit(request.priority, request.batch_size):
+            if not self._engine.errored:
+                self._mark_started(request_id)
+            yield
+
+    def _mark_started(self, request_id: str) -> None:
+        """Say that a request is worked on, before the step that might kill this process."""
+        if request_id not in self._started:
+            self._started.add(request_id)
+            self._send({"op": "started", "id": request_id})
 
     def _chat(self, text: str) -> str:
-        """The text in the model's own chat format, behind the video: see the prefix cache."""
+        """Return the text in the model's own chat format, after the video: see the prefix cache."""
         content = [{"type": "video"}, {"type": "text", "text": text}]
         return self._engine.get_tokenizer().apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
 
-    async def _generate(self, request_id: str, request: Request, batch_size: int) -> Completion:
+    def _sampling(self, request_id: str, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        from captionkit.engine.scheduler import BATCH_SIZE
+        extra = None
+        if self._patched:
+            from captionkit.engine.cpu.scheduler import extra_args
 
+            extra = extra_args(request_id, request.batch_size)
         wanted = request.sampling
-        structured = StructuredOutputsParams(json=wanted.schema) if wanted.schema else None
-        params = SamplingParams(
+        return SamplingParams(
             max_tokens=wanted.max_tokens,
             temperature=wanted.temperature,
             top_p=wanted.top_p,
@@ -172,9 +199,12 @@ class _Worker:
             seed=wanted.seed,
             ignore_eos=wanted.ignore_eos,
             output_kind=RequestOutputKind.DELTA,
-            structured_outputs=structured,
-            extra_args={BATCH_SIZE: batch_size},
+            structured_outputs=StructuredOutputsParams(json=wanted.schema) if wanted.schema else None,
+            extra_args=extra,
         )
+
+    async def _generate(self, request_id: str, request: Request, begin: float) -> Completion:
+        waited_s = time.monotonic() - begin
         video = request.video
         data = None if video.frames is None else (video.frames, video.metadata)
         chat = self._chat(request.prompt)
@@ -183,14 +213,14 @@ class _Worker:
             "multi_modal_data": {"video": [data]},
             "multi_modal_uuids": {"video": [video.uid]},
         }
-        begun = time.monotonic()
+        sampling = self._sampling(request_id, request)
         text, output_tokens, first_token_s, last = [], 0, 0.0, None
         async for output in self._engine.generate(
-            prompt, params, request_id, priority=request.priority
+            prompt, sampling, request_id, priority=request.priority
         ):
             part = output.outputs[0]
             if part.token_ids and not output_tokens:
-                first_token_s = time.monotonic() - begun
+                first_token_s = time.monotonic() - begin
             output_tokens += len(part.token_ids)
             if part.text:
                 text.append(part.text)
@@ -198,7 +228,7 @@ class _Worker:
             last = output
         assert last is not None
         stats = last.metrics
-        queue_s = max(0.0, stats.scheduled_ts - stats.queued_ts) if stats else 0.0
+        queued_s = max(0.0, stats.scheduled_ts - stats.queued_ts) if stats else 0.0
         return Completion(
             prompt=chat,
             text="".join(text),
@@ -206,17 +236,17 @@ class _Worker:
             prompt_tokens=len(last.prompt_token_ids or ()),
             output_tokens=output_tokens,
             cached_tokens=last.num_cached_tokens or 0,
-            queue_s=queue_s,
+            queue_s=waited_s + queued_s,
             first_token_s=first_token_s,
-            seconds=time.monotonic() - begun,
+            seconds=time.monotonic() - begin,
         )
 
 
 def _give_memory_back() -> None:
     """Return free memory to the system.
 
-    A processed video that is kept lies between buffers that are not, and glibc returns by itself only
-    what is free at the end of its heap: after hours of windows, half of the heap.
+    A processed video that is kept lies between buffers that are not, and glibc by itself returns only
+    memory that is free at the end of its heap. Measured after hours of windows, half the heap was free.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -224,7 +254,7 @@ def _give_memory_back() -> None:
 
 
 def _describe(error: Exception, engine: Any) -> dict[str, str]:
-    """An error as a kind and a line; vLLM's generic wrapper has no text of its own."""
+    """Return an error as a kind and a line; vLLM's generic wrapper has no text of its own."""
     cause = error.__cause__ or error
     text = f"{type(cause).__name__}: {cause}"
     if engine.errored:
@@ -234,42 +264,27 @@ def _describe(error: Exception, engine: Any) -> dict[str, str]:
     return {"kind": "invalid", "message": text}
 
 
-def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
-    """Load the model; what it was started with comes back for the record and for tests."""
-    from contextlib import nullcontext
-
-    from vllm import AsyncEngineArgs
+def _patched() -> bool:
+    """Return whether vLLM is patched here: on a CPU, unless its core is asked to be a process."""
     from vllm.platforms import current_platform
-    from vllm.v1.engine.async_llm import AsyncLLM
 
-    on_cpu = current_platform.is_cpu()
-    wanted, caches = engine_arguments(key)
-    if on_cpu:
-        from captionkit.engine import cpu_kernels
+    return current_platform.is_cpu() and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "1"
 
-        cpu_kernels.register()
-        wanted["ir_op_priority"] = cpu_kernels.PRIORITY
-    args = AsyncEngineArgs(**wanted, enable_mm_processor_stats=True)
-    if on_cpu:
-        # Without this vLLM quietly takes an executor that starts one more process.
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        _inspect_models_here()
-        args.distributed_executor_backend = "uni"
-    config = args.create_engine_config()
+
+def _start_engine(key: EngineKey, on_started: Callable[[str], None]) -> tuple[Any, dict[str, Any]]:
+    """Load the model; also return the facts that it was started with."""
+    from vllm import AsyncEngineArgs, AsyncLLMEngine
+    from vllm.platforms import current_platform
+
+    arguments, caches = engine_arguments(key)
+    if _patched():
+        from captionkit.engine.cpu.install import install
+
+        arguments |= install(on_started)
+    config = AsyncEngineArgs(**arguments, enable_mm_processor_stats=True).create_engine_config()
     tune(config, caches)
-    if on_cpu:
-        from captionkit.engine.cpu.inproc_core import inprocess_core
-    with inprocess_core() if on_cpu else nullcontext():
-        engine = AsyncLLM.from_vllm_config(config)
-    if on_cpu:
-        from captionkit.engine.cpu.encode_ahead import EncodeAhead
-
-        # It would tell with each request that the processor may not change the threads. Not before
-        # now: vLLM configures its loggers when an engine is made.
-        logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
-        core = engine.engine_core.engine_core
-        core.scheduler.ahead = EncodeAhead(core.model_executor.driver_worker.worker.model_runner)
-    info = {
+    engine = AsyncLLMEngine.from_vllm_config(config)
+    return engine, {
         "device": current_platform.device_name,
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "quantization": config.model_config.quantization,
@@ -277,18 +292,6 @@ def _start_engine(key: EngineKey) -> tuple[Any, dict[str, Any]]:
         "mm_processor_cache_gb": config.model_config.get_multimodal_config().mm_processor_cache_gb,
         "encoder_cache_size": config.scheduler_config.encoder_cache_size,
     }
-    return engine, info
-
-
-def _inspect_models_here() -> None:
-    """Have vLLM look at a model's class in this process.
-
-    It starts a new Python for that, to keep CUDA out of its parent. Without CUDA that buys nothing,
-    takes six seconds, and the new process would lack what `reconcile` has done here.
-    """
-    from vllm.model_executor.models import registry
-
-    registry._run_in_subprocess = lambda inspect: inspect()
 
 
 if __name__ == "__main__":

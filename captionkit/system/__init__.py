@@ -1,0 +1,1 @@
+"""Processes, event loops, networks and hardware: no knowledge of captions."""

@@ -1,14 +1,11 @@
-"""What this machine can compute on, found out without importing torch.
-
-Called by ``models.qwen_vl`` (fp8) and the command line's doctor.
-"""
+"""GPUs of this machine, found without importing torch."""
 
 from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
 
-# Ada and Hopper: the first with fp8 matrix units.
+# Compute capability of Ada and Hopper, the first with fp8 matrix units.
 FP8_CAPABILITY = 8.9
 
 
@@ -22,7 +19,7 @@ class Gpu:
 
 
 def find_gpus() -> list[Gpu]:
-    """The NVIDIA GPUs of this machine, none where there is no driver."""
+    """Return the NVIDIA GPUs of this machine; none if there is no driver."""
     query = "name,compute_cap,memory.total"
     try:
         done = subprocess.run(
@@ -42,12 +39,12 @@ def find_gpus() -> list[Gpu]:
 
 
 def require_fp8() -> None:
-    """Refuse fp8 where no GPU has it.
+    """Refuse fp8 unless a GPU has it.
 
     Raises
     ------
     ValueError
-        It says what is needed and what was found.
+        No GPU has fp8; the message says what is needed and what was found.
     """
     gpus = find_gpus()
     if any(gpu.capability >= FP8_CAPABILITY for gpu in gpus):

@@ -1,8 +1,7 @@
-"""Talking to a process of our own: framed messages over a socket pair that it inherits.
+"""Messages to and from a process of our own, over a socket pair that it inherits.
 
-One message is a JSON object, followed by raw bytes where it carries frames: no pickle, nothing that
-could run code, and nobody else can reach the socket. Imports the standard library only; both sides of
-``video`` and ``engine`` use it.
+A message is a JSON object, followed by raw bytes if it carries frames: no pickle, nothing that could
+run code, and no other process can reach the socket.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _HEADER = struct.Struct(">IQ")
 
 
 def send(channel: socket.socket, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
-    """Write one message; the caller holds a lock where several threads write."""
+    """Write one message; the caller holds a lock if several threads write."""
     head = json.dumps(message).encode()
     channel.sendall(_HEADER.pack(len(head), len(payload)) + head)
     if payload:
@@ -52,8 +51,14 @@ def _exactly(channel: socket.socket, size: int) -> bytearray:
 
 
 def leave_with_parent(before: Callable[[], None] | None = None) -> None:
-    """End this process soon after its parent's, also while its main thread computes or hangs."""
-    # Not PR_SET_PDEATHSIG: it fires when the parent's thread ends that started this process.
+    """End this process soon after its parent's, also while its main thread computes or hangs.
+
+    Parameters
+    ----------
+    before
+        Called before the process ends.
+    """
+    # PR_SET_PDEATHSIG would fire when the parent's thread ends that started this process.
     parent = os.getppid()
 
     def watch() -> None:

@@ -15,7 +15,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 
 def submit(coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
-    """Begin a coroutine in the background; cancelling the future cancels it."""
+    """Start a coroutine in the background; cancelling the future cancels it."""
     return asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
 
 

@@ -1,9 +1,8 @@
 """A network of its own for the engine's process: ``python -m captionkit.system.network -m MODULE ...``.
 
-torch.distributed listens on ports of the machine itself, also where one process is all; whoever else
-works on the machine could connect to them. Linux can give a process a network of its own, but only
-before it has a second thread, and numpy starts some: so this runs first, and becomes the module then.
-Imports the standard library only; started by ``engine.process``.
+torch.distributed listens on ports of the machine even in a single process, and other users of the
+machine could connect to them. Linux can give a process a network of its own, but only before it has a
+second thread, and numpy starts some: so this module runs first, and then becomes the other one.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ _SET_FLAGS, _UP_AND_RUNNING = 0x8914, 0x41
 
 
 def leave_network() -> bool:
-    """Move this process into an empty network; whether that could be done.
+    """Move this process into an empty network; return whether that could be done.
 
-    A container's or a distribution's rules may forbid it. Nothing is changed then.
+    Rules of a container or a distribution may forbid it. Nothing is changed then.
     """
     if not sys.platform.startswith("linux") or len(os.listdir("/proc/self/task")) > 1:
         return False
-    # Some systems let the first step pass and forbid the next: a child that ends at once finds out.
+    # Try it in a child that ends at once: some systems allow the first step and forbid the next.
     child = os.fork()
     if child == 0:
         try:
@@ -42,7 +41,7 @@ def leave_network() -> bool:
 
 
 def main() -> None:
-    """Leave the machine's network where that can be done, and go on as another program."""
+    """Leave the machine's network if that can be done, and become another program."""
     leave_network()
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # noqa: S606
 
@@ -52,7 +51,7 @@ def _leave() -> None:
     try:
         _unshare(_NEW_NETWORK)
     except PermissionError:
-        # Whoever is not root may do it among users of his own, where he stays himself.
+        # Without root: take a user namespace too, in which the user keeps his ids.
         _unshare(_NEW_USERS | _NEW_NETWORK)
         own = Path("/proc/self")
         (own / "setgroups").write_text("deny")

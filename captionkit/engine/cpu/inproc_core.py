@@ -1,9 +1,11 @@
 """vLLM's engine core in a thread of the worker instead of a process of its own.
 
-Why: on a CPU a second process buys nothing and its start costs about ten seconds (it imports vLLM
-again). vLLM 0.32 has an in-process core only for its blocking engine; this gives that core the
-asynchronous face which AsyncLLM expects. Used by ``engine.worker`` on the CPU; written against the
-one vLLM version that the extras pin.
+Reason: on a CPU a second process buys nothing, and its start costs about ten seconds (it imports vLLM
+again). vLLM has an in-process core only for its blocking engine; this gives that core the asynchronous
+face that AsyncLLM expects. A core in this process also says which requests it works on.
+Upstream: https://github.com/vllm-project/vllm/blob/v0.32.0/vllm/v1/engine/core_client.py
+(``make_client`` refuses asyncio without multiprocessing, with a TODO to support it)
+Goes when: vLLM supports it.
 """
 
 from __future__ import annotations
@@ -11,34 +13,53 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.logger import init_logger
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+from vllm.v1.engine.core import EngineCore
 from vllm.v1.engine.core_client import EngineCoreClient, InprocClient
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
 logger = init_logger(__name__)
-# Steps whose tokens are told at once. Every telling wakes the thread that sends captions on, and then
-# both want the interpreter; text goes on in parts of eight tokens anyway.
+# Steps whose tokens are emitted at once. Each message wakes a thread that competes for the interpreter
+# lock; text goes on in parts of eight tokens anyway.
 _HELD_STEPS = 4
 
 
+def register(attach: Callable[[EngineCore], None]) -> None:
+    """Have AsyncLLM engines made from now on keep their core in this process.
+
+    Parameters
+    ----------
+    attach
+        Called with each core that is made, before its first step.
+    """
+
+    def make(
+        vllm_config: VllmConfig, executor_class: type[Executor], log_stats: bool, **_: Any
+    ) -> InprocAsyncClient:
+        client = InprocAsyncClient(vllm_config, executor_class, log_stats)
+        attach(client.engine_core)
+        return client
+
+    EngineCoreClient.make_async_mp_client = staticmethod(make)
+
+
 def _can_wait(outputs: EngineCoreOutputs) -> bool:
-    """Whether a step only added tokens to captions that go on."""
+    """Return whether a step only added tokens to captions that go on."""
     return bool(outputs.outputs) and all(
         each == EngineCoreOutput(each.request_id, each.new_token_ids) for each in outputs.outputs
     )
 
 
 def _joined(steps: list[EngineCoreOutputs]) -> EngineCoreOutputs:
-    """The outputs of steps that follow each other, all but the last of which could wait, as one."""
+    """Return the outputs of consecutive steps as one; all but the last could wait."""
     last = steps[-1]
     requests: dict[str, EngineCoreOutput] = {}
     for output in (each for step in steps for each in step.outputs):
@@ -50,7 +71,10 @@ def _joined(steps: list[EngineCoreOutputs]) -> EngineCoreOutputs:
 
 
 class InprocAsyncClient(InprocClient):
-    """An engine core that a thread of this process steps; made inside a running event loop."""
+    """An engine core that a thread of this process steps; made inside a running event loop.
+
+    Its public methods are those of vLLM's ``AsyncMPClient``.
+    """
 
     def __init__(
         self, vllm_config: VllmConfig, executor_class: type[Executor], log_stats: bool
@@ -79,7 +103,7 @@ class InprocAsyncClient(InprocClient):
             self._emit(EngineDeadError())
 
     def _drain(self) -> bool:
-        """Do what was asked for; wait for something where the core has nothing to compute."""
+        """Do what was asked for; wait for a job while the core has nothing to compute."""
         while True:
             try:
                 job = self._inbox.get(block=not self.engine_core.scheduler.has_requests())
@@ -115,7 +139,7 @@ class InprocAsyncClient(InprocClient):
             try:
                 self.add_request(request)
             except Exception:
-                # It costs this one request, as it does in a core of its own.
+                # Fail this one request, as a core in a process of its own does.
                 logger.exception("request %s was refused", request.request_id)
                 failed = EngineCoreOutput(
                     request_id=request.request_id,
@@ -155,20 +179,3 @@ class InprocAsyncClient(InprocClient):
     def shutdown(self, timeout: float | None = None) -> None:
         self._inbox.put(None)
         super().shutdown(timeout)
-
-
-@contextmanager
-def inprocess_core() -> Iterator[None]:
-    """AsyncLLM engines made inside this context have their core in this process."""
-
-    def make(
-        vllm_config: VllmConfig, executor_class: type[Executor], log_stats: bool, **_: Any
-    ) -> InprocAsyncClient:
-        return InprocAsyncClient(vllm_config, executor_class, log_stats)
-
-    original = EngineCoreClient.make_async_mp_client
-    EngineCoreClient.make_async_mp_client = staticmethod(make)
-    try:
-        yield
-    finally:
-        EngineCoreClient.make_async_mp_client = original

@@ -1,8 +1,7 @@
 """Steps of a model that vLLM leaves to PyTorch on a CPU, done by vLLM's own kernels or in the cache.
 
-A fifth of the time of a small model's captions went into them: each is many passes over memory, and in
-the vision tower over megabytes. Registered where vLLM lets an implementation be registered. Imports
-vLLM; called by the worker on the CPU before the engine is made.
+Each step is many passes over memory, and in the vision tower over megabytes. Measured on the demo
+model, they took a fifth of the time of its captions.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from vllm.v1.sample import sampler
 from vllm.v1.sample.ops import penalties
 
 _PROVIDER = "captionkit_cpu"
-# What vLLM's ``ir_op_priority`` takes; its own implementation stays behind ours.
+# Argument ``ir_op_priority`` of vLLM; its own implementation stays behind these.
 PRIORITY = {"rms_norm": [_PROVIDER], "fused_add_rms_norm": [_PROVIDER]}
-# Patches that are normalized at once: in float32 they fit a core's second-level cache.
+# Image patches normalized at once: in float32 they fit a core's second-level cache.
 _PATCHES = 256
-# Scores of attention that are computed at once, in bytes: a core's second-level cache.
+# Bytes of attention scores computed at once: they fit a core's second-level cache.
 _SCORES = 1 << 20
-_vllms_choice = utils.dispatch_cpu_unquantized_gemm
-_vllms_penalties = penalties.apply_all_penalties
+_choose_as_vllm = utils.dispatch_cpu_unquantized_gemm
+_penalize_as_vllm = penalties.apply_all_penalties
 
 
 def register() -> None:
-    """Have vLLM take these implementations in models that it builds from now on."""
+    """Have vLLM use these implementations in models that it builds from now on."""
     current_platform.import_kernels()
     ir.ops.rms_norm.register_impl(_PROVIDER, supports_args=_plain_norm)(_rms_norm)
     ir.ops.fused_add_rms_norm.register_impl(_PROVIDER, supports_args=_plain_add_norm, inplace=True)(
@@ -50,18 +49,22 @@ def register() -> None:
 def _choose_matrix_product(layer: Any, remove_weight: bool) -> None:
     """Leave the language model to vLLM's matrix product, and give the vision tower PyTorch's.
 
-    Two threads in vLLM's at once crash the process, and the tower runs in one of its own (see
-    `encode_ahead`). PyTorch's gives the same and is 5% slower.
+    Reason: vLLM's has one scratchpad and one stream a process. Two threads in it at once crash the
+    process, and the tower runs in a thread of its own (see `encode_ahead`). PyTorch's gives the same
+    values. Measured on the demo model's tower, it is 5% slower.
+    Upstream: https://github.com/vllm-project/vllm/blob/v0.32.0/csrc/cpu/dnnl_helper.cpp
+    Goes when: vLLM's matrix product may run in two threads, or `encode_ahead` has gone.
     """
     if remove_weight and "language_model" not in layer.prefix:
         layer.cpu_linear = torch.nn.functional.linear
     else:
-        _vllms_choice(layer, remove_weight)
+        _choose_as_vllm(layer, remove_weight)
 
 
 def _plain_norm(
     x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
 ) -> bool:
+    """Return whether the CPU's kernel computes such a norm."""
     return (
         variance_size is None and weight is not None and weight.dtype == x.dtype and x.is_contiguous()
     )
@@ -80,6 +83,12 @@ def _plain_add_norm(
 def _rms_norm(
     x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
 ) -> Tensor:
+    """Compute a norm by vLLM's kernel for CPUs.
+
+    Reason: vLLM's IR has kernels for GPUs only, and takes PyTorch's operations on a CPU.
+    Upstream: https://github.com/vllm-project/vllm/pull/33825
+    Goes when: the CPU platform registers a provider for this operation.
+    """
     out = torch.empty_like(x)
     torch.ops._C.rms_norm(out, x, weight, epsilon)
     return out
@@ -92,18 +101,29 @@ def _fused_add_rms_norm(
     epsilon: float,
     variance_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """Add a residual and compute a norm by vLLM's kernel for CPUs.
+
+    Reason: as for `_rms_norm`.
+    Upstream: https://github.com/vllm-project/vllm/pull/36823
+    Goes when: the CPU platform registers a provider for this operation.
+    """
     torch.ops._C.fused_add_rms_norm(x, x_residual, weight, epsilon)
     return x, x_residual
 
 
 class _Rotary(ApplyRotaryEmb):
-    """Rotary embedding of ``(..., tokens, heads, width)`` by ``(tokens, width / 2)``."""
+    """Rotary embedding of ``(..., tokens, heads, width)`` by ``(tokens, width / 2)``.
+
+    Reason: ``forward_cpu`` is PyTorch's operations, though vLLM has a kernel for CPUs.
+    Upstream: https://github.com/vllm-project/vllm/blob/v0.32.0/vllm/model_executor/layers/rotary_embedding/common.py
+    Goes when: ``forward_cpu`` takes the kernel.
+    """
 
     def forward_native(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         tokens, heads, width = x.shape[-3:]
         if self.enable_fp32_compute or width != 2 * cos.shape[-1] or len(cos) != tokens:
             return super().forward_native(x, cos, sin)
-        # The kernel works in place, and the caller may need what it gave.
+        # Copy, since the kernel works in place and the caller may still need its tensor.
         out = x.clone(memory_format=torch.contiguous_format)
         flat = out.view(-1, heads * width)
         positions = torch.arange(tokens).repeat(len(flat) // tokens)
@@ -115,7 +135,10 @@ class _Rotary(ApplyRotaryEmb):
 class _MRotary(MRotaryEmbedding):
     """Rotary embedding by positions of time, height and width, in place.
 
-    All layers of a step turn by the same angles: those are put together once.
+    Reason: as for `_Rotary`; and all layers of a step turn by the same angles, which vLLM puts together
+    anew in each.
+    Upstream: https://github.com/vllm-project/vllm/blob/v0.32.0/vllm/model_executor/layers/rotary_embedding/mrope.py
+    Goes when: ``forward_cpu`` takes the kernel.
     """
 
     _last: tuple[Tensor, Tensor, Tensor] | None = None
@@ -135,7 +158,7 @@ class _MRotary(MRotaryEmbedding):
         return query, key
 
     def _turns(self, positions: Tensor, query: Tensor) -> Tensor:
-        """Cosines and sines of each token, ``(tokens, rotary width)``."""
+        """Return cosines and sines of each token, ``(tokens, rotary width)``."""
         turns = self._match_cos_sin_cache_dtype(query)[positions]
         if positions.ndim == 1:
             return turns
@@ -148,7 +171,12 @@ class _MRotary(MRotaryEmbedding):
 
 
 class _InputNorm(FusedMMInputNorm):
-    """Bytes of pixels to what the tower expects, a few patches at a time; bit for bit the same."""
+    """Bytes of pixels normalized for the tower, a few patches at a time; bit for bit the same.
+
+    Reason: PyTorch's operations pass over megabytes of float32 several times.
+    Upstream: https://github.com/vllm-project/vllm/pull/50411 (kernels for CUDA and XPU only)
+    Goes when: there is a kernel for CPUs.
+    """
 
     def forward_native(self, pixel_values: Tensor, visual_dtype: torch.dtype) -> Tensor:
         shape: Any = (len(pixel_values), self.channel, -1)
@@ -164,6 +192,10 @@ class _TowerAttention(MMEncoderAttention):
     """Attention within each pair of frames, as matrix products of many of them at once.
 
     Scores are rounded to 16 bits, as in the eager attention of transformers.
+
+    Reason: vLLM calls PyTorch's attention once for each pair of frames.
+    Upstream: https://github.com/vllm-project/vllm/blob/v0.32.0/vllm/v1/attention/ops/vit_attn_wrappers.py
+    Goes when: sequences of one length are batched there.
     """
 
     def _forward_sdpa(
@@ -198,12 +230,17 @@ def _penalize(
     repetition: Tensor,
     outputs: list[list[int]],
 ) -> Tensor:
-    """Repetition penalties of the tokens that were said, instead of passes over the vocabulary."""
+    """Apply repetition penalties to the tokens that occurred.
+
+    Reason: vLLM passes several times over the whole vocabulary for each token.
+    Upstream: https://github.com/vllm-project/vllm/pull/18437 (a kernel for CUDA only)
+    Goes when: there is a kernel for CPUs.
+    """
     if presence.any() or frequency.any():
-        return _vllms_penalties(logits, prompts, presence, frequency, repetition, outputs)
+        return _penalize_as_vllm(logits, prompts, presence, frequency, repetition, outputs)
     vocabulary = logits.shape[1]
-    said = torch.cat((prompts, penalties._convert_to_tensors(outputs, vocabulary, logits.device)), 1)
-    # Padding becomes a token that is there anyway.
-    said = torch.where((said >= 0) & (said < vocabulary), said, said[:, :1])
-    found, by = logits.gather(1, said), repetition.unsqueeze(1)
-    return logits.scatter_(1, said, found * torch.where(found > 0, 1.0 / by, by))
+    seen = torch.cat((prompts, penalties._convert_to_tensors(outputs, vocabulary, logits.device)), 1)
+    # Replace padding by a token that occurred anyway.
+    seen = torch.where((seen >= 0) & (seen < vocabulary), seen, seen[:, :1])
+    found, by = logits.gather(1, seen), repetition.unsqueeze(1)
+    return logits.scatter_(1, seen, found * torch.where(found > 0, 1.0 / by, by))
