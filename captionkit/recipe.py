@@ -20,7 +20,6 @@ import tomli_w
 
 from captionkit import prompts, structured
 
-
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -116,9 +115,7 @@ class Recipe:
     model: str = _setting("demo", "model: a name, a folder or a repository id", str)
     prompt: str = _setting("default", f"a text, or one of {', '.join(prompts.PROMPTS)}", str)
     stage2: str | None = _setting(None, "caption twice; the text may place {caption}", str)
-    sampling_fps: float = _setting(
-        2.0, "frames a second that the model sees", float, above=0, step=0.5
-    )
+    sampling_fps: float = _setting(2.0, "frames a second that the model sees", float, above=0, step=0.5)
     window_size: int = _setting(256, "frames a window", int, least=4, step=1)
     remainder_threshold: int = _setting(
         128, "frames from which a remainder is a window", int, least=0, step=1

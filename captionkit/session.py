@@ -183,9 +183,7 @@ class Session:
 
     def frames(self, video: str, window: int, recipe: Recipe | None = None) -> ModelFrames:
         """The very frames of a window that the model sees under a recipe (None: the session's)."""
-        return model_frames(
-            self.sources.find(video, window), recipe or self.recipe, self.sources.pool
-        )
+        return model_frames(self.sources.find(video, window), recipe or self.recipe, self.sources.pool)
 
     def clip(self, video: str, window: int) -> bytes:
         """A window as an H.264 mp4 file to play, at most 640 pixels wide and without sound."""
@@ -415,7 +413,5 @@ def _videos(
     clips += [tuple(requests_of(task)) for task in tasks]
     named = [path for path in paths if path not in remote]
     named += [str(task.data.input_video) for task in tasks]
-    requests = [
-        VideoRequest(name, each) for name, each in zip(short_names(named), clips, strict=True)
-    ]
+    requests = [VideoRequest(name, each) for name, each in zip(short_names(named), clips, strict=True)]
     return requests, problems

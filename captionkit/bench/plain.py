@@ -18,9 +18,9 @@ from captionkit.engine.torch_companions import reconcile
 reconcile()
 
 from captionkit import prompts  # noqa: E402
+from captionkit.bench.work import Work, decoders, planned, recipe  # noqa: E402
+from captionkit.pipeline import PreparedWindow, prepare  # noqa: E402
 from captionkit.system import ipc  # noqa: E402
-from captionkit.bench.work import Work, planned  # noqa: E402
-from captionkit.stages.tasks import LlmInputs  # noqa: E402
 
 _KV_BYTES = 512 << 20
 
@@ -57,7 +57,7 @@ class _Plain:
         for begin in range(0, len(inputs), work.batch_size):
             chunk = inputs[begin : begin + work.batch_size]
             some = work.lengths[begin : begin + work.batch_size]
-            said = self._ask([each["prompt"] for each in chunk], chunk, some)
+            said = self._ask([each.prompt for each in chunk], chunk, some)
             texts += [[each] for each in said]
             if work.stage2:
                 asked = [_second(work.stage2, each) for each in said]
@@ -69,7 +69,7 @@ class _Plain:
     def ceiling(self, work: Work) -> dict[str, Any]:
         inputs = _decoded(work)
         begun = time.monotonic()
-        texts = [[each] for each in self._ask([e["prompt"] for e in inputs], inputs, work.lengths)]
+        texts = [[each] for each in self._ask([each.prompt for each in inputs], inputs, work.lengths)]
         if work.stage2:
             asked = [_second(work.stage2, said) for (said,) in texts]
             for kept, more in zip(texts, self._ask(asked, inputs, work.lengths), strict=True):
@@ -83,7 +83,7 @@ class _Plain:
             self._curator = Curator(self._model, kv_cache_memory_bytes=_KV_BYTES)
         return self._curator.run(work)
 
-    def _ask(self, texts: list[str], inputs: list[LlmInputs], lengths: list[int]) -> list[str]:
+    def _ask(self, texts: list[str], inputs: list[PreparedWindow], lengths: list[int]) -> list[str]:
         from vllm import SamplingParams
 
         requests: list[Any] = []
@@ -92,7 +92,7 @@ class _Plain:
             chat = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
-            video = (each["multi_modal_data"]["video"], each["video_metadata"])
+            video = (each.video.frames, each.video.metadata)
             requests.append({"prompt": chat, "multi_modal_data": {"video": [video]}})
         params = [
             SamplingParams(temperature=0, repetition_penalty=1.05, max_tokens=n, ignore_eos=True)
@@ -101,11 +101,10 @@ class _Plain:
         return [done.outputs[0].text for done in self.llm.generate(requests, params, use_tqdm=False)]
 
 
-def _decoded(work: Work) -> list[LlmInputs]:
+def _decoded(work: Work) -> list[PreparedWindow]:
     """All windows of the video, one after another, as the reference does before its first caption."""
-    stage, task = planned(work, workers=1)
-    clip = task.data.clips[0]
-    return [stage.prepare(task.data, clip, number) for number in range(len(clip.windows))]
+    pool = decoders(1)
+    return [prepare(window, recipe(work), pool) for window in planned(work, workers=1)]
 
 
 def _second(template: str, caption: str) -> str:

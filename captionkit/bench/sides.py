@@ -1,31 +1,23 @@
-"""The sides of the benchmark as the parent sees them: captionkit itself, and plain vLLM.
-
-Imports flow and the engine's client; called by `bench.speed`.
-"""
+"""The sides of the benchmark as the parent sees them: captionkit itself, and plain vLLM."""
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from captionkit.system import loop
-from captionkit.system import ipc as wire
-from captionkit.bench.work import Work, planned, recipe
-from captionkit.engine.client import Engine
+from captionkit.bench.work import Work, decoders, planned, recipe
+from captionkit.engine import Backend, Completion, Engine, Request
 from captionkit.engine.process import start_module
-from captionkit.pipeline.caption import caption_windows
-from captionkit.stages.qwen_vl import PartialCaption, QwenVL
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
-from captionkit.stages import CaptionGenerationStage
-from captionkit.stages.generation import CaptionEvent
-from captionkit.stages.tasks import Caption, LlmInputs
+from captionkit.pipeline import Event, StageDone, WindowDone, caption, open_backend, prepare
+from captionkit.recipe import Recipe
+from captionkit.system import ipc, loop
 
 
 class Plain:
@@ -60,20 +52,27 @@ class Plain:
         self._channel.close()
 
 
-class _Forced(QwenVL):
-    """Captions of forced lengths, in the order of the windows of one clip."""
+class _Forced:
+    """A backend whose captions have forced lengths, by the windows' ids."""
 
-    lengths: dict[str, int]
+    def __init__(self, backend: Backend, lengths: Mapping[str, int]) -> None:
+        self._backend = backend
+        self._lengths = lengths
 
-    async def stream(
-        self, inputs: LlmInputs, *, generate_stage2_caption: bool = False, priority: int = 0
-    ) -> AsyncIterator[PartialCaption | Caption]:
-        one = copy.copy(self)
-        one.max_output_tokens = self.lengths[inputs["values"]["start"]]
-        async for item in QwenVL.stream(
-            one, inputs, generate_stage2_caption=generate_stage2_caption, priority=priority
-        ):
-            yield item
+    @property
+    def info(self) -> Mapping[str, Any]:
+        return self._backend.info
+
+    def knows(self, uid: str) -> bool:
+        return self._backend.knows(uid)
+
+    def stream(self, request: Request) -> AsyncIterator[str | Completion]:
+        length = self._lengths[request.video.uid]
+        sampling = replace(request.sampling, max_tokens=length, ignore_eos=True)
+        return self._backend.stream(replace(request, sampling=sampling))
+
+    def close(self) -> None:
+        self._backend.close()
 
 
 class Ours:
@@ -81,42 +80,41 @@ class Ours:
 
     def __init__(self) -> None:
         begun = time.monotonic()
-        QwenVL(model_variant="demo").setup()
+        self._backend = open_backend(Recipe(), model_dir="")
         self.start_s = time.monotonic() - begun
 
     def run(self, work: Work) -> dict[str, Any]:
         """Do some work; under a new salt it is cold."""
         begun = time.monotonic()
         first = 0.0
-        made = recipe(work)
-        generation = CaptionGenerationStage.from_recipe(made, caption_batch_size=work.batch_size)
-        generation.setup()
-        plain = generation.model
-        forced = _Forced(**{name: getattr(plain, name) for name in plain.__dataclass_fields__})
-        forced.sampling = replace(plain.sampling, ignore_eos=True)
-        forced.setup()
-        generation._model = forced
-        stage, task = planned(work)
-        clip = task.data.clips[0]
-        forced.lengths = {
-            f"{window.start_s:.2f}": length
-            for window, length in zip(clip.windows, work.lengths, strict=True)
-        }
+        made, pool, windows = recipe(work), decoders(None), planned(work)
+        uids = [
+            prepare(window, made, pool, frames=False, salt=work.salt).video.uid for window in windows
+        ]
+        backend = _Forced(self._backend, dict(zip(uids, work.lengths, strict=True)))
+        texts: dict[str, list[str]] = {}
 
-        def on_event(event: CaptionEvent) -> None:
+        def take(event: Event) -> None:
             nonlocal first
-            if event.caption is not None and event.caption.stage == (2 if work.stage2 else 1):
+            if isinstance(event, StageDone) and event.caption.stage == made.stages[-1]:
                 first = first or time.monotonic() - begun
+            if isinstance(event, WindowDone):
+                if event.error:
+                    raise RuntimeError(f"window {event.window.number}: {event.error}")
+                texts[event.window.key] = [each.text for each in event.captions]
 
         async def follow() -> None:
-            async for result in caption_windows([task], stage, generation, on_event):
-                if result.error:
-                    raise RuntimeError(f"window {result.window_index}: {result.error}")
+            events = caption(windows, made, backend, pool, batch_size=work.batch_size, salt=work.salt)
+            async for event in events:
+                take(event)
 
         loop.run(follow())
         seconds = time.monotonic() - begun
-        texts = [[each.text for each in window.captions["demo"]] for window in clip.windows]
-        return {"seconds": seconds, "first_s": first, "texts": texts}
+        return {
+            "seconds": seconds,
+            "first_s": first,
+            "texts": [texts[window.key] for window in windows],
+        }
 
     def encoder_runs(self) -> int:
         """How often the vision encoder ran since the last call."""

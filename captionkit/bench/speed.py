@@ -1,7 +1,7 @@
 """``captionkit bench``: captionkit, the reference's loop and vLLM's ceiling, side by side in one run.
 
 All sides take the same windows, frames, prompts, output lengths and sampling on the same machine,
-alternating and repeated; a goal is a ratio of medians. Imports the sides; called by the command line.
+alternating and repeated; a goal is a ratio of medians.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from captionkit.bench.work import (
     lengths,
     repeat_film,
 )
-from captionkit.runs.sweep import PeakMemory
+from captionkit.system.memory import PeakMemory
 
 
 @dataclass(frozen=True)

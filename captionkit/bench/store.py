@@ -1,7 +1,7 @@
 """Measurements: ``python -m captionkit.bench.store``.
 
 ``store``: what it costs to record captions of 10,000 windows, two stages each, and to read them back,
-as a session does while it runs. Imports run and store; run by hand.
+as a session does while it runs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from captionkit.pipeline import Caption
 from captionkit.recipe import Recipe
-from captionkit.runs.run import Run
-from captionkit.store import Store, StoredWindow
-from captionkit.stages.tasks import Caption
+from captionkit.run import Run
+from captionkit.sources import PlannedWindow, SourceClip, plan
+from captionkit.store import Store
+from captionkit.video import VideoMetadata
 
 
 def bench_store(windows: int) -> dict[str, float]:
@@ -40,23 +42,23 @@ def bench_store(windows: int) -> dict[str, float]:
         prompt_text="Describe this video in every detail.",
     )
     second = Caption(**{**vars(caption), "stage": 2})
-    known = [
-        StoredWindow(f"{n:032x}", "film", "film.mp4", "clip", n, 0, 255, n * 8.5, n * 8.5 + 8.5, "{}")
-        for n in range(windows)
-    ]
+    known = _film(windows)
     adding: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "runs.sqlite")
-        recipe = Recipe(stage2_prompt="Add what is missing: {caption}")
+        recipe = Recipe(stage2="Add what is missing: {caption}")
         number, begin_ms = _timed(
             lambda: store.add_run(recipe, known, repeats=1, batch_size=16, fresh=False)
         )
-        for position in range(windows):
-            for each in (caption, second):
-                begun = time.perf_counter()
-                store.add_caption(number, position, 0, each)
-                adding.append((time.perf_counter() - begun) * 1000)
-            store.finish(number, position, 0, None)
+        work = store.begin_work(number)
+        while jobs := work.claim(16):
+            for job in jobs:
+                for each in (caption, second):
+                    begun = time.perf_counter()
+                    work.add_caption(job, each)
+                    adding.append((time.perf_counter() - begun) * 1000)
+                work.finish(job, None)
+        work.end()
         run = Run(store, number)
         table, read_ms = _timed(lambda: run.captions)
         _, check_ms = _timed(lambda: run.checks)
@@ -68,6 +70,14 @@ def bench_store(windows: int) -> dict[str, float]:
         f"run.captions, {len(table):,} rows": read_ms,
         f"run.checks, {len(table):,} rows": check_ms,
     }
+
+
+def _film(windows: int) -> list[PlannedWindow]:
+    """Windows of a film that nobody has to render: the store never reads a frame."""
+    times = np.arange(256 * windows) / 30
+    facts = VideoMetadata(640, 360, times, 30.0, 256 * windows / 30, "h264", "mp4", 0, "bench")
+    clip = SourceClip("film.mp4", "film.mp4", facts, 0, len(times), (0.0, facts.duration))
+    return plan(clip, clip.cut(256, 128), "film", "bench")
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

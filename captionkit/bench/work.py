@@ -1,7 +1,4 @@
-"""What every side of the benchmark does: the same windows, prompts, lengths and sampling.
-
-Imports stages; called by all sides.
-"""
+"""What every side of the benchmark does: the same windows, prompts, lengths and sampling."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from captionkit.demo.videos import large_scenes, write_film
 from captionkit.recipe import Recipe
-from captionkit.stages import CaptionPreparationStage
-from captionkit.stages.tasks import Clip, Video, VideoTask
+from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.video import DecodePool
 
 PROMPT = "Describe this video in every detail."
@@ -60,7 +57,7 @@ def recipe(work: Work) -> Recipe:
     """The recipe of some work; greedy, so that all sides say the same."""
     return Recipe(
         prompt=work.prompt,
-        stage2_prompt=work.stage2,
+        stage2=work.stage2,
         temperature=0,
         top_p=1.0,
         sampling_fps=SAMPLING_FPS,
@@ -74,25 +71,26 @@ def decoders(workers: int | None) -> DecodePool:
     return DecodePool(workers)
 
 
-def planned(work: Work, workers: int | None = None) -> tuple[CaptionPreparationStage, VideoTask]:
-    """The preparation stage, and the video as a task whose first windows are planned."""
-    stage = CaptionPreparationStage.from_recipe(
-        recipe(work), pool=decoders(workers), cache_salt=work.salt
-    )
-    clip = Clip(source_video=work.path)
-    task = VideoTask(Video(work.path, clips=[clip]))
-    stage.plan(task.data, clip)
-    if len(clip.windows) < work.windows:
-        raise ValueError(f"{work.path} has {len(clip.windows)} windows, {work.windows} are asked for")
-    del clip.windows[work.windows :]
-    return stage, task
+def planned(work: Work, workers: int | None = None) -> list[PlannedWindow]:
+    """The first windows of the video.
+
+    Raises
+    ------
+    ValueError
+        The video has fewer windows than the work asks for.
+    """
+    made = recipe(work)
+    clip = SourceClip.open(decoders(workers), work.path, work.path)
+    spans = clip.cut(made.window_size, made.remainder_threshold)
+    if len(spans) < work.windows:
+        raise ValueError(f"{work.path} has {len(spans)} windows, {work.windows} are asked for")
+    # The path stands for the content: nothing is kept in a store.
+    return plan(clip, spans[: work.windows], Path(work.path).stem, work.path)
 
 
 @contextmanager
 def films(windows: int) -> Iterator[Path]:
     """A folder with ``film.mp4``, a rendered film of so many windows, and ``short.mp4`` of `SHORT`."""
-    from captionkit.demo.videos import large_scenes, write_film
-
     folder = Path(tempfile.mkdtemp(prefix="captionkit-bench-"))
     try:
         write_film(folder / "film.mp4", large_scenes(windows))

@@ -1,18 +1,15 @@
-"""``captionkit caption``: its options, and videos → captions on the terminal, in a file, or with Ray.
-
-Imports stages, flow, exports and scale; called by `cli`.
-"""
+"""``captionkit caption``: videos to captions in the store, on the terminal and in a file; or with Ray."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import time
-import uuid
-from dataclasses import fields, replace
+import queue
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -25,54 +22,39 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from captionkit.runs.as_code import option
+from captionkit.captions import caption_rows, window_columns
+from captionkit.cli.common import UsageError, add_model_dir, add_store, printable
+from captionkit.display import MOST_ROWS
 from captionkit.export import JsonLines
-from captionkit.pipeline.caption import WindowResult, caption_windows
 from captionkit.models.variants import get_variant
-from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
-from captionkit.recipe import Recipe
-from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
+from captionkit.pipeline import WindowDone
+from captionkit.prompts import STAGE2_DEFAULT
+from captionkit.recipe import SETTINGS, Recipe
+from captionkit.run import Run, RunEnded, RunTask
+from captionkit.run.as_code import option
+from captionkit.scale import caption_videos
+from captionkit.session import Session
 from captionkit.structured import EXAMPLES
-from captionkit.stages.tasks import Clip, Video, VideoTask
 from captionkit.video import READERS
 
-# Recipe fields that are options of their own, under another name where that reads better.
-_RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
-    "variant": {"help": "model: a name, a folder or a repository id"},
-    "prompt": {"help": f"a text, or one of {', '.join(PROMPTS)}"},
-    "stage2_prompt": {
-        "nargs": "?",
-        "const": STAGE2_DEFAULT,
-        "help": "caption twice; the text may place {caption}",
-    },
-    "sampling_fps": {"type": float, "help": "frames a second that the model sees"},
-    "window_size": {"type": int, "help": "frames a window"},
-    "remainder_threshold": {"type": int, "help": "frames from which a remainder is a window"},
-    "pixel_budget": {"type": int, "help": "most pixels of a frame that the model sees"},
-    "max_output_tokens": {"type": int, "help": "longest caption"},
-    "temperature": {"type": float},
-    "top_p": {"type": float},
-    "repetition_penalty": {"type": float},
-    "seed": {"type": int},
-    "schema": {
-        "metavar": "FILE",
-        "help": f"captions as JSON: a file with a JSON schema, or one of {', '.join(EXAMPLES)}",
-    },
-    "fp8": {"action": "store_true", "help": "weights in fp8 (needs a GPU that can)"},
-}
-
-
-class UsageError(Exception):
-    """Bad usage that argparse cannot see; exit code 2."""
+_LOOK_S = 0.2
 
 
 def add_parser(commands: Any) -> None:
-    """The command with its options."""
+    """Add the command, with an option for each setting of a recipe."""
     caption = commands.add_parser("caption", help="caption videos")
-    caption.add_argument("videos", nargs="+", metavar="VIDEO", help="a video file")
-    for field in fields(Recipe):
-        settings = dict(_RECIPE_OPTIONS[field.name])
-        caption.add_argument(option(field.name), dest=field.name, default=None, **settings)
+    caption.add_argument(
+        "videos", nargs="+", metavar="VIDEO", help="a video file, a folder, or a pattern"
+    )
+    for name, setting in SETTINGS.items():
+        how: dict[str, Any] = {"type": setting.kind}
+        if setting.kind is bool:
+            how = {"action": "store_true"}
+        elif name == "stage2":
+            how = {"nargs": "?", "const": STAGE2_DEFAULT}
+        elif name == "schema":
+            how = {"metavar": "FILE"}
+        caption.add_argument(option(name), dest=name, default=None, help=setting.help, **how)
     caption.add_argument("--batch-size", type=int, default=16, help="captions that run at once")
     caption.add_argument("--reader", choices=READERS, default="pyav", help="video decoder")
     caption.add_argument("--recipe", type=Path, metavar="FILE", help="a saved recipe")
@@ -90,18 +72,9 @@ def add_parser(commands: Any) -> None:
         help="caption with Ray Data on this cluster, or on all of this machine",
     )
     caption.add_argument("--actors", type=int, help="with --ray: engines; by default one a GPU")
+    add_store(caption)
     add_model_dir(caption)
     caption.set_defaults(run=_caption)
-
-
-def add_model_dir(parser: argparse.ArgumentParser) -> None:
-    """The option for where weights are kept."""
-    parser.add_argument(
-        "--model-dir",
-        default="models/qwen",
-        metavar="DIR",
-        help="where downloaded weights are kept",
-    )
 
 
 def _caption(options: argparse.Namespace, console: Console) -> int:
@@ -113,23 +86,29 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
     out = Path(options.out) if options.out else None
     if out and out.is_dir():
         raise UsageError(f"--out {out} is a folder; give a file, say captions.jsonl")
-    preparation = CaptionPreparationStage.from_recipe(recipe, reader=options.reader)
-    generation = CaptionGenerationStage.from_recipe(
-        recipe,
-        model_dir=options.model_dir,
-        caption_batch_size=options.batch_size,
-        endpoint=options.endpoint,
-    )
-    tasks = [_task(path) for path in options.videos]
     try:
-        return _run(tasks, recipe, preparation, generation, out, console)
+        session = Session(
+            options.videos,
+            recipe=recipe,
+            batch_size=options.batch_size,
+            store=options.store,
+            model_dir=options.model_dir,
+            reader=options.reader,
+            endpoint=options.endpoint,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        console.print(f"[red]captionkit: {escape(printable(str(error)))}[/red]")
+        return 1
+    lines = JsonLines(out) if out else None
+    try:
+        return _run(session, lines, console)
     finally:
-        preparation.teardown()
+        session.close()
+        if lines:
+            lines.close()
 
 
 def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Console) -> int:
-    from captionkit.scale import caption_videos
-
     if options.endpoint:
         raise UsageError("--ray has engines of its own: leave --endpoint out")
     if not options.out:
@@ -148,22 +127,23 @@ def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Cons
         raise UsageError(str(error)) from error
     captioned, failed = done["captioned"], done["failed"]
     console.print(
-        f"{captioned} windows captioned, {failed} rows with an error, in {escape(options.out)}; "
+        f"{captioned} windows captioned, {failed} failed, in {escape(options.out)}; "
         f"{done['of this run']} of this run at {done['windows_per_s']} windows/s"
     )
-    return 1 if failed else 0
+    _print_failures(done["problems"].values(), console)
+    return 1 if failed or done["problems"] else 0
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     try:
         recipe = Recipe.load(options.recipe) if options.recipe else Recipe()
-        given = {name: getattr(options, name) for name in _RECIPE_OPTIONS}
+        given = {name: getattr(options, name) for name in SETTINGS}
         if given["schema"] is not None:
             given["schema"] = _schema(given["schema"])
         # An option that was not given is None, or False for a switch; 0 was given.
         changes = {k: v for k, v in given.items() if v is not None and v is not False}
         recipe = replace(recipe, **changes)
-        get_variant(recipe.variant)
+        get_variant(recipe.model)
     except FileNotFoundError as error:
         raise UsageError(f"--recipe {options.recipe}: no such file") from error
     except (ValueError, OSError) as error:
@@ -172,7 +152,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _schema(given: str) -> str:
-    """What ``--schema`` means: a ready example, a schema itself, or the file that holds one."""
+    """The JSON schema that ``--schema`` means: an example, the text itself, or a file that holds it."""
     if given in EXAMPLES or given.lstrip().startswith("{"):
         return given
     try:
@@ -183,75 +163,39 @@ def _schema(given: str) -> str:
         ) from error
 
 
-def _task(path: str) -> VideoTask:
-    # A clip's id is made of its path, so that two runs can be laid side by side.
-    clip = Clip(source_video=path, uuid=uuid.uuid5(uuid.NAMESPACE_URL, path))
-    return VideoTask(Video(input_video=path, clips=[clip]), task_id=path)
-
-
-def _run(
-    tasks: list[VideoTask],
-    recipe: Recipe,
-    preparation: CaptionPreparationStage,
-    generation: CaptionGenerationStage,
-    out: Path | None,
-    console: Console,
-) -> int:
-    for task in tasks:
-        preparation.plan(task.data, task.data.clips[0])
-    failed = [
-        (task.data.clips[0].source_video, reason)
-        for task in tasks
-        for reason in task.data.clips[0].errors.values()
-    ]
-    total = sum(len(task.data.clips[0].windows) for task in tasks)
-    lines = JsonLines(out, recipe) if out else None
+def _run(session: Session, lines: JsonLines | None, console: Console) -> int:
     try:
-        done: list[WindowResult] = []
-        if total:
-            with console.status(f"loading {escape(recipe.variant)} …"):
-                _set_up(generation)
-            done = asyncio.run(_follow(tasks, preparation, generation, lines, total, console))
-    finally:
-        if lines:
-            lines.close()
-    _print_table(done, recipe)
-    failed += [
-        (f"{result.clip.source_video}, window {result.window_index}", result.error)
-        for result in done
-        if result.error
-    ]
-    captioned = sum(not result.error for result in done)
-    where = f", written to {escape(str(out))}" if out else ""
-    console.print(f"{captioned} of {total} windows captioned{where}")
-    for name, reason in failed:
-        console.print(f"[red]failed: {escape(_once(name, reason))}[/red]")
-    return 1 if failed else 0
-
-
-def _once(name: str, reason: str) -> str:
-    """Name and reason; most reasons of files name the file themselves."""
-    return reason if reason.startswith(name) or f" {name}" in f" {reason}" else f"{name}: {reason}"
-
-
-def _set_up(generation: CaptionGenerationStage) -> None:
-    try:
-        generation.setup()
+        task = session.start()
+        before = _follow(task, lines, console)
+        run = task.wait()
     except ValueError as error:
         raise UsageError(str(error)) from error
+    table, progress = run.captions, run.progress
+    _print_table(table, run)
+    where = f"run {run.id} of {escape(str(session.store.path))}"
+    if lines:
+        where += f" and {escape(str(lines.path))}"
+    known = "all of them were" if before == progress.done else f"{before} of them were"
+    already = f"; {known} in the store already" if before else ""
+    console.print(f"{progress.done} of {progress.total} windows captioned, in {where}{already}")
+    failed = table.dropna(subset="error")
+    failures = [f"{row.path}, window {row.window}: {row.error}" for row in failed.itertuples()]
+    failures += [_with_name(name, reason) for name, reason in session.problems.items()]
+    _print_failures(failures, console)
+    return 1 if failures else 0
 
 
-async def _follow(
-    tasks: list[VideoTask],
-    preparation: CaptionPreparationStage,
-    generation: CaptionGenerationStage,
-    lines: JsonLines | None,
-    total: int,
-    console: Console,
-) -> list[WindowResult]:
-    done: list[WindowResult] = []
-    progress = Progress(
-        TextColumn("captioning"),
+def _follow(task: RunTask, lines: JsonLines | None, console: Console) -> int:
+    """Show a bar and write lines until the task has ended; returns how many windows it began with."""
+    events: queue.SimpleQueue[object] = queue.SimpleQueue()
+    # First, so that no window ends between the look into the store and the events.
+    task.add_callback(events.put)
+    written = task.run.store.captioned_keys(task.run.id)
+    before = len(written)
+    if lines:
+        _write_known(task.run, written, lines)
+    bar = Progress(
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -260,41 +204,82 @@ async def _follow(
         console=console,
         refresh_per_second=5,
     )
-    with progress:
-        bar = progress.add_task("captioning", total=total, rate="")
-        begun = time.monotonic()
-        async for result in caption_windows(tasks, preparation, generation):
-            done.append(result)
-            if lines:
-                lines.write(result.clip, result.window_index, result.error)
-            rate = len(done) / (time.monotonic() - begun)
-            progress.update(bar, advance=1, rate=f"{rate:.1f} windows/s")
-    order = {id(task.data): place for place, task in enumerate(tasks)}
-    return sorted(done, key=lambda result: (order[id(result.video)], result.window_index))
+    try:
+        with bar:
+            row = bar.add_task(f"loading {escape(task.run.recipe.model)}", total=None, rate="")
+            ended = False
+            while not ended:
+                event = _next(events)
+                ended = isinstance(event, RunEnded) or not (event or task.running)
+                if event is not None and not ended:
+                    bar.update(row, description="captioning")
+                if isinstance(event, WindowDone) and lines and event.window.key not in written:
+                    lines.write(_rows(task.run, event))
+                    written.add(event.window.key)
+                now = task.progress
+                rate = f"{now.windows_per_s:.1f} windows/s" if now.windows_per_s else ""
+                bar.update(row, completed=now.done + now.failed, total=now.total, rate=rate)
+    except BaseException:
+        task.cancel()
+        raise
+    if lines:
+        # What another process captioned of this run.
+        _write_known(task.run, set(task.run.captions["key"]) - written, lines)
+    return before
 
 
-def _print_table(done: list[WindowResult], recipe: Recipe) -> None:
-    table = Table(show_lines=recipe.stage2_prompt is not None)
+def _next(events: queue.SimpleQueue[object]) -> object | None:
+    try:
+        return events.get(timeout=_LOOK_S)
+    except queue.Empty:
+        return None
+
+
+def _rows(run: Run, event: WindowDone) -> list[Any]:
+    return caption_rows(
+        window_columns(event.window), run.recipe, event.captions, event.error, event.warnings,
+        run=run.id,
+    )  # fmt: skip
+
+
+def _write_known(run: Run, keys: set[str], lines: JsonLines) -> None:
+    if keys:
+        table = run.captions
+        lines.write_table(table[table["key"].isin(keys)], windows=len(keys))
+
+
+def _print_table(table: pd.DataFrame, run: Run) -> None:
+    shown = Table(show_lines=run.recipe.stage2 is not None)
     for heading in ("video", "seconds", "caption"):
-        table.add_column(heading, overflow="fold")
-    for result in done:
-        window = result.window
-        captions = window.captions.get(recipe.variant, [])
-        text = "\n".join(
-            (f"{each.stage}: " if recipe.stage2_prompt else "") + printable(each.text)
-            for each in captions
-        )
-        if any(each.finish_reason == "length" for each in captions):
-            text += " …(cut off: raise --max-tokens)"
-        cell = escape(text) + (f"[red]{escape(printable(result.error))}[/red]" if result.error else "")
-        if window.warnings:
-            cell += f"\n[yellow]{escape('; '.join(window.warnings))}[/yellow]"
-        span = f"{window.start_s:.1f}-{window.end_s:.1f}"
-        table.add_row(escape(printable(Path(result.clip.source_video).name)), span, cell)
-    if done:
-        Console(highlight=False).print(table)
+        shown.add_column(heading, overflow="fold")
+    keys = table["key"].drop_duplicates()
+    for _, rows in table[table["key"].isin(keys.head(MOST_ROWS))].groupby("key", sort=False):
+        first = rows.iloc[0]
+        texts = [_cell(row, len(run.recipe.stages)) for row in rows.itertuples()]
+        if isinstance(first["warnings"], str):
+            texts.append(f"[yellow]{escape(printable(first['warnings']))}[/yellow]")
+        span = f"{first['start_s']:.1f}-{first['end_s']:.1f}"
+        shown.add_row(escape(printable(Path(first["path"]).name)), span, "\n".join(texts))
+    console = Console(highlight=False)
+    if len(keys):
+        console.print(shown)
+    if len(keys) > MOST_ROWS:
+        console.print(f"… {len(keys) - MOST_ROWS} more: captionkit export {run.id} --out captions.csv")
 
 
-def printable(text: str) -> str:
-    """Text without control characters: captions and file names are not to steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+def _cell(row: Any, stages: int) -> str:
+    if isinstance(row.error, str):
+        return f"[red]{escape(printable(row.error))}[/red]"
+    number = f"{row.stage}: " if stages > 1 else ""
+    cut = " …(cut off: raise --max-tokens)" if row.finish_reason == "length" else ""
+    return escape(f"{number}{printable(row.text)}{cut}")
+
+
+def _print_failures(failures: Iterable[str], console: Console) -> None:
+    for failure in failures:
+        console.print(f"[red]failed: {escape(printable(failure))}[/red]")
+
+
+def _with_name(name: str, reason: str) -> str:
+    """Name and reason; most reasons name the file themselves."""
+    return reason if name in reason else f"{name}: {reason}"

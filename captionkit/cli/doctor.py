@@ -1,24 +1,26 @@
-"""What this machine has, and what to do about what is missing: ``captionkit doctor``.
-
-Imports nothing heavy: builds are read from package metadata. Called by the command line.
-"""
+"""``captionkit doctor``: what this machine has, and what to do about what is missing."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from captionkit.system import hardware
+from captionkit.cli.common import add_model_dir
 from captionkit.engine.caches import cache_sizes
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_problem, weights_folder
+from captionkit.system import hardware
 
 _WIDTH_OF_A_7B = 3584
 
@@ -31,6 +33,22 @@ class Finding:
     found: str
     advice: str = ""
     blocks: bool = False
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("doctor", help="say what this machine has and lacks")
+    add_model_dir(parser)
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace, console: Console) -> int:
+    findings = examine(options.model_dir)
+    table = Table("", "found", "what to do", highlight=False)
+    for finding in findings:
+        table.add_row(finding.topic, escape(finding.found), escape(finding.advice))
+    Console(highlight=False).print(table)
+    return 1 if any(finding.blocks for finding in findings) else 0
 
 
 def examine(model_dir: str | Path) -> list[Finding]:

@@ -74,9 +74,7 @@ def open_backend(
             hardware.require_fp8()
         ensure_weights(variant, model_dir)
         backend = Engine.get(
-            engine_key(
-                recipe, model_dir, disable_mmcache=disable_mmcache, model_resizes=model_resizes
-            )
+            engine_key(recipe, model_dir, disable_mmcache=disable_mmcache, model_resizes=model_resizes)
         )
     check_length(recipe, backend)
     return backend

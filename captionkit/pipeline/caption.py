@@ -35,7 +35,6 @@ async def caption_stages(
     *,
     batch_size: int = 16,
     priority: int = 0,
-    sampling: Sampling | None = None,
 ) -> AsyncIterator[Caption]:
     """Caption one prepared window; yields the `Caption` of each stage as it ends.
 
@@ -52,8 +51,6 @@ async def caption_stages(
         Captions that run at once.
     priority
         Lower goes first: -1 for a window that somebody is looking at.
-    sampling
-        Sampling parameters instead of the recipe's, for measurements.
 
     Raises
     ------
@@ -65,9 +62,7 @@ async def caption_stages(
         text = prompts.disarm(text)
         if not text.strip():
             raise RequestError("the prompt has no text")
-        request = Request(
-            text, prepared.video, sampling or sampling_of(recipe), priority, batch_size
-        )
+        request = Request(text, prepared.video, sampling_of(recipe), priority, batch_size)
         async for item in backend.stream(request):
             if isinstance(item, Completion):
                 caption = Caption(stage=stage, prompt_text=text, **asdict(item))
@@ -160,9 +155,7 @@ class _Flow:
         # Not asyncio's own threads, which are shared with whatever else the caller runs.
         self.threads = ThreadPoolExecutor(pool.workers, "captionkit-prepare")
 
-    async def run(
-        self, windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow]
-    ) -> None:
+    async def run(self, windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow]) -> None:
         """Take windows while there is room; ends with the last window's end."""
         source = windows if isinstance(windows, AsyncIterable) else _one_by_one(windows)
         iterator = aiter(source)

@@ -23,7 +23,18 @@ def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
         recipe = Recipe.from_json(text)
         rate = done / busy_s if busy_s else math.nan
         rows.append(
-            (number, created, recipe.model, recipe.prompt, recipe.stage2, total, done, failed, rate, note)
+            (
+                number,
+                created,
+                recipe.model,
+                recipe.prompt,
+                recipe.stage2,
+                total,
+                done,
+                failed,
+                rate,
+                note,
+            )
         )
     return pd.DataFrame(rows, columns=list(COLUMNS)).set_index("run")
 

@@ -125,9 +125,7 @@ class Run:
         A failed window has a row with its ``error``; one that waits has none.
         """
         recipe = self.recipe.to_json()
-        return captions_table(
-            self._row(values, recipe) for values in self.store.caption_rows(self.id)
-        )
+        return captions_table(self._row(values, recipe) for values in self.store.caption_rows(self.id))
 
     def _row(self, values: Sequence[Any], recipe: str) -> tuple[Any, ...]:
         repeat, _, *rest = values

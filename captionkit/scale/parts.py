@@ -1,8 +1,9 @@
 """An output folder of Parquet parts: which recipe it belongs to, what is in it, one more part.
 
 A part appears whole or not at all, under a name that follows from the windows in it; whoever computes
-the same windows again writes the same file. Works on local paths and on fsspec addresses (``s3://``,
-``gs://``, ``hf://``, with their usual packages). Imports fsspec and pyarrow; called by `ray_data`.
+the same windows again writes the same file. Windows that failed have parts of their own, which a later
+run replaces. Works on local paths and on fsspec addresses (``s3://``, ``gs://``, ``hf://``, with their
+usual packages).
 """
 
 from __future__ import annotations
@@ -11,37 +12,21 @@ import hashlib
 import json
 import posixpath
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from captionkit.recipe import Recipe, toml
+from captionkit.captions import COLUMNS, KINDS, CaptionRow
+from captionkit.recipe import Recipe
 
 RECIPE = "recipe.toml"
 SUMMARY = "summary.json"
-SCHEMA = pa.schema(
-    [
-        ("video", pa.string()),
-        ("window", pa.int64()),
-        ("start_frame", pa.int64()),
-        ("end_frame", pa.int64()),
-        ("start_s", pa.float64()),
-        ("end_s", pa.float64()),
-        ("variant", pa.string()),
-        ("recipe", pa.string()),
-        ("caption", pa.string()),
-        ("stage1_caption", pa.string()),
-        ("finish_reason", pa.string()),
-        ("prompt", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("output_tokens", pa.int64()),
-        ("seconds", pa.float64()),
-        ("warnings", pa.string()),
-        ("error", pa.string()),
-    ]
-)
+_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+SCHEMA = pa.schema([(name, _TYPES[KINDS[name]]) for name in COLUMNS])
+_FAILED = "failed-"
 
 
 class ScaleError(RuntimeError):
@@ -85,8 +70,8 @@ class Parts:
         path = self._path(RECIPE)
         try:
             if self._files.exists(path):
-                there = self._files.cat_file(path).decode()
-                if there != _claim(recipe):
+                first = self._files.cat_file(path).decode().splitlines()[0]
+                if first != _claim(recipe).splitlines()[0]:
                     raise ScaleError(
                         f"{self.address} holds captions of another recipe (see its {RECIPE}); give an "
                         "output folder of its own"
@@ -99,47 +84,85 @@ class Parts:
         except OSError as error:
             raise ScaleError(f"the output {self.address} cannot be written: {error}") from error
 
-    def done(self) -> set[tuple[str, int]]:
-        """(video, window) of all rows; a video that cannot be read has one with window -1."""
-        found: set[tuple[str, int]] = set()
-        for path in self._paths():
-            with self._files.open(path, "rb") as file:
-                table = pq.read_table(file, columns=["video", "window"])
-            found |= set(zip(table["video"].to_pylist(), table["window"].to_pylist(), strict=True))
+    def done(self) -> dict[str, set[int]]:
+        """Numbers of the windows that are captioned, by the path of their video."""
+        found: dict[str, set[int]] = {}
+        for path, window, error in self._rows():
+            if error is None:
+                found.setdefault(path, set()).add(window)
         return found
 
     def counts(self) -> tuple[int, int]:
-        """How many windows are captioned, and how many rows are errors."""
-        captioned = failed = 0
-        for path in self._paths():
-            with self._files.open(path, "rb") as file:
-                errors = pq.read_table(file, columns=["error"])["error"]
-            captioned += errors.null_count
-            failed += len(errors) - errors.null_count
-        return captioned, failed
+        """How many windows are captioned; how many failed, and videos that cannot be read."""
+        done, failed = set(), set()
+        for path, window, error in self._rows():
+            (done if error is None else failed).add((path, window))
+        readable = {path for path, _ in done}
+        left = {(path, window) for path, window in failed - done if window >= 0 or path not in readable}
+        return len(done), len(left)
 
-    def _paths(self) -> list[str]:
-        folder = self._path("parts")
-        if not self._files.exists(folder):
-            return []
-        self._files.invalidate_cache(folder)
-        return sorted(
-            each for each in self._files.ls(folder, detail=False) if each.endswith(".parquet")
-        )
+    def failures(self) -> dict[str, set[str]]:
+        """Parts of windows that failed, by name, with the paths of their videos."""
+        return {
+            name: set(self._read(name, ["path"])["path"].to_pylist())
+            for name in self._names()
+            if name.startswith(_FAILED)
+        }
 
-    def write(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write one part."""
-        rows = sorted(rows, key=lambda row: (row["video"], row["window"]))
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        names = "\n".join(f"{row['video']}:{row['window']}" for row in rows)
+    def drop(self, names: Iterable[str]) -> None:
+        """Delete parts of windows that failed, once they were tried again."""
+        for name in names:
+            self._files.rm(self._path("parts", name))
+
+    def write(self, rows: Sequence[CaptionRow]) -> None:
+        """Write the rows of some windows: one part of those that are done, one of those that failed."""
+        bad = {(row.path, row.window) for row in rows if row.error is not None}
+        done = [row for row in rows if (row.path, row.window) not in bad]
+        names = "\n".join(sorted({f"{row.path}:{row.window}" for row in done}))
+        self._write(done, hashlib.sha256(names.encode()).hexdigest()[:32])
+        # Not named by the windows: the next run drops the parts that were there when it began.
+        failed = [row for row in rows if (row.path, row.window) in bad]
+        self._write(failed, f"{_FAILED}{uuid.uuid4().hex}")
+
+    def _write(self, rows: Sequence[CaptionRow], name: str) -> None:
+        if not rows:
+            return
+        rows = sorted(rows, key=lambda row: (row.path or "", row.window, row.stage))
+        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        name = hashlib.sha256(names.encode()).hexdigest()[:32]
         self._put(self._path("parts", f"{name}.parquet"), sink.getvalue().to_pybytes())
 
     def summarise(self, content: dict[str, Any]) -> None:
         """Write the summary file."""
         self._put(self._path(SUMMARY), (json.dumps(content, indent=1) + "\n").encode())
+
+    def _names(self) -> list[str]:
+        folder = self._path("parts")
+        if not self._files.exists(folder):
+            return []
+        self._files.invalidate_cache(folder)
+        paths = self._files.ls(folder, detail=False)
+        return sorted(posixpath.basename(each) for each in paths if each.endswith(".parquet"))
+
+    def _read(self, name: str, columns: list[str]) -> pa.Table:
+        with self._files.open(self._path("parts", name), "rb") as file:
+            there = pq.read_schema(file).names
+            if "path" not in there:
+                raise ScaleError(
+                    f"{self.address} was written by captionkit 0.1; give an output folder of its own, "
+                    "and read this one with load_captions"
+                )
+            return pq.read_table(file, columns=columns)
+
+    def _rows(self) -> Iterable[tuple[str, int, str | None]]:
+        """Path, window and error of each window of each part; a window with an error has failed."""
+        for name in self._names():
+            table = self._read(name, ["path", "window", "error"])
+            windows: dict[tuple[str, int], str | None] = {}
+            for path, window, error in zip(*(each.to_pylist() for each in table.columns), strict=True):
+                windows[path, window] = error or windows.get((path, window))
+            yield from ((path, window, error) for (path, window), error in windows.items())
 
     def _put(self, path: str, data: bytes) -> None:
         # Object stores show a file when it is whole; on a disk a rename does the same.
@@ -149,4 +172,4 @@ class Parts:
 
 
 def _claim(recipe: Recipe) -> str:
-    return f"# captionkit, recipe {recipe.key}\n{toml(recipe)}"
+    return f"# captionkit, recipe {recipe.key}\n{recipe.to_toml()}"

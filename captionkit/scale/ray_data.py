@@ -2,8 +2,8 @@
 
 Videos → prepared windows (CPU tasks that stream their windows, so that a long video is never whole in
 memory) → captions (a pool of actors, each with one engine) → Parquet parts, written by the actor the
-moment a batch is done. What is in the output is not done again. Imports Ray where it runs (extra
-``ray``); called by the command line.
+moment a batch is done. What is captioned in the output is not done again; what failed is tried again.
+Needs the extra ``ray``.
 
 A plan for 1,000 GPUs, on paper, for Qwen2.5-VL-7B with the reference's windows (256 frames at 30 a
 second, 17 of them seen at 448 x 252, about 1,300 video tokens, 150 tokens out):
@@ -16,14 +16,15 @@ second, 17 of them seen at 448 x 252, about 1,300 video tokens, 150 tokens out):
 - *Storage.* At 4 Mbit/s a window is 4.3 MB: 20,000 windows/s read 85 GB/s in all, 85 MB/s a GPU.
 - *In flight.* A prepared window is 17 x 448 x 252 x 3 = 5.8 MB: 128 of them a GPU are 0.75 GB of object
   store; Ray holds preparation back above its share of memory.
-- *Driver.* It holds a path a video and (video, window) of what is done: a million windows, 100 MB.
+- *Driver.* It holds a path a video and the numbers of its windows that are done: a million windows,
+  100 MB; each task gets those of its own video alone.
 - *Parts.* A batch of 16 windows is a file of about 10 kB; a million windows are 62,500 files.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import glob
 import importlib.metadata
 import json
 import os
@@ -39,18 +40,27 @@ from typing import Any
 
 import numpy as np
 
-from captionkit.system import loop
+from captionkit.captions import WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
+from captionkit.engine import EngineError, VideoInput
 from captionkit.models.variants import get_variant
+from captionkit.models.weights import needs_gpu
+from captionkit.pipeline.backends import open_backend
+from captionkit.pipeline.caption import caption_stages
+from captionkit.pipeline.events import Caption
+from captionkit.pipeline.prepare import PreparedWindow, prepare
 from captionkit.recipe import Recipe
 from captionkit.scale.parts import Parts, ScaleError
-from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask, Window
+from captionkit.sources import SourceClip, content_hash, find_videos, plan, short_names
+from captionkit.system import loop
+from captionkit.video import DecodePool
 
 _LEAST_RAY = (2, 48)
 # Two batches a worker: while the slowest captions of one end, the next is under way.
 _BATCHES_AT_ONCE = 2
 _BLOCK_BYTES = 64 << 20
 _ANSWER_S = 5.0
+# The window number of the row of a video that cannot be read.
+_NO_WINDOW = -1
 
 
 def caption_videos(
@@ -63,15 +73,16 @@ def caption_videos(
     model_dir: str = "models/qwen",
     address: str | None = None,
 ) -> dict[str, Any]:
-    """Caption all windows of some videos on a Ray cluster; gives the summary.
+    """Caption all windows of some videos on a Ray cluster; returns the summary.
 
     A video that cannot be read, and a window that cannot be captioned, is a row with its ``error``.
-    Run it again after whatever stopped it: only what is not in the output is computed.
+    Run it again after whatever stopped it: windows that are captioned are not computed again, those
+    that failed are tried again. `load_captions` reads the output.
 
     Parameters
     ----------
     paths
-        Videos: local paths (on every node), patterns, or fsspec addresses.
+        Videos: files (on every node), folders, patterns, or fsspec addresses.
     recipe
         What a tuning session ended with.
     output
@@ -97,25 +108,27 @@ def caption_videos(
         raise ValueError(f"batch_size is {batch_size}; give 1 or more")
     if actors is not None and actors < 1:
         raise ValueError(f"actors is {actors}; give 1 or more")
-    get_variant(recipe.variant)
-    videos = _listed(paths)
+    get_variant(recipe.model)
+    videos, problems = find_videos(paths)
     parts = Parts(str(output))
     ray = _ray()
     parts.claim(recipe)
-    done = parts.done()
+    done, failures = parts.done(), parts.failures()
     _connect(ray, address)
     begun = time.monotonic()
-    before = len(done)
+    before = sum(map(len, done.values()))
     _run(ray, videos, recipe, parts, done, actors, batch_size, os.path.abspath(model_dir))
+    parts.drop(name for name, of in failures.items() if of <= set(videos))
     captioned, failed = parts.counts()
     spent = time.monotonic() - begun
     summary = {
         "captioned": captioned,
         "failed": failed,
         "videos": len(videos),
-        "of this run": captioned + failed - before,
+        "problems": problems,
+        "of this run": captioned - before,
         "seconds": round(spent, 2),
-        "windows_per_s": round((captioned + failed - before) / spent, 3),
+        "windows_per_s": round((captioned - before) / spent, 3),
         "recipe": {name: value for name, value in asdict(recipe).items() if value is not None},
         "recipe_key": recipe.key,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -133,7 +146,7 @@ def _run(
     videos: list[str],
     recipe: Recipe,
     parts: Parts,
-    done: set[tuple[str, int]],
+    done: dict[str, set[int]],
     actors: int | None,
     batch_size: int,
     model_dir: str,
@@ -142,12 +155,14 @@ def _run(
 
     context = DataContext.get_current()
     context.target_max_block_size = _BLOCK_BYTES
-    with_gpus = recipe.variant != "demo"
+    with_gpus = needs_gpu(get_variant(recipe.model), model_dir)
     count = actors or max(1, int(ray.cluster_resources().get("GPU", 0)) if with_gpus else 1)
-    prepared = ray.data.from_items(
-        [{"video": each} for each in videos], override_num_blocks=len(videos)
-    ).map_batches(
-        _Prepare(recipe, done),
+    rows = [
+        {"path": path, "name": name, "done": json.dumps(sorted(done.get(path, ())))}
+        for path, name in zip(videos, short_names(videos), strict=True)
+    ]
+    prepared = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _Prepare(recipe),
         batch_size=1,
         num_cpus=1,
     )
@@ -166,71 +181,65 @@ def _run(
 class _Prepare:
     """Windows of one video, a few at a time, as rows with their frames."""
 
-    def __init__(self, recipe: Recipe, done: set[tuple[str, int]]) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._done = done
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for video in batch["video"].tolist():
-            if (video, -1) not in self._done:
-                yield from self._windows(str(video))
+        columns = (batch[name].tolist() for name in ("path", "name", "done"))
+        for path, name, done in zip(*columns, strict=True):
+            yield from self._windows(path, name, set(json.loads(done)))
 
-    def _windows(self, video: str) -> Iterator[dict[str, Any]]:
-        stage = CaptionPreparationStage.from_recipe(self._recipe)
-        stage.workers = 1
-        clip = Clip(video)
-        task = Video(video, clips=[clip])
+    def _windows(self, path: str, name: str, done: set[int]) -> Iterator[dict[str, Any]]:
         with contextlib.ExitStack() as stack:
-            stack.callback(stage.teardown)
+            pool = stack.enter_context(DecodePool(workers=1))
+            file = path
             try:
-                clip.source_video = stack.enter_context(_local(video))
-                stage.plan(task, clip)
+                file = stack.enter_context(_local(path))
+                clip = SourceClip.open(pool, file, path)
+                spans = clip.cut(self._recipe.window_size, self._recipe.remainder_threshold)
+                windows = plan(clip, spans, name, content_hash(file))
             except Exception as error:  # of any file system's package
-                clip.errors["video"] = f"{type(error).__name__}: {error}"
-            if clip.errors:
-                reason = next(iter(clip.errors.values())).replace(clip.source_video, video)
-                yield _row(video, -1, error=reason)
-            for number, window in enumerate(clip.windows):
-                if (video, number) in self._done:
+                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+                nothing = dict.fromkeys(WINDOW_COLUMNS)
+                columns = {**nothing, "video": name, "path": path, "window": _NO_WINDOW}
+                yield _row(columns, error=kind + str(error).replace(file, path))
+                return
+            for window in windows:
+                if window.number in done:
                     continue
-                place: dict[str, Any] = {
-                    "start_frame": window.start_frame,
-                    "end_frame": window.end_frame,
-                    "start_s": window.start_s,
-                    "end_s": window.end_s,
-                }
                 try:
-                    inputs = stage.prepare(task, clip, number)
+                    prepared = prepare(window, self._recipe, pool)
                 except ValueError as error:
-                    yield _row(
-                        video, number, **place, error=str(error).replace(clip.source_video, video)
-                    )
+                    yield _row(window_columns(window), error=str(error).replace(file, path))
                 else:
-                    inputs["values"]["video"] = video.rsplit("/", 1)[-1]
-                    yield _row(
-                        video, number, **place, inputs=inputs, warnings="; ".join(window.warnings)
-                    )
+                    reported = dict.fromkeys((clip.metadata.damage, prepared.damage))
+                    warnings = [each for each in reported if each]
+                    yield _row(window_columns(window), prepared, warnings=warnings)
 
 
-def _row(video: str, window: int, inputs: LlmInputs | None = None, **more: Any) -> dict[str, Any]:
-    """One row as a batch of its own; all have the same columns."""
-    frames = inputs["multi_modal_data"]["video"] if inputs else None
-    kept = {**inputs, "multi_modal_data": {}} if inputs else None
-    row = {
-        "start_frame": -1,
-        "end_frame": -1,
-        "start_s": np.nan,
-        "end_s": np.nan,
-        "warnings": "",
-        "error": "",
-        **more,
-        "video": video,
-        "window": window,
-        "inputs": json.dumps(kept),
-        "shape": json.dumps(list(frames.shape) if frames is not None else None),
-        "frames": frames.tobytes() if frames is not None else b"",
-    }
-    return {name: [value] for name, value in row.items()}
+def _row(
+    columns: dict[str, Any],
+    prepared: PreparedWindow | None = None,
+    *,
+    error: str = "",
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """One window as a batch of its own: JSON, and the bytes of its frames."""
+    content: dict[str, Any] = {"window": columns, "error": error or None, "warnings": list(warnings)}
+    frames = b""
+    if prepared is not None:
+        video = prepared.video
+        assert video.frames is not None
+        frames = video.frames.tobytes()
+        content |= {
+            "prompt": prepared.prompt,
+            "values": prepared.values,
+            "uid": video.uid,
+            "metadata": video.metadata,
+            "name": video.name,
+            "shape": list(video.frames.shape),
+        }
+    return {"content": [json.dumps(content)], "frames": [frames]}
 
 
 class _Caption:
@@ -239,65 +248,37 @@ class _Caption:
     def __init__(self, recipe: Recipe, output: str, batch_size: int, model_dir: str) -> None:
         self._recipe = recipe
         self._parts = Parts(output)
-        self._stage = CaptionGenerationStage.from_recipe(
-            recipe, model_dir=model_dir, caption_batch_size=batch_size
-        )
-        self._stage.setup_on_node()
-        self._stage.setup()
+        self._batch_size = batch_size
+        self._backend = open_backend(recipe, model_dir=model_dir)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        task, places = self._task(rows)
-        loop.run(self._stage.aprocess(task))
-        told = [self._told(row, task.data.clips[0], places.get(n)) for n, row in enumerate(rows)]
-        self._parts.write(told)
-        return {"window": batch["window"]}
+        contents = [json.loads(each) for each in batch["content"].tolist()]
+        self._parts.write(loop.run(self._rows(contents, batch["frames"].tolist())))
+        return {"written": np.ones(len(contents), bool)}
 
-    def _task(self, rows: list[dict[str, Any]]) -> tuple[VideoTask, dict[int, int]]:
-        """A task whose one clip has a window for each row with frames, and where each row went."""
-        clip, places = Clip("batch"), {}
-        for number, row in enumerate(rows):
-            if row["error"]:
-                continue
-            inputs = json.loads(row["inputs"])
-            shape = json.loads(row["shape"])
-            inputs["multi_modal_data"] = {
-                "video": np.frombuffer(row["frames"], np.uint8).reshape(shape)
-            }
-            window = Window(int(row["start_frame"]), int(row["end_frame"]))
-            window.llm_inputs[self._recipe.variant] = inputs
-            places[number] = len(clip.windows)
-            clip.windows.append(window)
-        return VideoTask(Video("batch", clips=[clip])), places
+    async def _rows(self, contents: list[dict[str, Any]], frames: list[bytes]) -> list[CaptionRow]:
+        found = await asyncio.gather(*map(self._caption, contents, frames))
+        return [row for rows in found for row in rows]
 
-    def _told(self, row: dict[str, Any], clip: Clip, place: int | None) -> dict[str, Any]:
-        stages = clip.windows[place].captions.get(self._recipe.variant, []) if place is not None else []
-        error = row["error"] or clip.errors.get(f"window-{place}")
-        last = stages[-1] if stages and not error else None
-        return {
-            "video": str(row["video"]),
-            "window": int(row["window"]),
-            "start_frame": int(row["start_frame"]),
-            "end_frame": int(row["end_frame"]),
-            "start_s": float(row["start_s"]),
-            "end_s": float(row["end_s"]),
-            "variant": self._recipe.variant,
-            "recipe": self._recipe.key,
-            "caption": last.text if last else None,
-            "stage1_caption": stages[0].text if last and len(stages) == 2 else None,
-            "finish_reason": last.finish_reason if last else None,
-            "prompt": last.prompt_text if last else None,
-            "prompt_tokens": last.prompt_tokens if last else None,
-            "output_tokens": sum(stage.output_tokens for stage in stages) if last else None,
-            "seconds": sum(stage.seconds for stage in stages) if last else None,
-            "warnings": str(row["warnings"]),
-            "error": str(error) if error else None,
-        }
+    async def _caption(self, content: dict[str, Any], frames: bytes) -> list[CaptionRow]:
+        captions: list[Caption] = []
+        error = content["error"]
+        if error is None:
+            pixels = np.frombuffer(frames, np.uint8).reshape(content["shape"])
+            video = VideoInput(content["uid"], content["metadata"], pixels, content["name"])
+            prepared = PreparedWindow(content["prompt"], content["values"], video)
+            stages = caption_stages(prepared, self._recipe, self._backend, batch_size=self._batch_size)
+            try:
+                async for each in stages:
+                    captions.append(each)
+            except (ValueError, EngineError) as failure:
+                error = str(failure) or type(failure).__name__
+        return caption_rows(content["window"], self._recipe, captions, error, content["warnings"])
 
 
 @contextlib.contextmanager
 def _local(video: str) -> Iterator[str]:
-    """A video as a file of this node; fetched, and gone again afterwards, where it is elsewhere."""
+    """A video as a file of this node; fetched from elsewhere it is gone again afterwards."""
     if "://" not in video:
         yield video
         return
@@ -308,27 +289,6 @@ def _local(video: str) -> Iterator[str]:
         files, there = fsspec.core.url_to_fs(video)
         files.get_file(there, path)
         yield path
-
-
-def _listed(paths: str | Path | Iterable[str | Path]) -> list[str]:
-    """All videos, once each, in order; local ones as absolute paths."""
-    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    found: list[str] = []
-    for each in map(str, given):
-        if "://" in each:
-            import fsspec
-
-            files, there = fsspec.core.url_to_fs(each)
-            found += (
-                [files.unstrip_protocol(one) for one in files.glob(there)] if "*" in there else [each]
-            )
-        elif glob.has_magic(each) and not os.path.exists(each):
-            found += sorted(map(os.path.abspath, glob.glob(each, recursive=True)))
-        else:
-            found.append(os.path.abspath(each))
-    if not found:
-        raise FileNotFoundError(f"no video is found under {', '.join(map(str, given)) or 'nothing'}")
-    return list(dict.fromkeys(found))
 
 
 def _ray() -> Any:

@@ -129,9 +129,7 @@ class Sources:
     def clip(self, window: PlannedWindow) -> bytes:
         """A window as an H.264 mp4 file to play, at most 640 pixels wide and without sound."""
         first = window.source.first_frame
-        return self.pool.clip(
-            window.source.file, first + window.start_frame, first + window.end_frame
-        )
+        return self.pool.clip(window.source.file, first + window.start_frame, first + window.end_frame)
 
 
 def _opened(

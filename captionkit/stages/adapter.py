@@ -52,9 +52,7 @@ def take_over(stage: Any) -> Recipe:
 
 def _from_keywords(stage: Any) -> Recipe:
     settings = {
-        name: getattr(stage, keyword)
-        for keyword, name in _KEYWORDS.items()
-        if hasattr(stage, keyword)
+        name: getattr(stage, keyword) for keyword, name in _KEYWORDS.items() if hasattr(stage, keyword)
     }
     if hasattr(stage, "prompt_text"):
         given = stage.prompt_text

@@ -176,8 +176,7 @@ def _lives(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
         return (
-            abs(process.create_time() - started) < _CLOCK_S
-            and process.status() != psutil.STATUS_ZOMBIE
+            abs(process.create_time() - started) < _CLOCK_S and process.status() != psutil.STATUS_ZOMBIE
         )
     except psutil.NoSuchProcess:
         return False

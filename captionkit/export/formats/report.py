@@ -83,9 +83,7 @@ def report(export: Export) -> bytes:
     return page.encode("utf-8")
 
 
-def _row(
-    export: Export, key: str, group: pd.DataFrame, found: dict[object, list[str]]
-) -> str:
+def _row(export: Export, key: str, group: pd.DataFrame, found: dict[object, list[str]]) -> str:
     """A window as a row of the page."""
     two = export.run.recipe.stage2 is not None
     first = group.iloc[0]
@@ -97,8 +95,7 @@ def _row(
     else:
         cells += [display.escape(texts.get(stage, "")) for stage in export.run.recipe.stages]
     findings = [
-        f'<span class="e">failed: {display.escape(error)}</span>'
-        for error in group["error"].dropna()
+        f'<span class="e">failed: {display.escape(error)}</span>' for error in group["error"].dropna()
     ]
     findings += sorted({name for index in group.index for name in found[index]})
     cells.append("\n".join(findings))

@@ -36,7 +36,9 @@ def csv(export: Export) -> bytes:
     for name in guarded.columns:
         if not pd.api.types.is_numeric_dtype(guarded[name]):
             guarded[name] = [
-                GUARD + value if isinstance(value, str) and value.startswith((*FORMULA, GUARD)) else value
+                GUARD + value
+                if isinstance(value, str) and value.startswith((*FORMULA, GUARD))
+                else value
                 for value in guarded[name]
             ]
     return guarded.to_csv(index=False).encode("utf-8-sig")
@@ -57,7 +59,7 @@ def json_lines(table: pd.DataFrame, **options: Any) -> bytes:
 
 
 def _plain(value: Any) -> object:
-    """numpy's numbers as Python's."""
+    """Numpy's numbers as Python's."""
     return value.item()
 
 

@@ -46,8 +46,7 @@ def another_language(caption: CheckedText) -> bool:
     if language not in _FUNCTION_WORDS:
         return False
     hits = {
-        code: sum(word in known for word in caption.words)
-        for code, known in _FUNCTION_WORDS.items()
+        code: sum(word in known for word in caption.words) for code, known in _FUNCTION_WORDS.items()
     }
     best = max(hits, key=hits.__getitem__)
     return hits[best] >= 3 and hits[best] > hits[language]

@@ -1,0 +1,25 @@
+"""``captionkit bench``: speed beside the reference's loop and plain vLLM."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from captionkit.bench.speed import bench
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("bench", help="measure speed beside the reference's loop and vLLM")
+    parser.add_argument("--quick", action="store_true", help="fewer windows, under five minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace, console: Console) -> int:
+    report = bench(console, quick=options.quick, kept=options.json)
+    report.print(Console(highlight=False))
+    return 0

@@ -1,0 +1,71 @@
+"""``captionkit serve``: one engine for several notebooks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from captionkit.cli.common import UsageError, add_model_dir
+from captionkit.engine.process import environment, require_vllm
+from captionkit.models.variants import get_variant
+from captionkit.models.weights import ensure_weights
+from captionkit.system import hardware
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "serve", help="serve a model to several notebooks: Session(endpoint=…)"
+    )
+    parser.add_argument("--model", default="demo", help="a name, a folder or a repository id")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="by default this machine alone; others need VLLM_API_KEY"
+    )
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--fp8", action="store_true", help="weights in fp8 (needs a GPU with fp8 units)"
+    )
+    add_model_dir(parser)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace, console: Console) -> int:
+    try:
+        variant = get_variant(options.model)
+        if options.fp8:
+            hardware.require_fp8()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if options.host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get("VLLM_API_KEY"):
+        raise UsageError(
+            f"--host {options.host} lets other machines in: set VLLM_API_KEY to a key of your making, "
+            "and CAPTIONKIT_API_KEY to the same where sessions run"
+        )
+    with socket.socket() as probe:
+        # As the server binds: a port whose last server just ended is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise UsageError(
+                f"{options.host}:{options.port} cannot be listened on ({error.strerror}); give another "
+                "--port"
+            ) from error
+    require_vllm()
+    folder = ensure_weights(variant, options.model_dir)
+    address = f"http://{options.host}:{options.port}/v1"
+    console.print(
+        f"serving {escape(variant.name)}; when it is up: "
+        f"ck.Session(videos, model={variant.name!r}, endpoint={address!r})"
+    )
+    words = [str(folder.resolve()), "--name", variant.name, "--host", options.host]
+    words += ["--port", str(options.port), *(["--fp8"] if options.fp8 else [])]
+    command = [sys.executable, "-m", "captionkit.engine.serve", *words]
+    # In place of this process, so that a stop reaches the server itself.
+    os.execve(sys.executable, command, environment(os.cpu_count() or 1))  # noqa: S606
