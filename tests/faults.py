@@ -15,73 +15,79 @@ from collections import Counter
 import psutil
 from common import noise_inputs
 
-from captionkit.engine.client import Engine
-from captionkit.engine.errors import EngineError
-from captionkit.stages.qwen_vl import QwenVL
-from captionkit.stages.tasks import Caption
+from captionkit.engine import Engine, EngineError
+from captionkit.stages import QwenVL
 
 WINDOWS = 24
+WAVES = 3
+Texts = tuple[str, ...]
 
 
-async def _caption(model: QwenVL, seed: int) -> list[str]:
+async def _caption(model: QwenVL, seed: int) -> Texts:
     inputs = noise_inputs(seed)
     inputs["multi_modal_uuids"] = {"video": f"fault-{seed}"}
     stream = model.stream(inputs, generate_stage2_caption=True)
-    return [item.text async for item in stream if isinstance(item, Caption)]
+    return tuple([each.text async for each in stream])
 
 
-async def _all(model: QwenVL, turn: int) -> list[list[str] | BaseException]:
-    seeds = [9000 + turn * WINDOWS + number for number in range(WINDOWS)]
+async def _wave(model: QwenVL, wave: int) -> list[Texts | BaseException]:
+    """Captions of a wave's windows, each of two stages, or why there are none."""
+    seeds = [9000 + wave * WINDOWS + number for number in range(WINDOWS)]
     return await asyncio.gather(*(_caption(model, each) for each in seeds), return_exceptions=True)
 
 
+def _kill_now_and_then(kills: int, rng: random.Random, ended: threading.Event) -> None:
+    """Kill the engine, or its children where it has some, until that was done so many times."""
+    killed = 0
+    while killed < kills:
+        time.sleep(rng.uniform(0.2, 6.0))
+        engine = Engine.live()
+        if engine is None:
+            continue
+        try:
+            victims = [psutil.Process(engine.pid)]
+            if victims[0].status() == psutil.STATUS_ZOMBIE:
+                continue
+            if rng.random() < 0.3:
+                victims = victims[0].children() or victims
+            for victim in victims:
+                victim.kill()
+        except psutil.NoSuchProcess:
+            # The engine is between two lives.
+            continue
+        killed += 1
+    ended.set()
+
+
 def kill_at_random(model: QwenVL, kills: int, seed: int = 0) -> Counter[str]:
-    """Caption over and over while the engine is killed; counts windows by what became of them."""
-    rng = random.Random(seed)
-    counts: Counter[str] = Counter()
-    said: dict[tuple[int, int], set[tuple[str, ...]]] = {}
+    """Caption waves of windows while the engine is killed; counts windows by what became of them."""
+    counts: Counter[str] = Counter(kills=kills)
+    outcomes: list[tuple[int, list[Texts | BaseException]]] = []
     ended = threading.Event()
-
-    def kill() -> None:
-        while counts["kills"] < kills and not ended.wait(rng.uniform(0.2, 6.0)):
-            engine = Engine.live()
-            if engine is None:
-                continue
-            try:
-                victims = [psutil.Process(engine.pid)]
-                if rng.random() < 0.3:
-                    victims = victims[0].children() or victims
-                for victim in victims:
-                    victim.kill()
-            except psutil.NoSuchProcess:
-                # It is between two lives.
-                continue
-            counts["kills"] += 1
-        ended.set()
-
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
+    threading.Thread(
+        target=_kill_now_and_then, args=(kills, random.Random(seed), ended), daemon=True
+    ).start()
     turn = 0
     while not ended.is_set():
         model.setup()
-        wave = turn % 3
-        disturbed = asyncio.run(_all(model, wave))
-        for number, outcome in enumerate(disturbed):
-            if isinstance(outcome, EngineError):
-                counts["failed with a reason"] += 1
-            elif isinstance(outcome, BaseException):
-                counts[f"other: {type(outcome).__name__}: {outcome}"] += 1
-            else:
-                counts["captioned" if len(outcome) == 2 else "lost a stage"] += 1
-                said.setdefault((wave, number), set()).add(tuple(outcome))
+        outcomes.append((turn % WAVES, asyncio.run(_wave(model, turn % WAVES))))
         turn += 1
-    killer.join()
     model.setup()
-    # Undisturbed, each window says what it said between kills: none was mixed up with another.
-    for wave in range(min(turn, 3)):
-        for number, outcome in enumerate(asyncio.run(_all(model, wave))):
-            told = said.pop((wave, number), {tuple(outcome)})
-            counts["mixed up"] += told != {tuple(outcome)}
+    truth = {wave: asyncio.run(_wave(model, wave)) for wave in {wave for wave, _ in outcomes}}
+    for wave, disturbed in outcomes:
+        for said, own in zip(disturbed, truth[wave], strict=True):
+            counts["windows"] += 1
+            if isinstance(said, EngineError):
+                counts["failed with a reason"] += 1
+                continue
+            if isinstance(said, BaseException):
+                counts[f"other: {type(said).__name__}: {said}"] += 1
+                continue
+            counts["captioned" if len(said) == 2 else "lost a stage"] += 1
+            # Undisturbed, each window says what it said between kills.
+            if said != own:
+                other = any(said in texts for texts in truth.values())
+                counts["mixed up" if other else "worded anew"] += 1
     return counts
 
 
@@ -89,9 +95,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     options = parser.parse_args()
-    begun = time.monotonic()
+    begin = time.monotonic()
     model = QwenVL(model_variant="demo", max_output_tokens=48)
     for name, count in kill_at_random(model, options.kills).items():
         print(f"{name}: {count}")
-    print(f"{time.monotonic() - begun:.0f} s")
-    model.engine.close()
+    print(f"{time.monotonic() - begin:.0f} s")
+    model.backend.close()

@@ -14,24 +14,27 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import psutil
+from common import DATA
 
 from captionkit.demo.painter import Painter
 from captionkit.demo.scenes import Scene
-from captionkit.engine.client import Engine
-from captionkit.engine.protocol import Sampling
-from captionkit.stages.qwen_vl import QwenVL
-from captionkit.prompts import PROMPTS
-from captionkit.stages.tasks import Caption, LlmInputs
+from captionkit.engine import Engine, EngineKey, Sampling, VideoInput
+from captionkit.pipeline import PreparedWindow
+from captionkit.pipeline.caption import caption_stages
+from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
+from captionkit.recipe import Recipe
 
 SCENES = 40
 FRAMES = 16
 SIZE = (196, 112)
 KINDS = ("default", "short", "dense", "objects")
 BATCH_SIZE = 16
+GREEDY = Sampling(max_tokens=96, temperature=0)
 _SEED = 700_000
 
 
@@ -61,30 +64,32 @@ def films() -> list[np.ndarray]:
     return [np.ascontiguousarray(each) for each in found]
 
 
-def inputs(pixels: np.ndarray, name: str, kind: str) -> LlmInputs:
-    return LlmInputs(
-        prompt=PROMPTS[kind],
-        multi_modal_data={"video": pixels},
-        multi_modal_uuids={"video": name},
-        video_metadata={
-            "fps": 30.0,
-            "frames_indices": list(range(0, 16 * 17, 17)),
-            "total_num_frames": 16 * 17,
-            "duration": 16 * 17 / 30,
-            "do_sample_frames": False,
-        },
-        values={"start": "0.00", "end": "9.07", "duration": "9.07", "video": "soak.mp4"},
-    )
+def prepared(pixels: np.ndarray, name: str, kind: str) -> PreparedWindow:
+    metadata = {
+        "fps": 30.0,
+        "frames_indices": list(range(0, 16 * 17, 17)),
+        "total_num_frames": 16 * 17,
+        "duration": 16 * 17 / 30,
+        "do_sample_frames": False,
+    }
+    values = {"start": "0.00", "end": "9.07", "duration": "9.07", "video": "soak.mp4"}
+    return PreparedWindow(PROMPTS[kind], values, VideoInput(name, metadata, pixels))
 
 
-async def say(model: QwenVL, made: LlmInputs, two: bool) -> tuple[str, ...]:
-    stream = model.stream(made, generate_stage2_caption=two)
-    return tuple([item.text async for item in stream if isinstance(item, Caption)])
+async def say(
+    engine: Engine,
+    window: PreparedWindow,
+    two: bool,
+    batch_size: int = BATCH_SIZE,
+    on_text: Callable[[int, str], None] = lambda stage, text: None,
+) -> tuple[str, ...]:
+    """Texts of one stage or two."""
+    recipe = Recipe(stage2=STAGE2_DEFAULT if two else None)
+    captions = caption_stages(window, recipe, engine, on_text, batch_size=batch_size, sampling=GREEDY)
+    return tuple([each.text async for each in captions])
 
 
-def sample() -> dict[str, float]:
-    engine = Engine.live()
-    assert engine is not None
+def sample(engine: Engine) -> dict[str, float]:
     own, worker = psutil.Process(), psutil.Process(engine.pid)
     return {
         "kernel MB": own.memory_info().rss / 1e6,
@@ -96,17 +101,17 @@ def sample() -> dict[str, float]:
     }
 
 
-async def run(model: QwenVL, windows: int, seed: int = 0) -> Report:
-    """Caption so many windows; one in twelve is cancelled on its way."""
+async def run(engine: Engine, windows: int, seed: int = 0) -> Report:
+    """Caption so many windows; one in twelve is cancelled, at once or at its first text."""
     rng = random.Random(seed)
     shown, report = films(), Report()
     keys = [(scene, kind, two) for scene in range(SCENES) for kind in KINDS for two in (False, True)]
     truth: dict[tuple[int, str, bool], tuple[str, ...]] = {}
     for begin in range(0, len(keys), 64):
         some = keys[begin : begin + 64]
-        asked = (say(model, inputs(shown[s], f"truth-{s}", kind), two) for s, kind, two in some)
+        asked = (say(engine, prepared(shown[s], f"truth-{s}", kind), two) for s, kind, two in some)
         truth.update(zip(some, await asyncio.gather(*asked), strict=True))
-    room, begun = asyncio.Semaphore(2 * BATCH_SIZE), time.monotonic()
+    room, begin = asyncio.Semaphore(2 * BATCH_SIZE), time.monotonic()
 
     async def one(number: int) -> None:
         async with room:
@@ -114,27 +119,32 @@ async def run(model: QwenVL, windows: int, seed: int = 0) -> Report:
             scene, kind, two = key
             # One in three is a window that was seen before, under another prompt maybe.
             name = f"soak-{scene}-{rng.randrange(max(1, number))}" if number % 3 else f"soak-{number}"
-            model.caption_batch_size = rng.choice((4, BATCH_SIZE, 2 * BATCH_SIZE))
-            task = asyncio.create_task(say(model, inputs(shown[scene], name, kind), two))
+            batch_size = rng.choice((4, BATCH_SIZE, 2 * BATCH_SIZE))
+            spoke = asyncio.Event()
+            window = prepared(shown[scene], name, kind)
+            task = asyncio.create_task(
+                say(engine, window, two, batch_size, lambda stage, text: spoke.set())
+            )
             if rng.random() < 1 / 12:
-                await asyncio.sleep(rng.uniform(0, 0.3))
+                if rng.random() < 0.5:
+                    await spoke.wait()
                 task.cancel()
             try:
-                told = await task
+                said = await task
             except asyncio.CancelledError:
                 report.counts["cancelled"] += 1
             except Exception as error:
                 report.counts[f"failed: {type(error).__name__}: {error}"[:120]] += 1
             else:
                 others = {truth[k] for k in keys if k[1:] == key[1:] and truth[k] != truth[key]}
-                own = told == truth[key]
-                report.counts["right" if own else "mixed up" if told in others else "worded anew"] += 1
+                own = said == truth[key]
+                report.counts["right" if own else "mixed up" if said in others else "worded anew"] += 1
         if number % max(10, windows // 40) == 0:
-            report.samples.append(sample())
+            report.samples.append(sample(engine))
 
     await asyncio.gather(*(one(number) for number in range(windows)))
-    report.samples.append(sample())
-    report.seconds = time.monotonic() - begun
+    report.samples.append(sample(engine))
+    report.seconds = time.monotonic() - begin
     return report
 
 
@@ -142,14 +152,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=5000)
     options = parser.parse_args()
-    model = QwenVL(
-        model_variant="demo",
-        caption_batch_size=BATCH_SIZE,
-        max_output_tokens=96,
-        sampling=Sampling(temperature=0),
-    )
-    model.setup()
-    report = asyncio.run(run(model, options.windows))
+    engine = Engine.get(EngineKey(str(DATA / "demo-model")))
+    report = asyncio.run(run(engine, options.windows))
     print(json.dumps(report.counts, indent=1))
     for name in report.samples[0]:
         values = [round(each[name]) for each in report.samples]

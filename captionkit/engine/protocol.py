@@ -12,6 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# Keys of ``extra_args`` in vLLM's ``SamplingParams``, for the scheduler on a CPU. Inside its core, vLLM
+# gives requests ids of its own.
+BATCH_SIZE = "captionkit_batch_size"
+REQUEST_ID = "captionkit_request_id"
+
 
 @dataclass(frozen=True)
 class EngineKey:

@@ -1,8 +1,8 @@
 """The process that holds vLLM: ``python -m captionkit.engine.worker FD``.
 
-Started by `engine.client` with one end of a socket pair as file descriptor FD. It leads a session of
-its own, so that a notebook's stop button does not reach it, and leaves when its parent is gone. Its
-standard output and error are the log file.
+On a CPU, `engine.cpu.worker` runs instead. FD is the file descriptor of one end of a socket pair; the
+kernel holds the other end. This process leads a session of its own, so that a notebook's stop button
+does not reach it, and leaves when its parent is gone. Its standard output and error are the log file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import psutil
 from captionkit.engine import protocol
 from captionkit.engine.admission import Admission
 from captionkit.engine.arguments import engine_arguments, tune
-from captionkit.engine.protocol import Completion, EngineKey, Request
+from captionkit.engine.protocol import BATCH_SIZE, REQUEST_ID, Completion, EngineKey, Request
 from captionkit.system import ipc
 
 _ALIVE_S = 2.0
@@ -39,13 +39,25 @@ _GROWTH = 512 << 20
 _GROWTH_WHILE_BUSY = 1 << 30
 
 
-def main() -> None:
-    """Serve one parent until it closes the channel or dies."""
+# Patches vLLM, and returns the engine arguments that belong to it; gets what to call with the id of a
+# request that is worked on for the first time.
+Install = Callable[[Callable[[str], None]], dict[str, Any]]
+
+
+def main(install: Install | None = None) -> None:
+    """Serve one parent until it closes the channel or dies.
+
+    Parameters
+    ----------
+    install
+        Patches whose scheduler follows each request's batch size and says which requests it has
+        started. Without them, vLLM runs as it is, and this process admits requests to it.
+    """
     channel = socket.socket(fileno=int(sys.argv[1]))
     ipc.leave_with_parent(_end_children)
     try:
         start, _ = ipc.receive(channel)
-        asyncio.run(_Worker(channel, _key(start["key"])).serve())
+        asyncio.run(_Worker(channel, _key(start["key"]), install).serve())
     except EOFError:
         pass
     finally:
@@ -68,14 +80,14 @@ def _end_children() -> None:
 
 
 class _Worker:
-    def __init__(self, channel: socket.socket, key: EngineKey) -> None:
+    def __init__(self, channel: socket.socket, key: EngineKey, install: Install | None) -> None:
         self._channel = channel
         self._lock = threading.Lock()
         self._key = key
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._started: set[str] = set()
         self._admission = Admission()
-        self._patched = _patched()
+        self._install = install
         self._engine: Any = None
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -85,7 +97,8 @@ class _Worker:
     async def serve(self) -> None:
         begin = time.monotonic()
         try:
-            self._engine, info = _start_engine(self._key, self._mark_started)
+            patches = self._install(self._mark_started) if self._install else {}
+            self._engine, info = _start_engine(self._key, patches)
         except Exception as error:
             traceback.print_exc()
             cause = error.__cause__ or error
@@ -156,11 +169,8 @@ class _Worker:
 
     @contextlib.asynccontextmanager
     async def _turn(self, request_id: str, request: Request) -> AsyncIterator[None]:
-        """Wait for the request's turn and mark it as started.
-
-        The patched scheduler of a CPU does both itself.
-        """
-        if self._patched:
+        """Wait for the request's turn and mark it as started; a patched scheduler does both itself."""
+        if self._install:
             yield
             return
         async with self._admission.permit(request.priority, request.batch_size):
@@ -185,11 +195,6 @@ class _Worker:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        extra = None
-        if self._patched:
-            from captionkit.engine.cpu.scheduler import extra_args
-
-            extra = extra_args(request_id, request.batch_size)
         wanted = request.sampling
         return SamplingParams(
             max_tokens=wanted.max_tokens,
@@ -200,7 +205,7 @@ class _Worker:
             ignore_eos=wanted.ignore_eos,
             output_kind=RequestOutputKind.DELTA,
             structured_outputs=StructuredOutputsParams(json=wanted.schema) if wanted.schema else None,
-            extra_args=extra,
+            extra_args={REQUEST_ID: request_id, BATCH_SIZE: request.batch_size},
         )
 
     async def _generate(self, request_id: str, request: Request, begin: float) -> Completion:
@@ -264,24 +269,14 @@ def _describe(error: Exception, engine: Any) -> dict[str, str]:
     return {"kind": "invalid", "message": text}
 
 
-def _patched() -> bool:
-    """Return whether vLLM is patched here: on a CPU, unless its core is asked to be a process."""
-    from vllm.platforms import current_platform
-
-    return current_platform.is_cpu() and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "1"
-
-
-def _start_engine(key: EngineKey, on_started: Callable[[str], None]) -> tuple[Any, dict[str, Any]]:
+def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Load the model; also return the facts that it was started with."""
     from vllm import AsyncEngineArgs, AsyncLLMEngine
     from vllm.platforms import current_platform
 
     arguments, caches = engine_arguments(key)
-    if _patched():
-        from captionkit.engine.cpu.install import install
-
-        arguments |= install(on_started)
-    config = AsyncEngineArgs(**arguments, enable_mm_processor_stats=True).create_engine_config()
+    args = AsyncEngineArgs(**arguments, **patches, enable_mm_processor_stats=True)
+    config = args.create_engine_config()
     tune(config, caches)
     engine = AsyncLLMEngine.from_vllm_config(config)
     return engine, {

@@ -20,17 +20,10 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
 from captionkit.engine.cpu.encode_ahead import EncodeAhead
+from captionkit.engine.protocol import BATCH_SIZE, REQUEST_ID
 
-_BATCH_SIZE = "captionkit_batch_size"
-_REQUEST_ID = "captionkit_request_id"
 # Subtracted from the arrival time, in seconds, so that requests with an encoded video sort first.
 _KNOWN_FIRST = 1e9
-
-
-def extra_args(request_id: str, batch_size: int) -> dict[str, Any]:
-    """Return what the scheduler needs of a request, as ``extra_args`` of its ``SamplingParams``."""
-    # vLLM gives requests ids of its own inside the core.
-    return {_REQUEST_ID: request_id, _BATCH_SIZE: batch_size}
 
 
 class CaptionScheduler(Scheduler):
@@ -46,7 +39,7 @@ class CaptionScheduler(Scheduler):
 
     def add_request(self, request: Request) -> None:
         """Take the request's batch size over, then queue it."""
-        wanted = _facts(request)[_BATCH_SIZE]
+        wanted = _facts(request)[BATCH_SIZE]
         self.max_num_active_reqs = min(wanted, self.max_num_running_reqs)
         # Encoding further ahead takes memory bandwidth from captions that fill the batch.
         self._ahead.room = 1 + self.max_num_active_reqs // 4
@@ -73,7 +66,7 @@ class CaptionScheduler(Scheduler):
         finally:
             self.max_num_active_reqs = limit
         for scheduled in output.scheduled_new_reqs:
-            self._on_started(_facts(self.requests[scheduled.req_id])[_REQUEST_ID])
+            self._on_started(_facts(self.requests[scheduled.req_id])[REQUEST_ID])
         return output
 
     def _ready(self, room: int) -> int:
@@ -97,7 +90,7 @@ class CaptionScheduler(Scheduler):
 
     def _encoded(self, unknown: list[MultiModalFeatureSpec], request: Request) -> bool:
         """Return whether all these videos of a request are encoded; new ones are queued for it."""
-        request_id = _facts(request)[_REQUEST_ID]
+        request_id = _facts(request)[REQUEST_ID]
         encoded = [self._ahead.request(each, request.priority, request_id) for each in unknown]
         return all(encoded)
 
