@@ -1,7 +1,7 @@
-"""A stretch of a video cut for a browser: H.264 in mp4, small, playable before it is all there.
+"""A stretch of a video cut for a browser: small, H.264 in mp4, playable while it loads.
 
-Encoded anew from exact frames: a copy would begin at a keyframe, not at the window. Imports PyAV; runs
-in the decode workers.
+Encoded anew from exact frames: a copy would begin at a key frame, not at the window. Runs in the
+decoding processes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import av
 from captionkit.video.index import StreamIndex
 
 _WIDEST = 640
-# More is not seen in a preview; a window of an hour must not become a film of an hour.
+# Bounds the preview of a window that lasts an hour.
 _MOST_FRAMES = 600
 _CLOCK = 90_000
 _AT_ONCE = 16
 
 
 def cut(reader: Any, index: StreamIndex, first: int, last: int) -> bytes:
-    """Frames ``first`` to ``last`` as the bytes of an mp4 file, at their times, without sound.
+    """Encode frames ``first`` to ``last`` as an mp4 file, at their times, without sound.
 
     Parameters
     ----------
@@ -32,20 +32,25 @@ def cut(reader: Any, index: StreamIndex, first: int, last: int) -> bytes:
     index
         Its index.
     first, last
-        Frame numbers, both included; of more than 600 every n-th is taken.
+        Frame numbers, both included; of more than 600 only every n-th is taken.
+
+    Returns
+    -------
+    bytes
+        Content of the file.
 
     Raises
     ------
     VideoError
-        A frame cannot be decoded.
+        If a frame cannot be decoded.
     """
     shown = index.metadata
     shrink = min(1.0, _WIDEST / max(shown.width, shown.height))
-    # yuv420p wants even sides.
+    # yuv420p needs even sides.
     width, height = (max(2, round(side * shrink / 2) * 2) for side in (shown.width, shown.height))
     step = -(-(last - first + 1) // _MOST_FRAMES)
     numbers = list(range(first, last + 1, step))
-    # To put the index in front, ffmpeg opens what it wrote a second time, by its name.
+    # A named file: to move the index to the front, ffmpeg opens its output a second time.
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         with av.open(file.name, "w", format="mp4", options={"movflags": "faststart"}) as container:
             options = {"preset": "veryfast", "crf": "27"}

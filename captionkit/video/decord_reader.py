@@ -1,7 +1,7 @@
-"""Frames with decord, for the streams that it reads exactly; refused, with the reason, for others.
+"""Frames with decord, for the streams that it reads exactly; others are refused with the reason.
 
-decord (its last commit is of 2022) counts after a seek and so is silently wrong on open GOP, mpegts,
-AVI and copy-cut clips (measured: 13 of 57 valid files). Imports decord; runs in the decode workers.
+decord (last commit: 2022) counts frames after a seek, and so is silently wrong on open GOP, mpegts, AVI
+and copy-cut clips. Measured: 13 of 57 valid files. Runs in the decoding processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CODECS = {"h264", "mpeg4", "vp8", "vp9", "hevc"}
 
 
 def refusal(path: str, index: StreamIndex) -> str | None:
-    """Why decord would not read this stream exactly, or None."""
+    """Say why decord would not read this stream exactly; None if it would."""
     metadata = index.metadata
     if not set(metadata.container.split(",")) & _CONTAINERS:
         return f"the container {metadata.container}, in which it miscounts frames"
@@ -38,19 +38,19 @@ def refusal(path: str, index: StreamIndex) -> str | None:
     gaps = np.diff(metadata.frame_times)
     if len(gaps) and float(gaps.max() - gaps.min()) > 0.5 / metadata.fps:
         return "a variable frame rate"
-    if metadata.codec in _LEANING and _leans_on_earlier(path, metadata.codec):
+    if metadata.codec in _OPEN_STARTS and _has_open_starts(path, metadata.codec):
         return "open GOPs or intra refresh, in which it is frames off after a seek"
     return None
 
 
-def _leans_on_earlier(path: str, codec: str) -> bool:
-    """Whether decoding can start where frames still lean on what was before."""
+def _has_open_starts(path: str, codec: str) -> bool:
+    """Whether decoding can start at a frame whose successors refer to earlier ones."""
     container, stream = open_video(path)
     with container:
         start_codes = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
         for packet in container.demux(stream):
             for part in start_codes.filter(packet):
-                if any(_LEANING[codec](unit) for unit in bytes(part).split(b"\0\0\1")[1:] if unit):
+                if any(_OPEN_STARTS[codec](unit) for unit in bytes(part).split(b"\0\0\1")[1:] if unit):
                     return True
     return False
 
@@ -63,11 +63,11 @@ def _hevc_clean_random_access(unit: bytes) -> bool:
     return unit[0] >> 1 & 63 == 21
 
 
-_LEANING = {"h264": _h264_recovery_point, "hevc": _hevc_clean_random_access}
+_OPEN_STARTS = {"h264": _h264_recovery_point, "hevc": _hevc_clean_random_access}
 
 
 class DecordReader:
-    """The face of `PyAVReader`, with decord behind it."""
+    """The interface of `PyAVReader`, with decord behind it."""
 
     def __init__(self, path: str, index: StreamIndex) -> None:
         reason = refusal(path, index)
@@ -95,10 +95,10 @@ class DecordReader:
     def read(
         self, numbers: Sequence[int], size: tuple[int, int]
     ) -> tuple[NDArray[np.uint8], str | None]:
-        """Frames by number, resized; see `PyAVReader.read`."""
+        """Read frames by number, resized; see `PyAVReader.read`."""
         try:
             if self._reader is None or size != self._size:
-                # Without a size it keeps whole frames of all that it decodes ahead.
+                # Without a size decord keeps frames of full size, of all that it decodes ahead.
                 self._reader = self._decord.VideoReader(
                     self._path, width=size[0], height=size[1], num_threads=1
                 )
@@ -110,7 +110,7 @@ class DecordReader:
                     f'{self._index.metadata.num_frames}. Use reader="pyav".'
                 )
             frames = self._reader.get_batch(list(numbers)).asnumpy()
-            # It decodes ahead without limit until it is moved.
+            # decord decodes ahead without limit until a seek.
             self._reader.seek(0)
         except self._decord.DECORDError as error:
             raise VideoError(f"{self._path}: decord failed: {str(error).splitlines()[0]}") from error

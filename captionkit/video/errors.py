@@ -1,5 +1,5 @@
-"""The one error of this room."""
+"""The error of this room."""
 
 
 class VideoError(ValueError):
-    """A video, or some frames of it, cannot be read; the message names the file and the reason."""
+    """Raised when a video or some of its frames cannot be read; names the file and the reason."""

@@ -1,8 +1,8 @@
 """Which frames a file shows and when: one pass over its packets, nothing decoded.
 
-Frames are named by their presentation time, never by counting after a seek. Where a container cannot
-tell the times (raw streams, AVI, missing or repeated timestamps) frames are counted from the start.
-Imports PyAV; runs in the decode workers.
+Frames are named by their presentation time, never by counting after a seek. If a container has no
+reliable times (raw streams, AVI, missing or repeated timestamps), frames are counted from the start.
+Runs in the decoding processes.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from captionkit.stages.tasks import VideoMetadata
 from captionkit.video.errors import VideoError
+from captionkit.video.metadata import VideoMetadata
 
-# These carry no presentation times of their own: what ffmpeg gives for them is made up.
+# Formats without presentation times: ffmpeg makes their times up.
 _UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf"}
 _EDGE = 1 << 20
 
 
 @dataclass(frozen=True)
 class StreamIndex:
-    """The packets of a video stream, put in order.
+    """The packets of a video stream in order of presentation.
 
-    ``times`` are sorted presentation times in units of ``time_base``; ``keyframes`` those of the
-    packets that decoding may start from. ``counted`` says that frames have to be counted from the
-    start, ``discarded`` how many packets an edit list hides.
+    ``times`` are presentation times in units of ``time_base``; ``keyframes`` those of the packets that
+    decoding may start from. ``counted`` says whether frames have to be counted from the start,
+    ``discarded`` how many packets an edit list hides.
     """
 
     times: NDArray[np.int64]
@@ -48,9 +48,12 @@ class StreamIndex:
     metadata: VideoMetadata
 
     def keyframe_before(self, time: int, back: int = 0) -> int | None:
-        """The keyframe at or before a time, or ``back`` keyframes earlier; None is the start."""
-        place = bisect.bisect_right(self.keyframes, time) - 1 - back
-        return self.keyframes[place] if place >= 0 else None
+        """Time of the key frame at or before a time, or ``back`` key frames earlier.
+
+        None stands for the start of the file.
+        """
+        index = bisect.bisect_right(self.keyframes, time) - 1 - back
+        return self.keyframes[index] if index >= 0 else None
 
 
 def open_video(path: str) -> tuple[InputContainer, VideoStream]:
@@ -59,7 +62,7 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     Raises
     ------
     VideoError
-        The path is no file that can be read as a video.
+        If the path is not a file that can be read as a video.
     """
     file = Path(path)
     if not file.exists():
@@ -69,12 +72,12 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     if file.stat().st_size == 0:
         raise VideoError(f"{path} is empty (0 bytes)")
     try:
-        # Only files: a playlist that calls itself .mp4 must not make us open what it names.
+        # Files only: a playlist under the name of an .mp4 must not open what it lists.
         container = av.open(
             f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="ignore"
         )
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_said(error)}") from error
+        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
     covers = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & covers]
     best = container.streams.best("video")
@@ -89,8 +92,8 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     return container, stream
 
 
-def _said(error: Exception) -> str:
-    """What went wrong, without the path that ffmpeg appends."""
+def _reason(error: Exception) -> str:
+    """Say what went wrong, without the path that ffmpeg appends."""
     return (getattr(error, "strerror", None) or str(error)).split(":")[0]
 
 
@@ -100,7 +103,7 @@ def build_index(path: str) -> StreamIndex:
     Raises
     ------
     VideoError
-        The file cannot be opened, or shows no frame.
+        If the file cannot be opened, or shows no frame.
     """
     container, stream = open_video(path)
     with container:
@@ -129,22 +132,22 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
                 keyframes.append(packet.pts)
             shown.append(packet.pts)
     except av.FFmpegError as error:
-        damage = f"the file breaks off: {_said(error)}"
+        damage = f"the file breaks off: {_reason(error)}"
     if not shown:
         raise VideoError(f"{path} holds no video frame" + (f" ({damage})" if damage else ""))
     times = np.array(sorted(shown), dtype=np.int64)
     first = next(_decoded(path))
     if first.pts is not None and not untimed:
-        # A stream that was cut in the middle begins with frames that lean on what is gone.
+        # A stream cut in the middle begins with frames that refer to missing ones.
         times = times[times >= first.pts]
     formats = set(container.format.name.split(","))
     counted = bool(untimed or formats & _UNTIMED or (np.diff(times) <= 0).any())
-    # A file that was cut off tells more frames in its header than it holds.
+    # The header of a file that was cut off promises more frames than the file holds.
     if stream.frames and stream.frames > len(shown) + discarded:
         damage = f"the header tells {stream.frames} frames, {len(shown) + discarded} are there"
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     if counted:
-        # By decoding all: such a container's packets need not be its frames.
+        # Decode all: a packet of such a container need not be a frame.
         seconds = np.arange(sum(1 for _ in _decoded(path))) / float(rate)
     else:
         seconds = (times - times[0]) * float(time_base)
@@ -180,7 +183,7 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
 
 
 def _shown_size(stream: Any) -> tuple[int, int]:
-    """Width and height as shown: pixels that are not square widen or narrow the picture."""
+    """Compute width and height as shown: pixels that are not square widen or narrow the picture."""
     ratio = stream.sample_aspect_ratio
     width = stream.width
     if ratio and ratio != 1:
@@ -189,7 +192,7 @@ def _shown_size(stream: Any) -> tuple[int, int]:
 
 
 def _decoded(path: str) -> Iterator[VideoFrame]:
-    """All frames that decode, from the start; an error where there is none."""
+    """Yield all frames that decode, from the start; raise a `VideoError` if there are none."""
     container, stream = open_video(path)
     found = False
     with container:
@@ -206,7 +209,7 @@ def _decoded(path: str) -> Iterator[VideoFrame]:
 
 
 def file_identity(path: str) -> str:
-    """Changes when a file's content does: size, time of change and both ends of the content."""
+    """Hash a file's path, size, time of change and both ends: changes when its content does."""
     status = os.stat(path)
     digest = hashlib.sha256(f"{os.path.realpath(path)}\0{status.st_mtime_ns}".encode())
     digest.update(f"\0{status.st_size}\0".encode())

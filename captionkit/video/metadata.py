@@ -1,4 +1,4 @@
-"""What a file says of itself."""
+"""Facts of a video file."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """What a file says of itself once its packets were counted.
+    """Facts of a video file, known once its packets were counted.
 
     Parameters
     ----------
     width, height
         In pixels, as shown (after rotation).
     frame_times
-        Seconds of each shown frame from the first one, shape (frames,), from the timestamps.
+        Seconds of each shown frame since the first one, of shape (frames,), from the timestamps.
     fps
         Average frames a second.
     duration
-        Seconds, the last frame's own time included.
+        Seconds, the time that the last frame is shown included.
     codec, container
         ffmpeg's names.
     rotation
         Degrees clockwise that were applied; 0, 90, 180 or 270.
     identity
-        Changes when the content does; part of each window's id.
+        Hash that changes when the content does; a part of each window's key.
     damage
-        What is known to be missing or broken, or None.
+        Description of what is missing or broken, or None.
     """
 
     width: int

@@ -1,7 +1,7 @@
 """The decode pool: probing files and reading frames in processes that may die.
 
 A crash or a hang of a decoder is a `VideoError` on that request within the time limit; the pool
-replaces the worker. Imports no PyAV; called by stages, sessions and the command line.
+replaces the process.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from captionkit.system import ipc as wire
-from captionkit.stages.tasks import VideoMetadata
+from captionkit.system import ipc
 from captionkit.video.errors import VideoError
+from captionkit.video.metadata import VideoMetadata
 
 Reader = Literal["pyav", "decord"]
 Source = str | Path | bytes
@@ -42,7 +42,7 @@ class Frames:
     damage: str | None
 
 
-class _Worker:
+class DecodeProcess:
     """One decoding process and our end of its channel."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _Worker:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # ffmpeg and decord print there what we report in our own words.
+            # Drop what ffmpeg and decord print: errors are reported as `VideoError`.
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -60,11 +60,13 @@ class _Worker:
         self.channel = ours
 
     def ask(self, message: dict[str, Any], limit_s: float) -> tuple[dict[str, Any], bytearray]:
+        """Send a request and wait for its answer, `TimeoutError` after the limit."""
         self.channel.settimeout(limit_s)
         ipc.send(self.channel, message)
         return ipc.receive(self.channel)
 
     def kill(self) -> int:
+        """End the process and return its exit code."""
         self.process.kill()
         code = self.process.wait()
         self.channel.close()
@@ -74,16 +76,21 @@ class _Worker:
 class DecodePool:
     """A few decoding processes, started when they are needed.
 
-    Safe to call from several threads; that many requests run at once as there are workers.
+    Safe to call from several threads; each process serves one request at a time.
 
     Parameters
     ----------
     workers
-        Processes at the most; by default one a core, up to four.
+        Most processes; by default one a core, up to four.
     reader
         ``"pyav"``, or ``"decord"`` for the streams that it reads exactly.
     timeout_s
-        How long one request may take before its worker is killed.
+        Seconds that one request may take before its process is killed.
+
+    Raises
+    ------
+    ValueError
+        If there is no reader of that name.
     """
 
     def __init__(
@@ -95,20 +102,20 @@ class DecodePool:
         self.workers = count
         self.reader = reader
         self._limit = timeout_s
-        # None stands for a worker that is not started yet. The last one used comes first: it has
+        # None stands for a process that has not started. The process used last comes first: it has
         # the file open.
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[DecodeProcess | None] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(None)
         self._count = count
         self._lock = threading.Lock()
         self._buffers: OrderedDict[str, Path] = OrderedDict()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        # A pool that nobody closed, as in a notebook, takes its processes along when it goes.
+        # End the processes of a pool that was never closed, as in a notebook.
         weakref.finalize(self, _end_idle, self._idle)
 
     def probe(self, source: Source) -> VideoMetadata:
-        """What a video shows and when.
+        """Describe what a video shows and when.
 
         Parameters
         ----------
@@ -118,7 +125,7 @@ class DecodePool:
         Raises
         ------
         VideoError
-            It cannot be read; the message names the file and the reason.
+            If the video cannot be read; the message names the file and the reason.
         """
         path = self._path(source)
         answer, payload = self._ask({"op": "probe", "path": path}, source)
@@ -129,7 +136,7 @@ class DecodePool:
         return VideoMetadata(frame_times=times, **metadata)
 
     def read(self, source: Source, numbers: list[int], size: tuple[int, int]) -> Frames:
-        """Exact frames of a video, resized.
+        """Read exact frames of a video, resized.
 
         Parameters
         ----------
@@ -143,7 +150,7 @@ class DecodePool:
         Raises
         ------
         VideoError
-            A frame cannot be had exactly, or the decoder crashed or took too long.
+            If a frame cannot be read exactly, or the decoder crashed or took too long.
         """
         message = {
             "op": "read",
@@ -157,7 +164,7 @@ class DecodePool:
         return Frames(pixels, answer["damage"])
 
     def clip(self, source: Source, first: int, last: int) -> bytes:
-        """A stretch of a video as an H.264 mp4 file for a browser; see `video.clip.cut`.
+        """Cut a stretch of a video as an H.264 mp4 file for a browser; see `video.clip.cut`.
 
         Parameters
         ----------
@@ -169,7 +176,7 @@ class DecodePool:
         Raises
         ------
         VideoError
-            A frame cannot be had, or the decoder crashed or took too long.
+            If a frame cannot be read, or the decoder crashed or took too long.
         """
         message = {
             "op": "clip",
@@ -181,10 +188,10 @@ class DecodePool:
         return bytes(self._ask(message, source)[1])
 
     def close(self) -> None:
-        """End the workers and drop temporary copies; may be called twice."""
-        for worker in [self._idle.get() for _ in range(self._count)]:
-            if worker is not None:
-                worker.kill()
+        """End the processes and drop temporary copies; may be called twice."""
+        for process in [self._idle.get() for _ in range(self._count)]:
+            if process is not None:
+                process.kill()
             self._idle.put(None)
         with self._lock:
             if self._folder is not None:
@@ -199,14 +206,14 @@ class DecodePool:
         self.close()
 
     def _ask(self, message: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytearray]:
-        worker = self._idle.get()
-        fresh = worker is None
+        process = self._idle.get()
+        fresh = process is None
         try:
-            worker = worker or _Worker()
-            answer, payload = worker.ask(message, self._limit)
+            process = process or DecodeProcess()
+            answer, payload = process.ask(message, self._limit)
         except BaseException as error:
-            # Also on an interrupt: an answer that nobody took would be the next request's.
-            code = worker.kill() if worker is not None else 0
+            # Kill on an interrupt, too: the next request would get the answer that is left.
+            code = process.kill() if process is not None else 0
             self._idle.put(None)
             if isinstance(error, TimeoutError):
                 raise VideoError(
@@ -215,19 +222,19 @@ class DecodePool:
                 ) from error
             if isinstance(error, (EOFError, OSError)):
                 if not fresh:
-                    # It may have died idle, of something that is not this file's fault.
+                    # The process may have died idle, which is not this file's fault.
                     return self._ask(message, source)
                 how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
                 raise VideoError(f"{_name(source)}: the decoder crashed ({how})") from error
             raise
-        self._idle.put(worker)
+        self._idle.put(process)
         if answer["op"] == "error":
             text = answer["message"]
             raise VideoError(text.replace(message["path"], _name(source)))
         return answer, payload
 
     def _path(self, source: Source) -> str:
-        """Where a worker finds a source; bytes are kept in a temporary file while the pool lives."""
+        """Path of a source for a process; bytes are kept in a temporary file while the pool lives."""
         if not isinstance(source, bytes):
             return str(source)
         key = hashlib.sha256(source).hexdigest()
@@ -244,14 +251,14 @@ class DecodePool:
             return str(self._buffers[key])
 
 
-def _end_idle(idle: queue.LifoQueue[_Worker | None]) -> None:
+def _end_idle(idle: queue.LifoQueue[DecodeProcess | None]) -> None:
     while True:
         try:
-            worker = idle.get_nowait()
+            process = idle.get_nowait()
         except queue.Empty:
             return
-        if worker is not None:
-            worker.kill()
+        if process is not None:
+            process.kill()
 
 
 def _name(source: Source) -> str:

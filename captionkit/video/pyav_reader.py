@@ -1,7 +1,4 @@
-"""Exact frames with PyAV: the frame asked for is the frame delivered, or an error.
-
-Imports PyAV; runs in the decode workers.
-"""
+"""Exact frames with PyAV: the frame that was asked for, or an error; runs in decoding processes."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from numpy.typing import NDArray
 from captionkit.video.errors import VideoError
 from captionkit.video.index import StreamIndex, open_video
 
-# ffmpeg's own decoders of these look at ``skip_frame`` packet by packet. dav1d (AV1) looks when it
-# puts a frame out, several packets later.
+# Codecs whose decoders obey ``skip_frame`` packet by packet. dav1d (AV1) obeys it when a frame comes
+# out, several packets later.
 _SKIPPING_CODECS = {"h264", "hevc"}
 
 
@@ -39,15 +36,13 @@ class PyAVReader:
         self._damage: str | None = None
         self._frames: Iterator[tuple[int, VideoFrame]] | None = None
         self._wanted: frozenset[int] = frozenset()
-        # Where a seek or the last read left the stream: the name of the frame that comes next at
-        # the earliest.
+        # Least name of the next frame, after a seek or the last read.
         self._position = 0
         self._open()
 
     def _open(self) -> None:
         self._container, self._stream = open_video(self._path)
-        # One thread: frames in flight in several would be memory that no window asked for, and the
-        # pool already fills the cores.
+        # One thread: more would hold more frames in flight, and the pool already fills the cores.
         self._stream.codec_context.thread_count = 1
         self._frames = None
 
@@ -58,7 +53,7 @@ class PyAVReader:
     def read(
         self, numbers: Sequence[int], size: tuple[int, int]
     ) -> tuple[NDArray[np.uint8], str | None]:
-        """Frames by number, resized.
+        """Read frames by number, resized.
 
         Parameters
         ----------
@@ -70,12 +65,12 @@ class PyAVReader:
         Returns
         -------
         tuple
-            uint8 of shape (frames, 3, height, width), and what damage the decoder reported.
+            uint8 of shape (frames, 3, height, width), and the damage that the decoder reported.
 
         Raises
         ------
         VideoError
-            A frame that was asked for cannot be had.
+            If a frame that was asked for cannot be decoded.
         """
         self._damage = None
         names = list(numbers) if self._index.counted else [int(self._index.times[n]) for n in numbers]
@@ -90,7 +85,7 @@ class PyAVReader:
         )
 
     def _starts(self, first: int) -> Iterator[int | None]:
-        """Where to begin, the cheapest first: going on, a keyframe, earlier keyframes, the start."""
+        """Yield starts, cheapest first: -1 (go on), a key frame, earlier ones, None (the start)."""
         if self._index.counted:
             if self._frames is not None and self._position <= first:
                 yield -1
@@ -100,7 +95,8 @@ class PyAVReader:
         if self._frames is not None and (key or 0) <= self._position <= first:
             yield -1
         yielded = set()
-        # Frames behind a keyframe may lean on what is before it (open GOP): one further back, two.
+        # Go back up to two key frames more: frames behind a key frame may refer to earlier ones (open
+        # GOP).
         for back in range(3):
             key = self._index.keyframe_before(first, back)
             if key is None:
@@ -113,7 +109,7 @@ class PyAVReader:
     def _collect(
         self, names: list[int], size: tuple[int, int], start: int | None
     ) -> dict[int, NDArray[np.uint8]] | None:
-        """Decode from a start until all are there; None where the start was too late."""
+        """Decode from a start until all frames are there; None if the start was too late."""
         self._wanted = frozenset(names)
         if start != -1:
             self._seek(start)
@@ -144,13 +140,13 @@ class PyAVReader:
         self._frames = self._decode()
 
     def _decode(self) -> Iterator[tuple[int, VideoFrame]]:
-        """All frames from here on with their names: the presentation time, or the number."""
+        """Yield all frames from here on with their names: the presentation time, or the number."""
         counter = 0
         context: Any = self._stream.codec_context
         skipping = not self._index.counted and self._index.metadata.codec in _SKIPPING_CODECS
         try:
             for packet in self._container.demux(self._stream):
-                # A frame that nobody asked for and no other leans on need not be decoded.
+                # Skip a frame that was not asked for and that no other frame refers to.
                 if skipping:
                     context.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
                 try:

@@ -1,7 +1,6 @@
 """The process that decodes: ``python -m captionkit.video.worker FD``.
 
 Files from the internet crash and hang decoders; here that costs one process, never the caller.
-Started by `video.pool`; imports PyAV, and decord where it is asked for.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ import socket
 import sys
 from typing import Any
 
-from captionkit.system import ipc as wire
+from captionkit.system import ipc
 from captionkit.video.clip import cut
 from captionkit.video.decord_reader import DecordReader
 from captionkit.video.errors import VideoError
 from captionkit.video.index import StreamIndex, build_index
 from captionkit.video.pyav_reader import PyAVReader
 
-# A header that claims huge pictures must not take the machine's memory with it.
+# Bounds what a header that claims huge pictures can allocate.
 _MEMORY_LIMIT = 6 * 2**30
 _NICE = 5
 _READERS = {"pyav": PyAVReader, "decord": DecordReader}
@@ -30,16 +29,16 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
     ipc.leave_with_parent()
-    # Windows are decoded ahead: where cores are few, the engine and the notebook come first.
+    # Windows are decoded ahead of need: on few cores, let the engine and the notebook go first.
     os.nice(_NICE)
-    worker = _Worker()
+    server = DecodeServer()
     while True:
         try:
             message, _ = ipc.receive(channel)
         except EOFError:
             return
         try:
-            answer, payload = worker.answer(message)
+            answer, payload = server.answer(message)
         except (VideoError, ValueError) as error:
             answer, payload = {"op": "error", "message": str(error)}, b""
         except MemoryError:
@@ -51,8 +50,8 @@ def main() -> None:
         ipc.send(channel, answer, payload)
 
 
-class _Worker:
-    """Keeps the last file open: consecutive windows go on where the last one ended."""
+class DecodeServer:
+    """Answers requests and keeps the last file open: consecutive windows need no seek."""
 
     def __init__(self) -> None:
         self._opened: tuple[str, str] | None = None
@@ -60,6 +59,7 @@ class _Worker:
         self._indexes: dict[tuple[str, tuple[int, int]], StreamIndex] = {}
 
     def answer(self, message: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
+        """Serve a request of op ``probe``, ``read`` or ``clip``: a head and its payload."""
         path = message["path"]
         index = self._index(path)
         if message["op"] == "probe":
