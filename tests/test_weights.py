@@ -222,11 +222,11 @@ def write_model(folder: Path, **changes: bytes | None) -> Path:
         ({"config.json": None}, "config.json is missing"),
         ({"model-2.safetensors": None}, "model-2.safetensors is missing"),
         ({"model-2.safetensors": FILES["model-2.safetensors"][:-1]}, "cut off"),
-        ({"model-1.safetensors": b"junk"}, "no safetensors file"),
+        ({"model-1.safetensors": b"junk"}, "not a safetensors file"),
         ({"model.safetensors.index.json": b"{"}, "broken"),
     ],
 )
-def test_unfit_weights_are_told_by_file(changes, problem, tmp_path):
+def test_unfit_weights_are_refused_with_the_file_at_fault(changes, problem, tmp_path):
     folder = write_model(tmp_path / "model", **changes)
     assert problem in (find_problem(folder) or "")
     with pytest.raises(WeightsError, match="model"):

@@ -1,1 +1,1 @@
-"""Models: which there are, their weights, and Qwen-VL itself."""
+"""Models: which there are, the frames that they see, and their weights."""

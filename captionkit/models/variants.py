@@ -1,7 +1,4 @@
-"""Which models there are: variant → repository, revision, grid and pixel budget.
-
-Imports the standard library only; called by weights, stages and the command line.
-"""
+"""Which models there are: variant → repository, revision, grid and pixel budget."""
 
 from __future__ import annotations
 
@@ -22,15 +19,15 @@ class Variant:
     Parameters
     ----------
     name
-        How recipes call it.
+        Name in recipes.
     repository, revision
-        Where the weights come from, or None for weights that are on disk.
+        Source of the weights, or None for weights on disk.
     folder
-        Where the weights are, for a variant without a repository.
+        Folder of the weights, for a variant without a repository.
     grid_factor
-        Width and height of a frame are multiples of this: patch size times merge size, in pixels.
+        Patch size times merge size in pixels: width and height of a frame are multiples of it.
     max_pixels
-        Most pixels of a frame, unless a recipe has a budget of its own.
+        Most pixels of a frame, unless a recipe sets a budget.
     """
 
     name: str
@@ -47,15 +44,22 @@ class Variant:
         return 4 * self.grid_factor**2
 
     def frame_size(self, width: int, height: int, budget: int | None = None) -> tuple[int, int]:
-        """(width, height) at which the model sees a frame.
+        """Compute the (width, height) at which the model sees a frame, in pixels.
 
         By the rule of Qwen's own processors: both are multiples of the grid, the number of pixels
-        stays within the budget, the aspect as near as the grid allows.
+        stays within the budget, the aspect is as near as the grid allows.
+
+        Parameters
+        ----------
+        width, height
+            Size of the picture in pixels.
+        budget
+            Most pixels of a frame; by default `max_pixels`.
 
         Raises
         ------
         ValueError
-            The picture is over 200 times as long as wide, or the budget is under the least.
+            If one side is more than 200 times the other, or the budget is below `min_pixels`.
         """
         most = budget or self.max_pixels
         if most < self.min_pixels:
@@ -84,7 +88,7 @@ class Variant:
 
 
 def _demo_folder() -> Path:
-    """In the repository's ``data/``, which a wheel carries inside the package."""
+    """Folder of the demo model: in ``data/`` of the checkout, or of the package in a wheel."""
     package = Path(__file__).parent.parent
     installed = package / "data" / "demo-model"
     return installed if installed.exists() else package.parent / "data" / "demo-model"
@@ -95,7 +99,13 @@ _ALIASES = {"qwen2.5": "qwen"}
 
 
 def register(variant: Variant) -> None:
-    """Make a variant known by its name; an earlier one of that name is replaced."""
+    """Make a variant known by its name, in place of an earlier one of that name.
+
+    Raises
+    ------
+    ValueError
+        If the variant has neither a repository nor a folder.
+    """
     if variant.repository is None and variant.folder is None:
         raise ValueError(f"the variant {variant.name!r} needs a repository or a folder")
     _VARIANTS[variant.name] = variant
@@ -109,17 +119,17 @@ register(
 
 
 def known_variants() -> list[str]:
-    """All names that `get_variant` knows, aliases included."""
+    """List all names that `get_variant` knows, aliases included."""
     return sorted([*_VARIANTS, *_ALIASES])
 
 
 def get_variant(name: str) -> Variant:
-    """A variant by its name, by a local folder, or by a repository id.
+    """Find a variant by its name, by a local folder, or by a repository id.
 
     Raises
     ------
     ValueError
-        Nothing of the kind; lists the known names.
+        If there is nothing of the kind; the message lists the known names.
     """
     name = _ALIASES.get(name, name)
     if name in _VARIANTS:
@@ -138,7 +148,7 @@ def get_variant(name: str) -> Variant:
 
 
 def _grid_factor(folder: Path) -> int:
-    """Patch size times merge size, as the model's configuration tells."""
+    """Read patch size times merge size from the model's configuration."""
     path = folder / "config.json"
     if not path.exists():
         raise ValueError(

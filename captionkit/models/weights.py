@@ -1,8 +1,4 @@
-"""Where weights live, how they get there, and whether they are complete.
-
-Imports huggingface_hub where it downloads; called by ``models.qwen_vl``, the caption stage (once a
-node) and the command line.
-"""
+"""Where weights live, how they get there, and whether they are complete."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from pathlib import Path
 
 from captionkit.models.variants import Variant
 
-# Everything that vLLM and transformers read; not the same weights again in another format.
+# Files that vLLM and transformers read, without the same weights in other formats.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 _MARK = ".captionkit-revision"
 # Bytes of weights of a model that is worth running on a CPU.
@@ -22,11 +18,11 @@ _MOST_ON_A_CPU = 4 << 30
 
 
 class WeightsError(RuntimeError):
-    """Weights are missing or broken; the message says where it looked and what to run."""
+    """Raised when weights are missing or broken; says where they should be and what to run."""
 
 
 def weights_folder(variant: Variant, model_dir: str | Path) -> Path:
-    """Where a variant's weights are, or will be."""
+    """Folder of a variant's weights, downloaded or not."""
     if variant.repository is None:
         assert variant.folder is not None
         return variant.folder
@@ -34,9 +30,9 @@ def weights_folder(variant: Variant, model_dir: str | Path) -> Path:
 
 
 def ensure_weights(variant: Variant, model_dir: str | Path) -> Path:
-    """The folder of a variant's weights, downloaded first where they are not there.
+    """Return the folder of a variant's weights, downloaded first if they are missing.
 
-    A download is resumed where one broke off, and made once where several processes ask at once.
+    A download that broke off is resumed. If several processes ask at once, one downloads.
 
     Parameters
     ----------
@@ -48,7 +44,7 @@ def ensure_weights(variant: Variant, model_dir: str | Path) -> Path:
     Raises
     ------
     WeightsError
-        The weights cannot be had, or are not complete.
+        If the weights cannot be downloaded, or are not complete.
     """
     folder = weights_folder(variant, model_dir)
     if variant.repository is None:
@@ -62,7 +58,7 @@ def ensure_weights(variant: Variant, model_dir: str | Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".captionkit-download.lock"):
-        # Another process may have finished it while this one waited.
+        # Look again: another process may have downloaded them meanwhile.
         if not _is_ready(variant, folder):
             _download(variant, folder, model_dir)
     return folder
@@ -72,7 +68,7 @@ def _is_ready(variant: Variant, folder: Path) -> bool:
     mark = folder / _MARK
     if find_problem(folder):
         return False
-    # Weights that somebody put there by hand carry no mark; they are taken as they are.
+    # Accept weights without a mark as they are: somebody put them there by hand.
     return not mark.exists() or mark.read_text() == (variant.revision or "main")
 
 
@@ -86,7 +82,7 @@ def _download(variant: Variant, folder: Path, model_dir: str | Path) -> None:
             str(variant.repository), revision=revision, local_dir=folder, allow_patterns=_PATTERNS
         )
     except Exception as error:
-        # huggingface_hub, its HTTP client and the file system each have their own errors.
+        # huggingface_hub, its HTTP client and the file system raise errors of their own.
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(
             f"the weights of {variant.name} ({variant.repository} at {revision}) are not in "
@@ -105,7 +101,7 @@ def _download(variant: Variant, folder: Path, model_dir: str | Path) -> None:
 
 
 def find_problem(folder: Path) -> str | None:
-    """What is missing or broken in a folder of weights, or None."""
+    """Describe what is missing or broken in a folder of weights; None if nothing is."""
     if not folder.is_dir():
         return "there is no such folder"
     if not (folder / "config.json").exists():
@@ -128,10 +124,10 @@ def find_problem(folder: Path) -> str | None:
 
 
 def needs_gpu(variant: Variant, model_dir: str | Path) -> bool:
-    """Whether an engine of this model takes a GPU here.
+    """Whether an engine of this model needs a GPU on this machine.
 
-    vLLM's CUDA build runs on a GPU alone. Its CPU build runs whatever fits a machine's memory, but a
-    model of more than 4 GiB, or one that is not on this machine yet, is planned for a GPU.
+    vLLM's CUDA build runs on a GPU alone. Its CPU build runs any model that fits into memory, but a
+    model of more than 4 GiB, or one that has not been downloaded, counts as one for a GPU.
     """
     try:
         importlib.metadata.version("vllm")
@@ -154,6 +150,6 @@ def _shard_problem(path: Path) -> str | None:
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     except (struct.error, ValueError, KeyError, TypeError):
-        return f"{path.name} is no safetensors file"
-    told = 8 + length + max(ends, default=0)
-    return None if told == size else f"{path.name} is cut off: {size:,} of {told:,} bytes"
+        return f"{path.name} is not a safetensors file"
+    whole = 8 + length + max(ends, default=0)
+    return None if whole == size else f"{path.name} is cut off: {size:,} of {whole:,} bytes"
