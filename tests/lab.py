@@ -16,6 +16,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Locator, Page, expect
 
 WAIT_MS = 90_000
+# Wait for a condition however slow the machine is.
+expect.set_options(timeout=WAIT_MS)
 
 
 def chromium() -> str:

@@ -34,7 +34,7 @@ UNTIL_FRAMES = """
   const player = document.querySelector('.ckb-player');
   const begun = performance.now();
   row.click();
-  const look = () => player.dataset.place === String(index)
+  const look = () => player.dataset.index === String(index)
     && row.getAttribute('aria-selected') === 'true' || performance.now() - begun > 30000
     ? resolve(performance.now() - begun) : requestAnimationFrame(look);
   requestAnimationFrame(look);
@@ -163,7 +163,7 @@ def test_a_person_opens_plays_captions_compares_rates_edits_and_exports(opened, 
         moved.append(page.evaluate("(each) => each.moved", waiting))
     figures["key press to selection moved, median ms"] = round(statistics.median(moved), 1)
     expect(rows(opened).nth(6)).to_have_attribute("aria-selected", "true")
-    player = page.locator(".ckb-player[data-place='6']")
+    player = page.locator(".ckb-player[data-index='6']")
     expect(player).to_be_visible()
     before = page.locator(".ckb-said").inner_text()
     page.keyboard.press("Space")
@@ -316,7 +316,7 @@ def test_hostile_captions_are_shown_as_text_and_run_nothing(lab, browser):
             "run = wb.session.start('short', windows=wb.session.windows.head(3))\n"
             "run.wait()\n"
             "store._db.execute('UPDATE captions SET text = ?', (text,))\n"
-            "for row in wb.board.rows.rows[:3]: row.wanted = run.id\n"
+            "for row in wb.board.windows[:3]: row.wanted = run.id\n"
             "wb.board.run = run; wb.board.refresh(range(3)); print('ok')",
             "wb.run",
         ],
@@ -388,7 +388,7 @@ def test_ten_thousand_windows_scroll_with_few_rows_on_the_page(lab, browser, fig
     page.keyboard.press("End")
     last = listbox(notebook).get_by_role("option", name="grey window 9999")
     expect(last).to_have_attribute("aria-selected", "true")
-    expect(page.locator(".ckb-player[data-place='9999']")).to_be_visible()
+    expect(page.locator(".ckb-player[data-index='9999']")).to_be_visible()
     notebook.run(1)
     assert notebook.output(1) == "('grey', 9999)"
     notebook.close()
@@ -401,7 +401,7 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
     notebook.run(0)
     page = notebook.page
     expect(rows(notebook).first).to_contain_text("done", timeout=WAIT_MS)
-    page.wait_for_selector(".ckb-player[data-place]")
+    page.wait_for_selector(".ckb-player[data-index]")
     page.wait_for_function(
         "() => [...document.querySelectorAll('.ckb-thumb')]"
         ".filter((each) => each.complete && each.src).length > 5"
@@ -464,7 +464,7 @@ def test_the_first_two_tutorials_show_what_they_promise(lab, browser):
 
 
 def test_twenty_runs_of_the_cell_leave_nothing_behind(opened, lab):
-    opened.page.wait_for_selector(".ckb-player[data-place]")
+    opened.page.wait_for_selector(".ckb-player[data-index]")
     count = (
         "import threading, json, ipywidgets.widgets.widget as w, psutil\n"
         "print(json.dumps([len(w._instances), threading.active_count(), "

@@ -1,7 +1,4 @@
-"""Blind A/B: two captions of a window, nobody knows of which run; choose the better one.
-
-Imports comparison; called by the compare view.
-"""
+"""BlindView: two captions of a window, without their runs' names; choose the better one."""
 
 from __future__ import annotations
 
@@ -9,15 +6,25 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit.review.comparison import AB, Choice, ab
 from captionkit.display import escape
-from captionkit.runs.run import Run
+from captionkit.review import AB, Choice, ab
+from captionkit.run import Run
 from captionkit.widgets.board import Board
 from captionkit.widgets.parts import bad, flow, wide
 
 
 class BlindView(widgets.VBox):
-    """Pairs in random order with random sides; what is chosen is stored at once."""
+    """Pairs in random order with random sides; each choice is stored at once.
+
+    A part of the compare view, which closes it.
+
+    Parameters
+    ----------
+    board
+        Whose store keeps the choices.
+    run_a, run_b
+        Where the two runs are chosen.
+    """
 
     def __init__(self, board: Board, run_a: widgets.Dropdown, run_b: widgets.Dropdown) -> None:
         self._board = board
@@ -26,7 +33,7 @@ class BlindView(widgets.VBox):
         self._named: tuple[int | None, int | None] = (None, None)
         self.begin = widgets.Button(description="Begin", layout=wide("auto"))
         self.begin.on_click(lambda _: self._begin())
-        self.said = widgets.HTML()
+        self.note = widgets.HTML()
         self.left, self.right = (
             widgets.HTML(layout=widgets.Layout(flex="1 1 20em", min_width="0", padding="2px"))
             for _ in range(2)
@@ -41,12 +48,7 @@ class BlindView(widgets.VBox):
             self.choices.append(button)
         self._choosing = widgets.HBox(self.choices, layout=flow())
         super().__init__(
-            [
-                self.begin,
-                self.said,
-                self.pair,
-                self._choosing,
-            ],
+            [self.begin, self.note, self.pair, self._choosing],
             layout=widgets.Layout(width="100%"),
         )
         self._show()
@@ -61,7 +63,7 @@ class BlindView(widgets.VBox):
         except (ValueError, KeyError) as error:
             self.ab = None
             self._show()
-            self.said.value = bad(str(error.args[0]))
+            self.note.value = bad(str(error.args[0]))
             return
         self._show()
 
@@ -75,20 +77,20 @@ class BlindView(widgets.VBox):
         for part in (self.pair, self._choosing):
             part.layout.display = None if left else "none"
         if self.ab is None:
-            self.said.value = '<div class="ck-note">Choose two runs and begin.</div>'
+            self.note.value = '<div class="ck-note">Choose two runs and begin.</div>'
             return
         if not left:
             names = self._named
-            self.said.value = f'<div role="status">{escape(_told(names, self.ab.result))}</div>'
+            self.note.value = f'<div role="status">{escape(_summary(names, self.ab.result))}</div>'
             return
         pair, number = self.ab.pairs[left[0]], len(self.ab) - len(left) + 1
         where = f"{pair.video}, window {pair.window}: pair {number} of {len(self.ab)}"
-        self.said.value = f'<div role="status"><b>{escape(where)}</b></div>'
+        self.note.value = f'<div role="status"><b>{escape(where)}</b></div>'
         for side, text in ((self.left, pair.left), (self.right, pair.right)):
             side.value = f'<div class="ck-side"><div class="t">{escape(text)}</div></div>'
 
 
-def _told(names: tuple[int | None, int | None], result: dict[str, Any]) -> str:
+def _summary(names: tuple[int | None, int | None], result: dict[str, Any]) -> str:
     share = f"{result['win_rate']:.0%} ({result['low']:.0%} to {result['high']:.0%})"
     return (
         f"Run {names[0]} was better {result['a']} times, run {names[1]} {result['b']} times, "

@@ -1,7 +1,7 @@
-"""Board: what the widgets of one workbench share: the session, its rows, and the runs under way.
+"""Board: what the views of one workbench share: the session, its windows, and the runs under way.
 
-Runs happen in captionkit's own loop and slow work in worker threads; listeners are told what changed
-at most ten times a second. Imports sessions and rows; called by all widgets.
+Runs happen in captionkit's own loop and slow work in job threads; listeners get a `Change` at most ten
+times a second.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from captionkit.engine.client import Engine
+from captionkit.engine import Engine
+from captionkit.pipeline import Event, TextGrew
 from captionkit.recipe import Recipe
-from captionkit.runs.run import Run, RunEvent
+from captionkit.run import Run, RunEnded, RunTask
 from captionkit.session import Session
 from captionkit.store import StoreError
-from captionkit.widgets.rows import Row, Rows
-from captionkit.widgets.job_thread import Worker
+from captionkit.widgets.job_thread import JobThread
+from captionkit.widgets.rows import Row, load_stored
 
 EVERY_S = 0.1
 _MOST_CLIP_BYTES = 32 << 20
@@ -26,22 +27,21 @@ _MOST_CLIP_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Change:
-    """What listeners are told: ``places`` changed, ``ended`` runs stand still, ``recut`` all is new."""
+    """What listeners get: windows that changed, whether runs ``ended``, whether all was ``recut``."""
 
-    places: frozenset[int]
+    indexes: frozenset[int]
     ended: bool = False
     recut: bool = False
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A run under way: when it began, for how many windows, and which view asked for it."""
+    """A run under way: since when, for how many windows, and which view asked for it."""
 
-    run: Run
-    recipe: Recipe
-    begun: float
+    task: RunTask
+    started: float
     waiting: int
-    where: str
+    view: str
 
 
 class Board:
@@ -56,7 +56,7 @@ class Board:
     """
 
     def __init__(self, session: Session, *, owned: bool = False) -> None:
-        self.session = session
+        self.session = self._given = session
         self._owned = owned
         self.closed = False
         #: What went wrong, by the view that shows it: ``browser``, ``tuner``, ….
@@ -65,51 +65,64 @@ class Board:
         self.recipe: Callable[[], Recipe] = lambda: self.session.recipe
         self.batch_size: Callable[[], int] = lambda: self.session.batch_size
         self.run: Run | None = None
-        self.reads = Worker("captionkit-reads", self._on_error)
-        self.work = Worker("captionkit-work", self._on_error)
-        self.long = Worker("captionkit-long", self._on_error)
-        self._ticks = Worker("captionkit-ticks", self._on_error)
+        self.reads = JobThread("captionkit-reads", self._on_error)
+        self.work = JobThread("captionkit-work", self._on_error)
+        self.long = JobThread("captionkit-long", self._on_error)
+        self._ticks = JobThread("captionkit-ticks", self._on_error)
         self._lock = threading.Lock()
         self._listeners: list[Callable[[Change], None]] = []
         self._changed: set[int] = set()
         self._to_load: set[int] = set()
         self._ended = False
-        self._active: dict[int, Run] = {}
-        # What was asked for and has not begun; a stop takes it back.
-        self._asked: set[int] = set()
+        self._active: dict[int, RunTask] = {}
+        # Numbers of requests that wait for their start; a stop takes them back.
+        self._requested: set[int] = set()
         self._numbers = itertools.count()
-        # What each engine has seen, to tell what a change will cost.
+        # What each engine has seen, to estimate what a change will cost.
         self._seen: dict[tuple[int, object], set[int]] = {}
         self.measured: dict[str, float] = {}
-        self._clips: dict[tuple[str, int], bytes] = {}
-        self._begin_rows()
+        self._clips: dict[int, bytes] = {}
+        self._load_windows()
 
-    def _begin_rows(self) -> None:
-        self.rows = Rows([Row(each) for each in self.session.sources.windows])
-        self.rows.load(self.session.store, range(len(self.rows.rows)))
+    def _load_windows(self) -> None:
+        #: All windows of the session, in its order.
+        self.windows = [Row(each) for each in self.session.sources.windows]
+        #: Indexes in `windows`, by window key.
+        self.by_key = {row.window.key: index for index, row in enumerate(self.windows)}
+        load_stored(self.session.store, self.windows)
+
+    def index_of(self, video: str, number: int) -> int:
+        """The index of a window in `windows`.
+
+        Raises
+        ------
+        KeyError
+            The session has no such window.
+        """
+        return self.by_key[self.session.sources.find(video, number).key]
 
     def listen(self, listener: Callable[[Change], None]) -> None:
-        """Have a function told of changes, from a thread."""
+        """Call a function with each change, from a thread."""
         self._listeners.append(listener)
 
     def forget(self, listener: Callable[[Change], None]) -> None:
-        """Tell a function no more."""
+        """Call a function no more."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
-    def say(self, problem: str, where: str = "browser") -> None:
+    def report(self, problem: str, view: str = "browser") -> None:
         """Show a problem in a view, in words to act on; an empty text takes it back."""
-        self.problems[where] = problem
+        self.problems[view] = problem
         self._tick()
 
     def _on_error(self, error: Exception) -> None:
-        self.say(str(error) or type(error).__name__)
+        self.report(str(error) or type(error).__name__)
 
     @property
     def busy(self) -> bool:
         """Whether a run is under way."""
         with self._lock:
-            return bool(self._active or self._asked)
+            return bool(self._active or self._requested)
 
     @property
     def status(self) -> str:
@@ -117,211 +130,204 @@ class Board:
         with self._lock:
             active = list(self._active.values())
         if not active:
-            return (
-                "" if self.run is None else f"Run {self.run.id} {self.run.status}: {self.run.progress}"
-            )
-        if not any(run.progress.done + run.progress.failed for run in active) and not (
-            Engine.live() or self.session.endpoint
-        ):
-            return f"Run {active[-1].id}: the engine starts…"
-        return "; ".join(f"Run {run.id}: {run.progress}" for run in active)
+            run = self.run
+            return "" if run is None else f"Run {run.id} {run.status}: {run.progress}"
+        progress = {task.run.id: task.progress for task in active}
+        captions = any(each.done + each.failed for each in progress.values())
+        session = self.session
+        if not (captions or session.backend or session.endpoint or Engine.live()):
+            return f"Run {active[-1].run.id}: the engine starts…"
+        return "; ".join(f"Run {number}: {each}" for number, each in progress.items())
 
     def caption(
         self,
-        places: Iterable[int],
+        indexes: Iterable[int],
         recipe: Recipe,
         *,
         batch_size: int,
         priority: int = 0,
         fresh: bool = False,
-        where: str = "browser",
+        view: str = "browser",
     ) -> None:
         """Begin to caption some windows; returns at once, listeners see them fill up.
 
-        What goes wrong is told by the view ``where`` it was asked for.
+        Problems show in the ``view`` that asked.
         """
-        some = list(places)
+        some = list(indexes)
         number = next(self._numbers)
         with self._lock:
-            self._asked.add(number)
+            self._requested.add(number)
 
         def start() -> None:
-            if number in self._asked:
+            if number in self._requested:
                 try:
-                    self._start(some, recipe, batch_size, priority, fresh, where)
+                    self._start(some, recipe, batch_size, priority, fresh, view)
                 finally:
-                    self._asked.discard(number)
+                    self._requested.discard(number)
                     self._tick()
 
-        self.say("", where)
+        self.report("", view)
         self.work.submit(("caption", number), start)
 
     def _start(
         self,
-        places: list[int],
+        indexes: list[int],
         recipe: Recipe,
         batch_size: int,
         priority: int,
         fresh: bool,
-        where: str,
+        view: str,
     ) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
-            run = self.session.start(
+            task = self.session.start(
                 recipe=recipe,
-                windows=self.session.windows.iloc[places],
+                windows=self.session.windows.iloc[indexes],
                 batch_size=batch_size,
                 priority=priority,
                 fresh=fresh,
             )
         except (ValueError, StoreError) as error:
-            self.say(str(error), where)
+            self.report(str(error), view)
             return
-        self.run = run
+        self.run = run = task.run
         with self._lock:
-            self._active[run.id] = run
-            for place in places:
-                self.rows.rows[place].wanted = run.id
-        waiting = len(places) - run.progress.done
-        work = _Work(run, recipe, begun, waiting, where)
-        run.add_callback(lambda event: self._on_event(work, event))
-        # What the store had already, and what happened before the callback was there.
-        self.refresh(places)
-        if run.status != "running":
+            self._active[run.id] = task
+            for index in indexes:
+                self.windows[index].wanted = run.id
+        work = _Work(task, started, len(indexes) - task.progress.done, view)
+        task.add_callback(lambda event: self._on_event(work, event))
+        # Load what the store had already, and what happened before the callback was there.
+        self.refresh(indexes)
+        if not task.running:
             self._end(work)
 
-    def _on_event(self, work: _Work, event: RunEvent) -> None:
-        run = work.run
-        if event.kind == "end":
+    def _on_event(self, work: _Work, event: Event | RunEnded) -> None:
+        run = work.task.run
+        if isinstance(event, RunEnded):
             self.work.submit(("end", run.id), lambda: self._end(work))
             return
-        place = self.rows.by_name.get((event.video, event.window))
-        if place is None:
+        index = self.by_key.get(event.window.key)
+        if index is None:
             return
-        row = self.rows.rows[place]
+        row = self.windows[index]
         with self._lock:
             if row.wanted != run.id:
                 return
-            self._changed.add(place)
-            if event.kind == "text":
+            self._changed.add(index)
+            if isinstance(event, TextGrew):
                 row.state, row.text, row.stage, row.run = "running", event.text, event.stage, run.id
             else:
-                self._to_load.add(place)
+                self._to_load.add(index)
         self._tick()
 
-    def _reload(self, places: Iterable[int]) -> None:
+    def _load(self, indexes: Iterable[int]) -> None:
         """Read some windows' captions from the store."""
-        some = set(places)
+        some = set(indexes)
         with self._lock:
-            self.rows.load(self.session.store, some)
-            for place in some:
-                row = self.rows.rows[place]
+            load_stored(self.session.store, [self.windows[index] for index in some])
+            for index in some:
+                row = self.windows[index]
                 if row.wanted in self._active and row.state in ("new", "waiting"):
                     # With a text, stage 1 is stored and stage 2 is on its way.
                     row.state = "running" if row.text else "waiting"
             self._changed |= some
 
     def _end(self, work: _Work) -> None:
-        run = work.run
+        run = work.task.run
         try:
-            run.wait(30)
+            work.task.wait(30)
         except Exception as error:
-            self.say(str(error) or type(error).__name__, work.where)
+            self.report(str(error) or type(error).__name__, work.view)
         with self._lock:
             self._active.pop(run.id, None)
             left = [
-                place
-                for place, row in enumerate(self.rows.rows)
+                index
+                for index, row in enumerate(self.windows)
                 if row.wanted == run.id and row.state in ("waiting", "running")
             ]
-            for place in left:
-                # What it had before shows again.
-                self.rows.rows[place].wanted = None
+            for index in left:
+                # Show again what the window had before.
+                self.windows[index].wanted = None
             self._ended = True
-        self._reload(left)
+        self._load(left)
         self._measure(work)
         self._tick()
 
     def _measure(self, work: _Work) -> None:
-        run = work.run
-        engine = Engine.live()
+        engine, run = Engine.live(), work.task.run
         if engine is None:
             return
         self.measured[f"start {engine.key}"] = engine.info["start_s"]
-        seen = self._seen.setdefault((engine.pid, frames_key(work.recipe)), set())
-        table = self.session.store.rows(
-            "SELECT video, number FROM jobs JOIN windows ON key = jobs.window_key JOIN "
-            "results ON results.id = result WHERE run = ? AND done AND error IS NULL",
-            (run.id,),
-        )
-        places = {self.rows.by_name[name] for name in table if name in self.rows.by_name}
+        seen = self._seen.setdefault((engine.pid, run.recipe.frames_key), set())
+        captioned = run.store.captioned_keys(run.id)
+        indexes = {self.by_key[key] for key in captioned if key in self.by_key}
         if work.waiting and run.status == "done":
-            known = "known" if places <= seen else "cold"
-            self.measured[known] = (time.monotonic() - work.begun) / work.waiting
-        seen |= places
+            known = "known" if indexes <= seen else "cold"
+            self.measured[known] = (time.monotonic() - work.started) / work.waiting
+        seen |= indexes
 
     def seen(self, recipe: Recipe) -> set[int]:
-        """The places whose frames the live engine knows, as this recipe shows them."""
+        """Indexes of the windows whose frames the live engine knows, as this recipe shows them."""
         engine = Engine.live()
         if engine is None:
             return set()
-        return self._seen.get((engine.pid, frames_key(recipe)), set())
+        return self._seen.get((engine.pid, recipe.frames_key), set())
 
     def stop(self) -> None:
         """Stop all runs; returns at once, what is done stays."""
         with self._lock:
-            self._asked.clear()
+            self._requested.clear()
         self.work.submit("stop", self._stop, first=True)
         self._tick()
 
     def _stop(self) -> None:
         with self._lock:
             active = list(self._active.values())
-        for run in active:
-            run.cancel()
+        for task in active:
+            task.cancel()
 
-    def clip(self, place: int) -> bytes:
-        """A window as a small mp4 file; the last ones are kept. Slow, for a worker."""
-        name = self.rows.rows[place].name
-        if name not in self._clips:
-            self._clips[name] = self.session.clip(*name)
+    def clip(self, index: int) -> bytes:
+        """A window as a small mp4 file; the last ones are kept. Slow, for a job thread."""
+        if index not in self._clips:
+            self._clips[index] = self.session.clip(*self.windows[index].name)
             while sum(map(len, self._clips.values())) > _MOST_CLIP_BYTES and len(self._clips) > 1:
                 del self._clips[next(iter(self._clips))]
-        return self._clips[name]
+        return self._clips[index]
 
-    def rate(self, place: int, rating: int | None) -> None:
+    def rate(self, index: int, rating: int | None) -> None:
         """Rate the shown caption of a window, in the store at once."""
-        run, row = self._shown(place, "rate")
+        run, row = self._shown(index, "rate")
         run.rate(*row.name, rating, stage=row.stage)
-        self.refresh([place])
+        self.refresh([index])
 
-    def edit(self, place: int, text: str | None) -> None:
+    def edit(self, index: int, text: str | None) -> None:
         """Set a better text beside the shown caption; None takes it back."""
-        run, row = self._shown(place, "edit")
+        run, row = self._shown(index, "edit")
         run.edit(*row.name, text, stage=row.stage)
-        self.refresh([place])
+        self.refresh([index])
 
-    def _shown(self, place: int, purpose: str) -> tuple[Run, Row]:
-        row = self.rows.rows[place]
+    def _shown(self, index: int, purpose: str) -> tuple[Run, Row]:
+        row = self.windows[index]
         if row.run is None or not row.text:
             raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to {purpose} yet")
         return Run(self.session.store, row.run), row
 
-    def refresh(self, places: Iterable[int]) -> None:
+    def refresh(self, indexes: Iterable[int]) -> None:
         """Show what the store holds of some windows by now."""
-        self._reload(places)
+        self._load(indexes)
         self._tick()
 
     def recut(self, window_size: int) -> None:
-        """Cut the videos into windows of another length; slow, for a worker."""
+        """Cut the videos into windows of another length; slow, for a job thread."""
         before = self.session
         self.session = before.recut(window_size)
-        if self._owned:
-            before.sources.close()
+        if self._owned or before is not self._given:
+            before.sources.pool.close()
         self._seen.clear()
         self._clips.clear()
-        self._begin_rows()
-        self._tell(Change(frozenset(range(len(self.rows.rows))), recut=True))
+        self._load_windows()
+        self._emit(Change(frozenset(range(len(self.windows))), recut=True))
 
     def _tick(self) -> None:
         self._ticks.submit("tick", self._flush, delay_s=EVERY_S)
@@ -330,25 +336,25 @@ class Board:
         with self._lock:
             load, self._to_load = self._to_load, set()
         if load:
-            self._reload(load)
+            self._load(load)
         with self._lock:
-            places, self._changed = frozenset(self._changed), set()
+            indexes, self._changed = frozenset(self._changed), set()
             ended, self._ended = self._ended, False
-        self._tell(Change(places, ended=ended))
+        self._emit(Change(indexes, ended=ended))
 
-    def _tell(self, change: Change) -> None:
+    def _emit(self, change: Change) -> None:
         for listener in list(self._listeners):
             listener(change)
 
     def idle(self, timeout_s: float = 60.0) -> bool:
         """Wait until no run and no job is under way; False where that takes longer."""
         until = time.monotonic() + timeout_s
-        # The ticks last: what they tell may give the others new work, which the second look finds.
-        workers = (self.reads, self.work, self.long, self._ticks)
+        # Join the ticks last: a change may give the others new work, which the second look finds.
+        threads = (self.reads, self.work, self.long, self._ticks)
         while time.monotonic() < until:
-            for worker in workers:
-                worker.join(max(0.0, until - time.monotonic()))
-            if not self.busy and all(worker.join(0) for worker in workers):
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
+            if not self.busy and all(thread.join(0) for thread in threads):
                 return True
             time.sleep(EVERY_S / 2)
         return False
@@ -361,14 +367,11 @@ class Board:
         self._listeners.clear()
         with self._lock:
             active = list(self._active.values())
-        for run in active:
-            run.cancel()
-        for worker in (self.reads, self.work, self.long, self._ticks):
-            worker.close()
+        for task in active:
+            task.cancel()
+        for thread in (self.reads, self.work, self.long, self._ticks):
+            thread.close()
         if self._owned:
             self.session.close()
-
-
-def frames_key(recipe: Recipe) -> tuple[object, ...]:
-    """What decides which frames a model sees of a window."""
-    return recipe.variant, recipe.sampling_fps, recipe.pixel_budget, recipe.window_size
+        elif self.session is not self._given:
+            self.session.sources.pool.close()

@@ -1,7 +1,4 @@
-"""Compare view: two captions of the chosen window side by side, or many, or blind.
-
-Imports the board, comparison and display; called by workbenches and notebooks.
-"""
+"""CompareView: two captions of the chosen window side by side, or many, or blind."""
 
 from __future__ import annotations
 
@@ -9,42 +6,43 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit.display import html as display
-from captionkit.display.diff import word_diff
-from captionkit.display import escape
-from captionkit.runs.history import runs
-from captionkit.runs.matrix import Matrix
-from captionkit.runs.run import Run
+from captionkit import display
+from captionkit.display import escape, word_diff
+from captionkit.run import Matrix, Run, runs
 from captionkit.session import Session
-from captionkit.store import StoreError
+from captionkit.store import StoredStage, StoreError
 from captionkit.widgets.blind import BlindView
 from captionkit.widgets.board import EVERY_S, Board, Change
 from captionkit.widgets.browser import Browser
-from captionkit.widgets.parts import STYLE, bad, close_all, flow, show_problem, wide
-from captionkit.widgets.rows import Told, told
+from captionkit.widgets.form_view import FormView
+from captionkit.widgets.parts import STYLE, bad, flow, wide
+from captionkit.widgets.rows import Row
 from captionkit.widgets.side import Side
 
-MODES = ("stage 1 and stage 2", "two runs", "matrix of runs", "blind A/B")
+STAGES, TWO_RUNS, MATRIX, BLIND = MODES = (
+    "stage 1 and stage 2", "two runs", "matrix of runs", "blind A/B",
+)  # fmt: skip
 _MOST_RUNS = 100
 _MOST_ROWS = 12
 
 
-class CompareView(widgets.VBox):
+class CompareView(FormView):
     """Captions of the chosen window against each other; rate, edit and annotate in place.
 
     Parameters
     ----------
     session
-        A session, or the board that a workbench's widgets share.
+        A session, or the board that a workbench's views share.
     browser
         Whose chosen window is compared; without one, ``show`` says which.
     """
 
+    name = "compare"
+    title = "Compare"
+
     def __init__(self, session: Session | Board, browser: Browser | None = None) -> None:
-        self.board = session if isinstance(session, Board) else Board(session)
-        self._owns_board = not isinstance(session, Board)
-        self._browser = browser
-        self._place = browser.place if browser is not None else None
+        super().__init__(session, browser)
+        self._index = browser.index if browser is not None else None
         style = {"description_width": "5em"}
         self.mode = widgets.Dropdown(
             description="Compare", options=MODES, layout=wide("19em"), style=style
@@ -54,59 +52,55 @@ class CompareView(widgets.VBox):
         self.several = widgets.SelectMultiple(
             description="Runs", rows=5, layout=wide("36em"), style=style
         )
-        self.sides = (Side(self, "left"), Side(self, "right"))
+        self.sides = (Side("left", self._annotate), Side("right", self._annotate))
         self.table = widgets.HTML()
         self.blind = BlindView(self.board, self.run_a, self.run_b)
-        self.title = widgets.HTML()
-        self.problem = widgets.HTML()
+        self.heading = widgets.HTML()
         self._pair = widgets.HBox(self.sides, layout=widgets.Layout(width="100%", flex_flow="row wrap"))
-        super().__init__(
+        self.add_class("ck-box")
+        self._list_runs()
+        for control in (self.mode, self.run_a, self.run_b, self.several):
+            control.observe(self._on_choice, names="value")
+        if browser is not None:
+            browser.observe(self._on_browser, names="value")
+        self.lay_out(
             [
                 widgets.HTML(STYLE),
                 widgets.HBox([self.mode, self.run_a, self.run_b, self.several], layout=flow()),
-                self.title,
+                self.heading,
                 self._pair,
                 self.table,
                 self.blind,
                 self.problem,
-            ],
-            layout=widgets.Layout(width="100%", min_width="0"),
+            ]
         )
-        self.add_class("ck-box")
-        self._list_runs()
-        for control in (self.mode, self.run_a, self.run_b, self.several):
-            control.observe(self._on_control, names="value")
-        self.board.listen(self._on_change)
-        if browser is not None:
-            browser.observe(self._on_browser, names="value")
         self._refresh()
 
     def show(self, video: str, window: int) -> None:
         """Compare this window's captions."""
-        if (video, window) not in self.board.rows.by_name:
-            raise KeyError(f"there is no window {window} of {video!r} in this session")
-        self._place = self.board.rows.by_name[video, window]
+        self._index = self.board.index_of(video, window)
         self._refresh()
 
     def _on_browser(self, _: Any) -> None:
-        assert self._browser is not None
-        self._place = self._browser.place
+        assert self.browser is not None
+        self._index = self.browser.index
         self._refresh()
 
-    def _on_control(self, _: Any) -> None:
+    def _on_choice(self, _: Any) -> None:
         self._refresh()
 
-    def _on_change(self, change: Change) -> None:
+    def on_change(self, change: Change) -> None:
+        """Draw again if the chosen window or the list of runs changed."""
+        super().on_change(change)
         if change.recut:
-            self._place = None
+            self._index = None
         if change.ended:
             self.board.work.submit("runs", self._list_runs)
-        if change.ended or change.recut or self._place in change.places:
+        if change.ended or change.recut or self._index in change.indexes:
             self._refresh()
-        show_problem(self.problem, self.board.problems.get("compare", ""))
 
     def _refresh(self) -> None:
-        self.board.work.submit(("compare", id(self)), self._draw, delay_s=EVERY_S)
+        self.board.work.submit(("compare", self.model_id), self._draw, delay_s=EVERY_S)
 
     def _list_runs(self) -> None:
         table = runs(self.board.session.store).head(_MOST_RUNS)
@@ -121,98 +115,111 @@ class CompareView(widgets.VBox):
         newest = values[0] if values else None
         # A stays what a person chose; B follows what was captioned last.
         grew = newest not in {value for _, value in self.run_b.options}
-        for control, place in ((self.run_a, 1), (self.run_b, 0)):
+        for control, rank in ((self.run_a, 1), (self.run_b, 0)):
             kept = control.value
             control.options = options
-            default = values[min(place, len(values) - 1)] if values else None
-            control.value = kept if kept in values and not (grew and place == 0) else default
+            default = values[min(rank, len(values) - 1)] if values else None
+            control.value = kept if kept in values and not (grew and rank == 0) else default
         kept_several = [each for each in self.several.value if each in values]
         self.several.options = options
         self.several.value = kept_several or [value for _, value in options[:3]]
 
     def _draw(self) -> None:
-        """Draw what is chosen; in the worker, since it reads the store."""
+        """Draw what is chosen; in a job thread, since it reads the store."""
         mode = self.mode.value
         shown = {
-            self.run_a: mode in ("two runs", "blind A/B"),
-            self.run_b: mode in ("two runs", "blind A/B"),
-            self.several: mode == "matrix of runs",
-            self._pair: mode in MODES[:2],
-            self.table: mode == "matrix of runs",
-            self.blind: mode == "blind A/B",
-            self.title: mode in MODES[:2],
+            self.run_a: mode in (TWO_RUNS, BLIND),
+            self.run_b: mode in (TWO_RUNS, BLIND),
+            self.several: mode == MATRIX,
+            self._pair: mode in (STAGES, TWO_RUNS),
+            self.table: mode == MATRIX,
+            self.blind: mode == BLIND,
+            self.heading: mode in (STAGES, TWO_RUNS),
         }
         for part, on in shown.items():
             part.layout.display = None if on else "none"
-        if mode == "matrix of runs":
+        if mode == MATRIX:
             self.table.value = self._matrix()
-        elif mode in MODES[:2]:
+        elif mode != BLIND:
             self._draw_pair(mode)
 
     def _draw_pair(self, mode: str) -> None:
-        if self._place is None:
-            self.title.value = '<div class="ck-note">Choose a window in the browser.</div>'
+        if self._index is None:
+            self.heading.value = '<div class="ck-note">Choose a window in the browser.</div>'
             for side in self.sides:
                 side.clear()
             return
-        row = self.board.rows.rows[self._place]
-        self.title.value = f"<b>{escape(row.name[0])}, window {row.name[1]}</b>"
-        if mode == "two runs":
+        row = self.board.windows[self._index]
+        self.heading.value = f"<b>{escape(row.name[0])}, window {row.name[1]}</b>"
+        if mode == TWO_RUNS:
             numbers = [self.run_a.value, self.run_b.value]
-            captions = [self._of_run(number, -1) for number in numbers]
-            names = [f"run {number}" for number in numbers]
-        else:
-            numbers = [row.run, row.run]
-            captions = [self._of_run(row.run, 0), self._of_run(row.run, 1)]
-            names = ["stage 1", "stage 2"]
-            if row.state == "running":
-                # What is on its way stands in neither side's store yet.
-                captions[row.stage > 1] = {"text": row.text, "growing": True, "stage": row.stage}
-        texts = [caption["text"] if caption else "" for caption in captions]
-        marked: tuple[str, ...] = tuple(escape(text) for text in texts)
-        if all(texts):
-            marked = display.diff_cells(word_diff(*texts))
-        for side, name, number, caption, shown in zip(
-            self.sides, names, numbers, captions, marked, strict=True
-        ):
-            side.fill(name, number, caption, shown)
-        if mode == MODES[0] and captions[0] and not captions[1] and row.state != "running":
-            self.title.value += (
+            captions = [self._stored(row, number, -1) for number in numbers]
+            self._show_pair([f"run {number}" for number in numbers], numbers, captions)
+            return
+        captions = [self._stored(row, row.run, 0), self._stored(row, row.run, 1)]
+        growing = (row.stage > 1, row.text) if row.state == "running" else None
+        self._show_pair(["stage 1", "stage 2"], [row.run, row.run], captions, growing)
+        if captions[0] and not captions[1] and growing is None:
+            self.heading.value += (
                 ' <span class="ck-note">This run has one stage; tick “Second stage” for two.</span>'
             )
 
-    def _of_run(self, number: int | None, stage: int) -> dict[str, Any] | None:
-        """A run's caption of the chosen window: its stage by place, -1 for the last."""
-        assert self._place is not None
-        if number is None:
+    def _show_pair(
+        self,
+        names: list[str],
+        runs: list[int | None],
+        captions: list[StoredStage | None],
+        growing: tuple[int, str] | None = None,
+    ) -> None:
+        """Show both sides with what differs marked; ``growing`` is a side and its text so far."""
+        texts = [caption.text if caption else "" for caption in captions]
+        if growing is not None:
+            texts[growing[0]] = growing[1]
+        marked: tuple[str, ...] = tuple(escape(text) for text in texts)
+        if all(texts):
+            marked = display.diff_cells(word_diff(*texts))
+        for at, (side, name, run, caption) in enumerate(
+            zip(self.sides, names, runs, captions, strict=True)
+        ):
+            if growing is not None and growing[0] == at:
+                side.show_growing(name, marked[at])
+            elif caption is None or run is None:
+                side.show_missing(name)
+            else:
+                side.show(name, run, caption, marked[at])
+
+    def _stored(self, row: Row, run: int | None, stage: int) -> StoredStage | None:
+        """A run's caption of a window; ``stage`` counts from 0, -1 is the last."""
+        if run is None:
             return None
-        key = self.board.rows.rows[self._place].source.stored.key
-        found: Told | None = told(self.board.session.store, [key], number).get(key)
-        if found is None or not found.stages or stage >= len(found.stages):
+        key = row.window.key
+        state = self.board.session.store.states([key], run).get(key)
+        if state is None or not state.stages or stage >= len(state.stages):
             return None
-        return found.stages[stage]
+        return state.stages[stage]
 
     def _matrix(self) -> str:
         store, session = self.board.session.store, self.board.session
         if not self.several.value:
             return '<div class="ck-note">Choose some runs.</div>'
         try:
-            found = {number: Run(store, number) for number in self.several.value}
-            table = Matrix({f"run {n}: {run.recipe.prompt}": run for n, run in found.items()}).table
+            found = [Run(store, number) for number in self.several.value]
+            matrix = Matrix({f"run {run.id}: {run.recipe.prompt}": run for run in found})
+            table = matrix.table
         except (KeyError, StoreError) as error:
             return bad(str(error))
-        names = self._browser.selection if self._browser is not None else []
+        names = self.browser.selection if self.browser is not None else []
         kept = [name for name in table.index if not names or name in set(names)]
         note = f"The first {_MOST_ROWS} of {len(kept)} windows. " if len(kept) > _MOST_ROWS else ""
         some = table.loc[kept[:_MOST_ROWS]]
-        html = display.matrix_html(some, session.thumbnails)
+        html = display.matrix_html(some, matrix.keys, session.thumbnail)
         hint = f"{note}Tick windows in the browser to choose which."
         return f'<div class="ck-note">{hint}</div><div class="ck-scroll">{html}</div>'
 
-    def annotate(self, number: int, stage: int, **values: Any) -> None:
-        """Rate, edit or note a caption of the chosen window; for its sides."""
-        assert self._place is not None
-        name = self.board.rows.rows[self._place].name
+    def _annotate(self, number: int, stage: int, **values: Any) -> None:
+        """Rate, edit or note a run's caption of the chosen window."""
+        assert self._index is not None
+        name = self.board.windows[self._index].name
         run = Run(self.board.session.store, number)
         try:
             if "rating" in values:
@@ -220,15 +227,8 @@ class CompareView(widgets.VBox):
             if "edited_text" in values:
                 run.edit(*name, values["edited_text"], stage=stage)
             if "note" in values:
-                run.remark(*name, values["note"], stage=stage)
+                run.set_note(*name, values["note"], stage=stage)
         except (KeyError, ValueError, StoreError) as error:
-            self.board.say(str(error.args[0]), "compare")
+            self.report(str(error.args[0]))
             return
-        self.board.refresh([self._place])
-
-    def close(self) -> None:
-        """Take it off the page; a board of its own ends with it."""
-        self.board.forget(self._on_change)
-        close_all(self)
-        if self._owns_board:
-            self.board.close()
+        self.board.refresh([self._index])

@@ -1,7 +1,4 @@
-"""What a change of the recipe will cost, told from what was measured; and the tokens of a prompt.
-
-Imports the engine's client, variants and hardware; called by the tuner.
-"""
+"""What a change of the recipe will cost, estimated from what was measured; and a prompt's tokens."""
 
 from __future__ import annotations
 
@@ -10,16 +7,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from captionkit.system import hardware
-from captionkit.engine.client import Engine
-from captionkit.engine.protocol import EngineKey
+from captionkit.engine import Engine
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_problem, weights_folder
+from captionkit.pipeline import engine_key
 from captionkit.recipe import Recipe
+from captionkit.system import hardware
 from captionkit.widgets.board import Board
 
 
-def cost(board: Board, recipe: Recipe, places: Sequence[int]) -> str:
+def cost(board: Board, recipe: Recipe, indexes: Sequence[int]) -> str:
     """One sentence on what captioning some windows with a recipe will take.
 
     Raises
@@ -33,22 +30,25 @@ def cost(board: Board, recipe: Recipe, places: Sequence[int]) -> str:
         if board.session.endpoint:
             raise ValueError("fp8 is the server's to choose; leave it off here")
         _require_fp8()
-    if not places:
+    if not indexes:
         return "No window is chosen."
-    count = len(places)
+    count = len(indexes)
     windows = f"{count} window{'' if count == 1 else 's'}"
-    if _stored(board, recipe, places) == count:
+    session = board.session
+    keys = [board.windows[index].window.key for index in indexes]
+    if session.store.count_captioned(recipe.key, keys) == count:
         return f"All of {windows} are in the store already: nothing to compute."
-    if board.session.endpoint:
-        return f"{windows} at {board.session.endpoint}."
-    folder = weights_folder(get_variant(recipe.variant), board.session.model_dir).resolve()
+    if session.backend is not None:
+        return f"{windows} by the session's own backend."
+    if session.endpoint:
+        return f"{windows} at {session.endpoint}."
+    key = engine_key(recipe, session.model_dir)
     live = Engine.live()
-    key = EngineKey(str(folder), recipe.fp8, False, None)
     if live is None or live.key != key:
         seconds = board.measured.get(f"start {key}")
         how_long = f"about {seconds:.0f} s" if seconds else "how long is not measured yet"
         return f"Needs a new engine: {how_long}."
-    new = set(places) - board.seen(recipe)
+    new = set(indexes) - board.seen(recipe)
     if not new:
         return f"Same windows, new text: fast{_about(board, 'known', count)}."
     if len(new) == count:
@@ -61,32 +61,18 @@ def _about(board: Board, what: str, count: int) -> str:
     return f", about {max(0.1, seconds * count):.1f} s for {count}" if seconds else ""
 
 
-def _stored(board: Board, recipe: Recipe, places: Sequence[int]) -> int:
-    ((total,),) = board.session.store.rows(
-        "SELECT count(*) FROM results WHERE recipe_key = ? AND done AND error IS NULL", (recipe.key,)
-    )
-    if total < len(places):
-        return 0
-    known = board.session.store.rows(
-        "SELECT DISTINCT window_key FROM results WHERE recipe_key = ? AND done AND error IS NULL",
-        (recipe.key,),
-    )
-    keys = {key for (key,) in known}
-    return sum(board.rows.rows[place].source.stored.key in keys for place in places)
-
-
 @functools.cache
 def _require_fp8() -> None:
     hardware.require_fp8()
 
 
 def count_tokens(text: str, recipe: Recipe, model_dir: str) -> int | None:
-    """Tokens of a text for a recipe's model; None while its tokenizer is not on this machine."""
-    folder = weights_folder(get_variant(recipe.variant), model_dir)
+    """Count a text's tokens for a recipe's model; None while its tokenizer is not on this machine."""
+    folder = weights_folder(get_variant(recipe.model), model_dir)
     if find_problem(folder) or not (folder / "tokenizer.json").exists():
         return None
     tokenizer = _tokenizer(str(folder))
-    # A placeholder stands for a number or a name; its own letters are not sent.
+    # Count a placeholder as a number or a name; its own letters are not sent.
     plain = re.sub(r"\{(start|end|duration|video|caption)\}", "0", text)
     return None if tokenizer is None else len(tokenizer.encode(plain).ids)
 

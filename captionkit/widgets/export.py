@@ -1,7 +1,4 @@
-"""Export panel: a run to a file, without a manual.
-
-Imports exports and the board; called by workbenches and notebooks.
-"""
+"""ExportPanel: a run to a file, without a manual."""
 
 from __future__ import annotations
 
@@ -10,36 +7,41 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit.display import html as display
+from captionkit import display
 from captionkit.export import FORMATS, ExportError
-from captionkit.runs.history import runs
-from captionkit.runs.run import Run
+from captionkit.run import Run, runs
 from captionkit.session import Session
 from captionkit.store import StoreError
 from captionkit.widgets.board import Board, Change
+from captionkit.widgets.browser import Browser
 from captionkit.widgets.file_link import FileLink
-from captionkit.widgets.parts import STYLE, close_all, flow, say, show_problem, wide
+from captionkit.widgets.form_view import FormView
+from captionkit.widgets.parts import STYLE, flow, say, wide
 
 _MOST_RUNS = 100
 
 
-class ExportPanel(widgets.VBox):
-    """Which run, which format, what to include, where to; and a link to what was written.
+class ExportPanel(FormView):
+    """Which run, which format, what to include, where to; and a link to the file that was written.
 
     Parameters
     ----------
     session
-        A session, or the board that a workbench's widgets share.
+        A session, or the board that a workbench's views share.
+    browser
+        Not used.
     """
 
-    def __init__(self, session: Session | Board) -> None:
-        self.board = session if isinstance(session, Board) else Board(session)
-        self._owns_board = not isinstance(session, Board)
+    name = "export"
+    title = "Export"
+
+    def __init__(self, session: Session | Board, browser: Browser | None = None) -> None:
+        super().__init__(session, browser)
         style = {"description_width": "6em"}
         self.run = widgets.Dropdown(description="Run", layout=wide("30em"), style=style)
         self.format = widgets.Dropdown(
             description="Format",
-            options=[(f"{name}: {said}", name) for name, said in FORMATS.items()],
+            options=[(f"{name}: {each.description}", name) for name, each in FORMATS.items()],
             layout=wide("30em"), style=style,
         )  # fmt: skip
         self.stage = widgets.Dropdown(
@@ -57,18 +59,6 @@ class ExportPanel(widgets.VBox):
         self.button = widgets.Button(description="Export", button_style="primary", layout=wide("auto"))
         self.status = widgets.HTML()
         self.link = FileLink(self.board)
-        self.problem = widgets.HTML()
-        super().__init__(
-            [
-                widgets.HTML(STYLE),
-                widgets.HBox([self.run, self.format], layout=flow()),
-                widgets.HBox([self.stage, self.checks, self.prefer_human], layout=flow()),
-                widgets.HBox([self.path, self.overwrite, self.button], layout=flow()),
-                widgets.HBox([self.status, self.link], layout=flow()),
-                self.problem,
-            ],
-            layout=widgets.Layout(width="100%", min_width="0"),
-        )
         self.add_class("ck-box")
         self._suggested = ""
         self._list_runs()
@@ -76,12 +66,22 @@ class ExportPanel(widgets.VBox):
         self.run.observe(self._on_choice, names="value")
         self.format.observe(self._on_choice, names="value")
         self.button.on_click(lambda _: self.export())
-        self.board.listen(self._on_change)
+        self.lay_out(
+            [
+                widgets.HTML(STYLE),
+                widgets.HBox([self.run, self.format], layout=flow()),
+                widgets.HBox([self.stage, self.checks, self.prefer_human], layout=flow()),
+                widgets.HBox([self.path, self.overwrite, self.button], layout=flow()),
+                widgets.HBox([self.status, self.link], layout=flow()),
+                self.problem,
+            ]
+        )
 
-    def _on_change(self, change: Change) -> None:
+    def on_change(self, change: Change) -> None:
+        """List the runs again when some ended."""
+        super().on_change(change)
         if change.ended:
             self.board.work.submit("export runs", self._list_runs)
-        show_problem(self.problem, self.board.problems.get("export", ""))
 
     def _list_runs(self) -> None:
         kept, table = self.run.value, runs(self.board.session.store).head(_MOST_RUNS)
@@ -99,7 +99,7 @@ class ExportPanel(widgets.VBox):
         self._suggest()
 
     def _suggest(self) -> None:
-        """A path that fits, unless a person wrote one."""
+        """Write a path that fits, unless a person wrote one."""
         if self.path.value in ("", self._suggested) and self.run.value is not None:
             name = self.format.value
             suffix = "" if name in ("nemo", "vtt", "srt") else f".{name}"
@@ -107,14 +107,14 @@ class ExportPanel(widgets.VBox):
             self._suggested = self.path.value = f"exports/run-{self.run.value}{kind}{suffix}"
 
     def export(self) -> None:
-        """Write it; returns at once."""
-        self.board.say("", "export")
+        """Write the file; returns at once."""
+        self.report("")
         if self.run.value is None:
-            self.board.say("there is no run to export yet; caption some windows first", "export")
+            self.report("there is no run to export yet; caption some windows first")
             return
         path = self.path.value.strip()
         if not path:
-            self.board.say("there is no path; write where to, say exports/captions.jsonl", "export")
+            self.report("there is no path; write where to, say exports/captions.jsonl")
             return
         options = {
             "stage": self.stage.value,
@@ -134,16 +134,9 @@ class ExportPanel(widgets.VBox):
             written = run.export(Path(path).expanduser(), name, **options)
         except (ExportError, StoreError, KeyError, OSError) as error:
             say(self.status, "")
-            self.board.say(str(error.args[0] if error.args else error), "export")
+            self.report(str(error.args[0] if error.args else error))
         else:
             say(self.status, f"written: {written}")
             self.link.file = written
         finally:
             self.button.disabled = False
-
-    def close(self) -> None:
-        """Take it off the page; a board of its own ends with it."""
-        self.board.forget(self._on_change)
-        close_all(self)
-        if self._owns_board:
-            self.board.close()

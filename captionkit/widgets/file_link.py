@@ -1,7 +1,7 @@
-"""A link that saves a file of the kernel's machine through the browser.
+"""FileLink: saves a file of the kernel's machine through the browser.
 
-The notebook's server may not serve the place where an export lies, so the bytes go as a message when
-the link is used. Called by the export panel.
+The notebook's server may not serve the folder of an export, so the bytes go as a message when the link
+is used.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import traitlets
 
 from captionkit.display import visible
 from captionkit.widgets.board import Board
+from captionkit.widgets.esm import bundle
 
-_STATIC = Path(__file__).parent / "static"
-# More would hold up all else that the kernel says.
+# A larger message would hold up all others of the kernel.
 _MOST_BYTES = 32 << 20
 
 
 class FileLink(anywidget.AnyWidget):
     """Shows nothing while ``file`` is None."""
 
-    _esm = _STATIC / "file_link.js"
+    _esm = bundle("file_link.js")
     _name = traitlets.Unicode("").tag(sync=True)
-    _said = traitlets.Unicode("").tag(sync=True)
+    _note = traitlets.Unicode("").tag(sync=True)
     file = traitlets.Instance(Path, allow_none=True)
 
     def __init__(self, board: Board) -> None:
@@ -38,7 +38,7 @@ class FileLink(anywidget.AnyWidget):
     @traitlets.observe("file")
     def _on_file(self, change: Any) -> None:
         path = change["new"]
-        self._said = ""
+        self._note = ""
         self._name = (
             "" if path is None else visible(path.name if path.is_file() else f"{path.name}.zip")
         )
@@ -52,10 +52,10 @@ class FileLink(anywidget.AnyWidget):
         try:
             data = _packed(path)
         except OSError as error:
-            self._said = f"{path} cannot be read: {error.strerror}"
+            self._note = f"{path} cannot be read: {error.strerror}"
             return
         if len(data) > _MOST_BYTES:
-            self._said = f"{len(data) / 1e6:.0f} MB are too many for a page; the file is at {path}"
+            self._note = f"{len(data) / 1e6:.0f} MB are too many for a page; the file is at {path}"
             return
         self.send({"kind": "file"}, [data])
 

@@ -1,7 +1,4 @@
-"""One thread that does what must not hold up a widget's callback.
-
-Imports nothing of captionkit; called by all widgets.
-"""
+"""JobThread: does what must not hold up a widget's callback."""
 
 from __future__ import annotations
 
@@ -20,18 +17,18 @@ class _Job:
     work: Callable[[], None]
 
 
-class Worker:
-    """Jobs by name, one after another in a daemon thread that starts with the first.
+class JobThread:
+    """A daemon thread that does named jobs one after another; it starts with the first.
 
-    A job takes the place of one of the same name that still waits: of many requests for a picture of
-    what a person scrolls past, the last one counts.
+    A job replaces a waiting one of the same name: of many requests for pictures that a person scrolls
+    past, the last one counts.
 
     Parameters
     ----------
     name
         Of the thread.
     on_error
-        Told of what a job raises; it should say so where a person sees it.
+        Called with what a job raises; it should show that where a person looks.
     """
 
     def __init__(self, name: str, on_error: Callable[[Exception], None]) -> None:
@@ -46,10 +43,10 @@ class Worker:
     def submit(
         self, name: Hashable, work: Callable[[], None], *, delay_s: float = 0.0, first: bool = False
     ) -> None:
-        """Have a job done; returns at once.
+        """Queue a job and return at once.
 
-        ``delay_s`` bounds how often a job is done: it begins so much after the first of the
-        submissions that it stands for. ``first`` goes before all that waits.
+        ``delay_s`` bounds how often a job is done: it begins that long after the first of the
+        submissions that it replaces. ``first`` puts it before all waiting jobs.
         """
         with self._ready:
             if self._closed:
@@ -63,7 +60,7 @@ class Worker:
             self._ready.notify_all()
 
     def submit_unless_waiting(self, name: Hashable, work: Callable[[], None]) -> None:
-        """Have a job done, unless a newer one of its name came meanwhile."""
+        """Queue a job, unless a newer one of its name waits already."""
         with self._ready:
             if name not in self._waiting:
                 self.submit(name, work)
@@ -98,7 +95,7 @@ class Worker:
             return self._ready.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
     def close(self) -> None:
-        """Drop what waits and end the thread; what runs is waited for, unless it closes itself."""
+        """Drop waiting jobs and end the thread; wait for the current job, unless it is the caller."""
         with self._ready:
             self._closed = True
             self._waiting.clear()

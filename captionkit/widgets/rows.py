@@ -1,89 +1,40 @@
-"""What a window browser lists: one row a window, with its caption so far; filtered and sorted.
-
-No widget and no thread in here. Imports checks and store; called by `widgets.board`.
-"""
+"""What a window browser lists: one row a window, with its caption so far; filtered and sorted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from captionkit.review import checks
-from captionkit.sources.collection import SourceWindow
-from captionkit.store import Store
+from captionkit.review import FAULTS, check
+from captionkit.sources import PlannedWindow
+from captionkit.store import Store, StoredStage, WindowState
 
-STATES = ("new", "waiting", "running", "done", "failed", "truncated", "looping")
-SORTS = ("order", "state", "rating", "longest", "shortest")
+#: The states that a filter finds, each with its mark in the list.
+STATES = {
+    "new": "○", "waiting": "◔", "running": "◑", "done": "●", "failed": "✕", "truncated": "",
+    "looping": "",
+}  # fmt: skip
+#: The orders of a list, each with its label; without one the windows stand in their own order.
+SORTS = {
+    "state": "by state", "rating": "best rated", "longest": "longest", "shortest": "shortest",
+}  # fmt: skip
 FILTERS = ("search", "state", "video", "check", "rating", "sort")
-_AT_ONCE = 500
-# Of each window the newest run that has something of it, and all stages of that.
-_LATEST = """
-SELECT newest.window_key, newest.run, error, done, stage, text, finish_reason, prompt_text, rating,
-    edited_text, prompt, prompt_tokens, output_tokens, cached_tokens, first_token_s, seconds,
-    captions.note, json_extract(recipe, '$.schema')
-FROM (
-    SELECT window_key, run, result, max(run * 1000 + repeat) FROM jobs
-    WHERE result NOT NULL {only} GROUP BY window_key
-) AS newest
-JOIN runs ON runs.id = newest.run JOIN results ON results.id = newest.result
-LEFT JOIN captions ON captions.result = newest.result
-ORDER BY newest.window_key, stage
-"""
-_STAGE = (
-    "stage", "text", "finish_reason", "prompt_text", "rating", "edited_text", "prompt", "prompt_tokens",
-    "output_tokens", "cached_tokens", "first_token_s", "seconds", "note", "schema",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a run says of a window: its stages (dicts by `_STAGE`), or its error."""
-
-    run: int
-    stages: tuple[dict[str, Any], ...]
-    error: str | None
-    done: bool
-
-
-def told(store: Store, keys: Sequence[str], run: int) -> dict[str, Told]:
-    """What a run says of some windows, by window key."""
-    found: dict[str, Told] = {}
-    for begin in range(0, len(keys), _AT_ONCE):
-        some = keys[begin : begin + _AT_ONCE]
-        only = f"AND run = ? AND window_key IN ({','.join('?' * len(some))})"
-        found |= _told(store, only, (run, *some))
-    return found
-
-
-def _told(store: Store, only: str = "", values: Sequence[object] = ()) -> dict[str, Told]:
-    found: dict[str, Told] = {}
-    for key, number, error, done, *facts in store.rows(_LATEST.format(only=only), values):
-        stage = () if facts[0] is None else (dict(zip(_STAGE, facts, strict=True)),)
-        before = found[key].stages if key in found else ()
-        found[key] = Told(number, before + stage, error, bool(done))
-    return found
-
-
-def stage_checks(stage: dict[str, Any]) -> dict[str, Any]:
-    """What `checks.check` finds in a stage of `Told`."""
-    return checks.check(
-        stage["text"],
-        finish_reason=stage["finish_reason"],
-        prompt=stage["prompt_text"] or "",
-        schema=stage["schema"],
-    )
+_RATINGS = range(1, 6)
+# Faults that a filter also finds as states, in the words of the list.
+_FAULT_STATES = {"truncated": "truncated", "repeats": "looping"}
+_ORDER = tuple(STATES)
 
 
 @dataclass
 class Row:
     """A window in the list.
 
-    ``state`` is one of the first five of `STATES`, ``wanted`` the run that it is to show (None: the
-    newest that has something of it), ``run`` the one that it shows.
+    ``state`` is one of the first five of `STATES`, ``wanted`` the run that the row is to show (None:
+    the newest that has something of the window), ``run`` the run that it shows.
     """
 
-    source: SourceWindow
+    window: PlannedWindow
     state: str = "new"
     text: str = ""
     error: str = ""
@@ -97,83 +48,106 @@ class Row:
     @property
     def name(self) -> tuple[str, int]:
         """Video and window number."""
-        return self.source.stored.video, self.source.stored.number
+        return self.window.video, self.window.number
 
     @property
     def states(self) -> set[str]:
         """All states that a filter finds it by."""
-        marks = {"truncated": "truncated", "looping": "repeats"}
-        return {self.state} | {state for state, fault in marks.items() if fault in self.faults}
+        return {self.state} | {state for fault, state in _FAULT_STATES.items() if fault in self.faults}
 
-    def tell(self, told: Told | None) -> None:
-        """Take over what the store knows."""
+    @property
+    def marks(self) -> list[str]:
+        """Its faults, in the words of the list."""
+        return [_FAULT_STATES.get(fault, fault) for fault in self.faults]
+
+    def load(self, stored: WindowState | None) -> None:
+        """Show what the store holds of the window."""
         self.state, self.text, self.error, self.faults = "new", "", "", ()
         self.rating, self.edited, self.run, self.stage = None, False, None, 0
-        if told is None or not (told.done or told.stages):
+        if stored is None or not (stored.done or stored.stages):
             return
-        self.run, self.error = told.run, told.error or ""
-        self.state = "failed" if told.error else "done" if told.done else "waiting"
-        if told.stages:
-            last = told.stages[-1]
-            self.rating, self.stage = last["rating"], last["stage"]
-            self.edited = last["edited_text"] is not None
-            self.text = last["edited_text"] if self.edited else last["text"]
+        self.run, self.error = stored.run, stored.error or ""
+        self.state = "failed" if stored.error else "done" if stored.done else "waiting"
+        if stored.stages:
+            last = stored.stages[-1]
+            self.rating, self.stage = last.rating, last.stage
+            self.edited = last.edited_text is not None
+            self.text = last.text if last.edited_text is None else last.edited_text
             found = stage_checks(last)
-            self.faults = tuple(name for name in checks.FAULTS if found[name])
+            self.faults = tuple(name for name in FAULTS if found[name])
 
 
-@dataclass
-class Rows:
-    """All rows of a session; ``places`` are indexes into ``rows``."""
+def load_stored(store: Store, rows: Iterable[Row]) -> None:
+    """Show in some rows what the store holds of their windows."""
+    by_run: dict[int | None, list[Row]] = {}
+    for row in rows:
+        by_run.setdefault(row.wanted, []).append(row)
+    for run, some in by_run.items():
+        states = store.states([row.window.key for row in some], run)
+        for row in some:
+            row.load(states.get(row.window.key))
 
-    rows: list[Row]
-    by_name: dict[tuple[str, int], int] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.by_name = {row.name: place for place, row in enumerate(self.rows)}
+def stage_checks(stage: StoredStage) -> dict[str, Any]:
+    """Check a stored caption; see `review.check`."""
+    return check(
+        stage.text,
+        finish_reason=stage.finish_reason,
+        prompt=stage.prompt_text or "",
+        schema=stage.schema,
+    )
 
-    def load(self, store: Store, places: Iterable[int]) -> None:
-        """Take over what the store knows of some windows."""
-        by_run: dict[int | None, list[Row]] = {}
-        for place in places:
-            by_run.setdefault(self.rows[place].wanted, []).append(self.rows[place])
-        for run, rows in by_run.items():
-            keys = [row.source.stored.key for row in rows]
-            found = _told(store) if run is None else told(store, keys, run)
-            for key, row in zip(keys, rows, strict=True):
-                row.tell(found.get(key))
 
-    def view(self, wanted: Mapping[str, Any]) -> list[int]:
-        """The places that a filter leaves, sorted; see `check_filter`."""
-        words = str(wanted.get("search") or "").lower().split()
-        state, video = wanted.get("state"), wanted.get("video")
-        check, rating = wanted.get("check"), wanted.get("rating")
-        left = [
-            place
-            for place, row in enumerate(self.rows)
-            if (not state or state in row.states)
-            and (not video or row.name[0] == video)
-            and (not check or check in row.faults)
-            and (not rating or (row.rating or 0) >= rating)
-            and all(word in row.text.lower() for word in words)
-        ]
-        match wanted.get("sort"):
-            case "state":
-                left.sort(key=lambda place: STATES.index(self.rows[place].state))
-            case "rating":
-                left.sort(key=lambda place: -(self.rows[place].rating or 0))
-            case "longest":
-                left.sort(key=lambda place: -len(self.rows[place].text))
-            case "shortest":
-                left.sort(key=lambda place: len(self.rows[place].text))
-        return left
+def listed(rows: Sequence[Row], wanted: Mapping[str, Any]) -> list[int]:
+    """Indexes of the rows that a filter leaves, sorted; see `check_filter`."""
+    words = str(wanted.get("search") or "").lower().split()
+    state, video = wanted.get("state"), wanted.get("video")
+    check, rating = wanted.get("check"), wanted.get("rating")
+    left = [
+        index
+        for index, row in enumerate(rows)
+        if (not state or state in row.states)
+        and (not video or row.name[0] == video)
+        and (not check or check in row.faults)
+        and (not rating or (row.rating or 0) >= rating)
+        and all(word in row.text.lower() for word in words)
+    ]
+    match wanted.get("sort"):
+        case "state":
+            left.sort(key=lambda index: _ORDER.index(rows[index].state))
+        case "rating":
+            left.sort(key=lambda index: -(rows[index].rating or 0))
+        case "longest":
+            left.sort(key=lambda index: -len(rows[index].text))
+        case "shortest":
+            left.sort(key=lambda index: len(rows[index].text))
+    return left
+
+
+def choices(videos: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """What the page offers for each entry of a filter: ``value``, ``label`` and a state's ``mark``."""
+    stars = [(each, "★" * each + (" or more" if each < _RATINGS[-1] else "")) for each in _RATINGS]
+    return {
+        "state": [
+            _choice("", "any state"),
+            *({**_choice(state, state), "mark": mark} for state, mark in STATES.items()),
+        ],
+        "video": [_choice("", "all videos"), *(_choice(each, each) for each in videos)],
+        "check": [_choice("", "any check"), *(_choice(each, each) for each in FAULTS)],
+        "rating": [_choice("", "any rating"), *(_choice(*each) for each in stars)],
+        "sort": [_choice("", "in order"), *(_choice(*each) for each in SORTS.items())],
+    }
+
+
+def _choice(value: str | int, label: str) -> dict[str, Any]:
+    return {"value": value, "label": label}
 
 
 def check_filter(wanted: Mapping[str, Any], videos: Iterable[str]) -> dict[str, Any]:
     """A filter without its empty entries.
 
     Keys: ``search`` (words that the caption holds), ``state`` (`STATES`), ``video``, ``check`` (one of
-    `checks.FAULTS`), ``rating`` (at least), ``sort`` (`SORTS`).
+    `review.FAULTS`), ``rating`` (at least), ``sort`` (`SORTS`).
 
     Raises
     ------
@@ -181,16 +155,16 @@ def check_filter(wanted: Mapping[str, Any], videos: Iterable[str]) -> dict[str, 
         An unknown key or value; lists the known ones.
     """
     known: dict[str, Sequence[Any]] = {
-        "state": STATES,
+        "state": list(STATES),
         "video": list(videos),
-        "check": checks.FAULTS,
-        "rating": range(1, 6),
-        "sort": SORTS,
+        "check": FAULTS,
+        "rating": _RATINGS,
+        "sort": list(SORTS),
     }
     for name, value in wanted.items():
         if name not in FILTERS:
             raise ValueError(f"the filter has no {name!r}; there are: {', '.join(FILTERS)}")
         if value and name in known and value not in known[name]:
-            listed = ", ".join(map(str, known[name]))
-            raise ValueError(f"the filter's {name} is {value!r}; give one of {listed}")
+            listed_values = ", ".join(map(str, known[name]))
+            raise ValueError(f"the filter's {name} is {value!r}; give one of {listed_values}")
     return {name: value for name, value in wanted.items() if value}

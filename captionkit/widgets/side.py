@@ -1,29 +1,33 @@
-"""One side of the compare view: a caption with its figures, and what a person says of it.
-
-Called by the compare view.
-"""
+"""Side: one caption of the compare view with its figures, and a person's rating, text and note."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit.review import checks
 from captionkit.display import escape
+from captionkit.review import FAULTS
+from captionkit.store import StoredStage
 from captionkit.widgets.parts import FULL, flow, wide
 from captionkit.widgets.rows import stage_checks
 
 
-class _View(Protocol):
-    def annotate(self, number: int, stage: int, **values: Any) -> None: ...
-
-
 class Side(widgets.VBox):
-    """A caption, its rating, edited text and note; what is typed is stored at once."""
+    """A caption, its rating, edited text and note; what is typed is stored at once.
 
-    def __init__(self, view: _View, name: str) -> None:
-        self._view = view
+    Parameters
+    ----------
+    name
+        ``left`` or ``right``.
+    annotate
+        Called with run, stage and what a person says of the caption: ``rating``, ``edited_text`` or
+        ``note``.
+    """
+
+    def __init__(self, name: str, annotate: Callable[..., None]) -> None:
+        self._store = annotate
         self._of: tuple[int, int] | None = None
         self._filling = False
         self._shown = ""
@@ -55,33 +59,29 @@ class Side(widgets.VBox):
 
     def clear(self) -> None:
         """Show nothing."""
-        self._of = None
-        self._tell("")
-        self._tools.layout.display = "none"
+        self._show("", None)
 
-    def fill(self, name: str, run: int | None, caption: dict[str, Any] | None, shown: str) -> None:
-        """Show a caption (a stage of `rows.Told`); ``shown`` is its text as HTML."""
-        if caption is None or run is None:
-            self.clear()
-            self._tell(_box(name, "", '<div class="f">no caption</div>'))
-            return
-        text = f'<div class="t" tabindex="0">{shown}</div>'
-        if caption.get("growing"):
-            self._of = None
-            self._tools.layout.display = "none"
-            self._tell(_box(name, text, '<div class="f">being written…</div>'))
-            return
-        self._of = (run, caption["stage"])
-        self._tell(_box(name, text, _facts(caption)))
+    def show_missing(self, name: str) -> None:
+        """Show that there is no caption."""
+        self._show(_box(name, "", '<div class="f">no caption</div>'), None)
+
+    def show_growing(self, name: str, shown: str) -> None:
+        """Show a caption that is being written; ``shown`` is its text as HTML."""
+        self._show(_box(name, _text(shown), '<div class="f">being written…</div>'), None)
+
+    def show(self, name: str, run: int, caption: StoredStage, shown: str) -> None:
+        """Show a caption of a run; ``shown`` is its text as HTML."""
+        self._show(_box(name, _text(shown), _facts(caption)), (run, caption.stage))
         self._filling = True
-        self.rating.value = caption["rating"] or 0
-        self.note.value = caption["note"] or ""
-        self.edited.value = caption["edited_text"] or ""
+        self.rating.value = caption.rating or 0
+        self.note.value = caption.note or ""
+        self.edited.value = caption.edited_text or ""
         self._filling = False
-        self._tools.layout.display = None
 
-    def _tell(self, html: str) -> None:
-        # Unfolded prompts stay unfolded while nothing changes.
+    def _show(self, html: str, of: tuple[int, int] | None) -> None:
+        self._of = of
+        self._tools.layout.display = "none" if of is None else None
+        # Set again, equal HTML would fold a prompt that somebody unfolded.
         if html != self._shown:
             self._shown = self.text.value = html
 
@@ -96,25 +96,29 @@ class Side(widgets.VBox):
 
     def _annotate(self, **values: Any) -> None:
         if not self._filling and self._of is not None:
-            self._view.annotate(*self._of, **values)
+            self._store(*self._of, **values)
+
+
+def _text(shown: str) -> str:
+    return f'<div class="t" tabindex="0">{shown}</div>'
 
 
 def _box(name: str, text: str, facts: str) -> str:
     return f'<div class="ck-side"><b>{escape(name)}</b>{text}{facts}</div>'
 
 
-def _facts(caption: dict[str, Any]) -> str:
+def _facts(caption: StoredStage) -> str:
     """Tokens, seconds, checks and the prompt of a caption, as HTML."""
     found = stage_checks(caption)
-    faults = ", ".join(name for name in checks.FAULTS if found[name]) or "none"
+    faults = ", ".join(name for name in FAULTS if found[name]) or "none"
     figures = (
-        f"{caption['prompt_tokens']} tokens in ({caption['cached_tokens']} cached), "
-        f"{caption['output_tokens']} out · {caption['seconds']:.2f} s, first after "
-        f"{caption['first_token_s']:.2f} s · {found['words']} words · faults: {faults}"
+        f"{caption.prompt_tokens} tokens in ({caption.cached_tokens} cached), "
+        f"{caption.output_tokens} out · {caption.seconds:.2f} s, first after "
+        f"{caption.first_token_s:.2f} s · {found['words']} words · faults: {faults}"
     )
     return (
         f'<div class="f">{escape(figures)}</div><details><summary class="f">Prompt</summary>'
-        f'<pre class="ck-prompt">{escape(caption["prompt_text"])}</pre></details>'
+        f'<pre class="ck-prompt">{escape(caption.prompt_text)}</pre></details>'
         f'<details><summary class="f">As the model got it</summary>'
-        f'<pre class="ck-prompt">{escape(caption["prompt"])}</pre></details>'
+        f'<pre class="ck-prompt">{escape(caption.prompt)}</pre></details>'
     )

@@ -1,7 +1,4 @@
-"""Batch size and fp8: a sweep on the chosen windows, drawn, with its table and what fp8 changed.
-
-Imports sweeps and the board; called by workbenches and notebooks.
-"""
+"""SweepView: batch sizes and fp8 measured on the chosen windows, drawn, with what fp8 changed."""
 
 from __future__ import annotations
 
@@ -14,11 +11,12 @@ import pandas as pd
 
 from captionkit.display import escape, png
 from captionkit.recipe import Recipe
+from captionkit.run import Sweep, sweep
 from captionkit.session import Session
-from captionkit.runs.sweep import Sweep, sweep
-from captionkit.widgets.board import Board, Change
+from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
-from captionkit.widgets.parts import STYLE, bad, close_all, flow, say, show_problem, wide
+from captionkit.widgets.form_view import FormView
+from captionkit.widgets.parts import STYLE, bad, flow, say, wide
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _SHOWN = (
@@ -27,21 +25,22 @@ _SHOWN = (
 )  # fmt: skip
 
 
-class SweepView(widgets.VBox):
+class SweepView(FormView):
     """Throughput and latency by batch size, with and without fp8.
 
     Parameters
     ----------
     session
-        A session, or the board that a workbench's widgets share.
+        A session, or the board that a workbench's views share.
     browser
         Whose ticked windows are measured; all where none is ticked.
     """
 
+    name = "sweep"
+    title = "Batch size and fp8"
+
     def __init__(self, session: Session | Board, browser: Browser | None = None) -> None:
-        self.board = session if isinstance(session, Board) else Board(session)
-        self._owns_board = not isinstance(session, Board)
-        self._browser = browser
+        super().__init__(session, browser)
         self.result: Sweep | None = None
         self._stopped = threading.Event()
         style = {"description_width": "6em"}
@@ -58,9 +57,11 @@ class SweepView(widgets.VBox):
         self.figure = widgets.HTML()
         self.table = widgets.HTML()
         self.changes = widgets.HTML()
-        self.problem = widgets.HTML()
+        self.add_class("ck-box")
+        self.button.on_click(lambda _: self.measure())
+        self.stop.on_click(lambda _: self._stopped.set())
         note = "Measured on the ticked windows (all where none is ticked), first cold, then known."
-        super().__init__(
+        self.lay_out(
             [
                 widgets.HTML(f'{STYLE}<div class="ck-note">{note}</div>'),
                 widgets.HBox(
@@ -71,35 +72,25 @@ class SweepView(widgets.VBox):
                 self.figure,
                 self.table,
                 self.changes,
-            ],
-            layout=widgets.Layout(width="100%", min_width="0"),
+            ]
         )
-        self.add_class("ck-box")
-        self.button.on_click(lambda _: self.measure())
-        self.stop.on_click(lambda _: self._stopped.set())
-        self.board.listen(self._on_change)
-
-    def _on_change(self, _: Change) -> None:
-        show_problem(self.problem, self.board.problems.get("sweep", ""))
 
     def measure(self) -> None:
         """Begin to measure; returns at once."""
-        self.board.say("", "sweep")
+        self.report("")
         if self.board.busy:
-            self.board.say(
-                "captions are under way; wait or stop them, they would be measured too", "sweep"
-            )
+            self.report("captions are under way; wait or stop them, they would be measured too")
             return
         try:
             recipe = self.board.recipe()
             if not self.sizes.value:
                 raise ValueError("no batch size is chosen; choose at least one")
         except ValueError as error:
-            self.board.say(str(error), "sweep")
+            self.report(str(error))
             return
-        places = self._browser.places if self._browser is not None else []
+        indexes = self.browser.indexes if self.browser is not None else []
         table = self.board.session.windows
-        windows = table.iloc[places] if places else table
+        windows = table.iloc[indexes] if indexes else table
         self._stopped.clear()
         self.button.disabled, self.stop.disabled = True, False
         self.board.long.submit("sweep", lambda: self._measure(recipe, windows))
@@ -129,9 +120,9 @@ class SweepView(widgets.VBox):
             )
             self._show(self.result)
         except Exception as error:
-            # Whatever happened in the engine, the view goes on working.
+            # Show any failure of the engine, so that the view goes on working.
             say(self.status, "")
-            self.board.say(str(error) or type(error).__name__, "sweep")
+            self.report(str(error) or type(error).__name__)
         finally:
             self.button.disabled, self.stop.disabled = False, True
 
@@ -156,12 +147,9 @@ class SweepView(widgets.VBox):
                 self.changes.value = f'<div class="ck-note">{escape(error)}</div>'
 
     def close(self) -> None:
-        """Take it off the page; a board of its own ends with it."""
+        """Stop measuring, and close."""
         self._stopped.set()
-        self.board.forget(self._on_change)
-        close_all(self)
-        if self._owns_board:
-            self.board.close()
+        super().close()
 
 
 def _table(table: pd.DataFrame) -> str:

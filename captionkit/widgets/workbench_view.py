@@ -1,7 +1,4 @@
-"""Workbench: browser, tuner, compare, export and sweep of one session, in one place.
-
-`workbench` opens it on videos in one line. Imports all other widgets; called by notebooks.
-"""
+"""Workbench: all views of one session in one place; `workbench` opens it on videos in one line."""
 
 from __future__ import annotations
 
@@ -13,15 +10,16 @@ from typing import Any, ClassVar
 
 import ipywidgets as widgets
 
-from captionkit.display import html as display
+from captionkit import display
 from captionkit.recipe import Recipe
-from captionkit.runs.run import Run
+from captionkit.run import Run
 from captionkit.session import Session
-from captionkit.stages.tasks import VideoTask
+from captionkit.stages import VideoTask
 from captionkit.widgets.board import Board, Change
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.compare import CompareView
 from captionkit.widgets.export import ExportPanel
+from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import STYLE, close_one
 from captionkit.widgets.sweep_view import SweepView
 from captionkit.widgets.tuner import Tuner
@@ -31,12 +29,17 @@ _MOST_PICTURES = 24
 _MOST_KEPT_TEXT = 100_000
 
 
+#: The views below the browser, a tab each; a new view is its own file and one more entry here.
+TABS: tuple[type[FormView], ...] = (CompareView, ExportPanel, SweepView)
+
+
 class Workbench:
     """All views of a session; shows itself where it is the last line of a cell.
 
-    ``browser``, ``tuner``, ``compare``, ``export`` and ``sweep`` are its views, ``run`` the last run.
-    In a saved notebook that is opened without a kernel, the last run's captions show as a plain table.
-    Running the same cell again closes the workbench that it made before.
+    ``browser``, ``tuner`` and each of `TABS` by its name (``compare``, ``export``, ``sweep``) are its
+    views, ``run`` is the last run. In a saved notebook that is opened without a kernel, the last run's
+    captions show as a plain table. Running the same cell again closes the workbench that it opened
+    before.
 
     Parameters
     ----------
@@ -54,12 +57,11 @@ class Workbench:
         self.board = Board(session, owned=_owned)
         self.browser = Browser(self.board)
         self.tuner = Tuner(self.board, self.browser)
-        self.compare = CompareView(self.board, self.browser)
-        self.export = ExportPanel(self.board)
-        self.sweep = SweepView(self.board, self.browser)
+        tabs = [view(self.board, self.browser) for view in TABS]
+        vars(self).update({view.name: view for view in tabs})
         self._tabs = widgets.Tab(
-            [self.compare, self.export, self.sweep],
-            titles=["Compare", "Export", "Batch size and fp8"],
+            tabs,
+            titles=[view.title for view in tabs],
             layout=widgets.Layout(flex="1 1 560px", min_width="0"),
         )
         self.tuner.layout.flex = "1 1 400px"
@@ -75,8 +77,8 @@ class Workbench:
             [self._style, self.browser, self._below], layout=widgets.Layout(width="100%")
         )
         self._kept: Any = None
-        # The page begins with something to look at.
-        self.browser.value = self.board.rows.rows[0].name
+        # Choose a window, so that the page begins with something to look at.
+        self.browser.value = self.board.windows[0].name
         self.board.listen(self._on_change)
         self._open[self._key] = self
 
@@ -114,16 +116,19 @@ class Workbench:
         if self.run is None:
             return ""
         table = self.run.captions
-        two = self.run.recipe.stage2_prompt is not None
+        two = self.run.recipe.stage2 is not None
         few = len(table) <= _MOST_PICTURES * (2 if two else 1)
         share = _MOST_KEPT_TEXT // max(1, min(len(table), 2 * display.MOST_ROWS))
         table["text"] = [
             text if not isinstance(text, str) or len(text) <= share else text[:share] + "…"
             for text in table["text"]
         ]
-        said = f"run {self.run.id}: {self.run.recipe.variant}, {self.run.status}, {self.run.progress}"
+        summary = f"run {self.run.id}: {self.run.recipe.model}, {self.run.status}, {self.run.progress}"
         html = display.run_html(
-            table, self.session.thumbnails if few else _no_picture, two_stages=two, said=said
+            table,
+            self.session.thumbnail if few else display.no_images,
+            two_stages=two,
+            summary=summary,
         )
         return f"<details><summary>Captions of run {self.run.id}</summary>{html}</details>"
 
@@ -132,7 +137,7 @@ class Workbench:
         if self._open.get(self._key) is self:
             del self._open[self._key]
         self.board.forget(self._on_change)
-        for view in (self.browser, self.tuner, self.compare, self.export, self.sweep):
+        for view in (self.browser, self.tuner, *self._tabs.children):
             view.close()
         self.board.close()
         for part in (self._tabs, self._below, self._style, self.widget):
@@ -156,12 +161,8 @@ def workbench(
     return Workbench(Session(source, model, recipe=recipe, **settings), _owned=True)
 
 
-def _no_picture(video: str, window: int) -> bytes | None:
-    return None
-
-
 def _cell() -> object:
-    """The notebook cell that runs, where a front end tells; else None."""
+    """The notebook cell that runs, or None for a front end that does not name it."""
     ipython = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython else None
     with contextlib.suppress(AttributeError, KeyError, TypeError):

@@ -1,32 +1,37 @@
 // A link that asks the kernel for a file's bytes and hands them to the browser.
+
+import { make, makeButton, makeUrl } from "./dom.js";
+
+const STYLE =
+  "border:0;background:none;padding:0 4px;font:inherit;cursor:pointer;" +
+  "text-decoration:underline;color:var(--jp-content-link-color, LinkText)";
+const KEPT_MS = 10_000; // a download has begun by then
+
+function saveAs(name, bytes) {
+  const href = makeUrl(bytes);
+  make("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), KEPT_MS);
+}
+
 function render({ model, el }) {
-  const link = document.createElement("button");
-  link.type = "button";
-  link.setAttribute("role", "link");
-  link.style.cssText = "border:0;background:none;padding:0 4px;font:inherit;cursor:pointer;text-decoration:underline;color:var(--jp-content-link-color, LinkText)";
-  const said = document.createElement("span");
-  el.append(link, said);
+  const ask = () => model.send({ kind: "save" });
+  const link = makeButton("", ask, { role: "link", style: STYLE });
+  const note = make("span");
   const paint = () => {
     link.hidden = !model.get("_name");
     link.textContent = `Download ${model.get("_name")}`;
-    said.textContent = model.get("_said");
+    note.textContent = model.get("_note");
   };
-  link.addEventListener("click", () => model.send({ kind: "save" }));
-  const save = (message, buffers) => {
-    if (message.kind !== "file") return;
-    const url = URL.createObjectURL(new Blob([buffers[0]]));
-    const anchor = document.createElement("a");
-    anchor.href = url;
-    anchor.download = model.get("_name");
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  const onMessage = (message, buffers) => {
+    if (message.kind === "file") saveAs(model.get("_name"), buffers[0]);
   };
   model.on("change", paint);
-  model.on("msg:custom", save);
+  model.on("msg:custom", onMessage);
   paint();
+  el.append(link, note);
   return () => {
     model.off("change", paint);
-    model.off("msg:custom", save);
+    model.off("msg:custom", onMessage);
   };
 }
 

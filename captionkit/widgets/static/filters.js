@@ -1,0 +1,73 @@
+// Filters: words to search for, and a select for each list of choices that the kernel offers.
+
+import { fillSelect, make, makeSelect } from "./dom.js";
+
+const TYPING_MS = 150; // a search begins once typing rests so long
+
+export class Filters {
+  constructor(model, focusList) {
+    this.model = model;
+    this.focusList = focusList;
+    this.typing = 0;
+    this.search = make("input", {
+      type: "search",
+      placeholder: "Search captions ( / )",
+      "aria-label": "Search captions",
+    });
+    this.selects = new Map(); // name of a choice → its select
+    for (const [name, choices] of Object.entries(model.get("_choices"))) {
+      const select = makeSelect(name[0].toUpperCase() + name.slice(1), choices);
+      select.addEventListener("change", () => this.write());
+      this.selects.set(name, select);
+    }
+    this.search.addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.write(), TYPING_MS);
+    });
+    this.search.addEventListener("keydown", (event) => this.onKey(event));
+    this.root = make("div", { class: "ckb-filters" }, this.search, ...this.selects.values());
+    this.read();
+  }
+
+  onKey(event) {
+    event.stopPropagation();
+    if (!["Escape", "Enter", "ArrowDown"].includes(event.key)) return;
+    if (event.key === "Escape") this.search.value = "";
+    else event.preventDefault();
+    this.write();
+    this.focusList();
+  }
+
+  /** Tell the kernel what is chosen. */
+  write() {
+    const filter = {};
+    const words = this.search.value.trim();
+    if (words) filter.search = words;
+    for (const [name, select] of this.selects) {
+      // An option's value is text; the kernel's own value may be a number.
+      const { value } = this.model.get("_choices")[name][select.selectedIndex] ?? {};
+      if (value) filter[name] = value;
+    }
+    this.model.set("filter", filter);
+    this.model.save_changes();
+  }
+
+  /** Show what the kernel says is chosen. */
+  read() {
+    const filter = this.model.get("filter");
+    if (document.activeElement !== this.search) this.search.value = filter.search || "";
+    for (const [name, select] of this.selects) select.value = filter[name] || "";
+  }
+
+  /** Offer the choices that the kernel sent. */
+  readChoices() {
+    for (const [name, choices] of Object.entries(this.model.get("_choices"))) {
+      fillSelect(this.selects.get(name), choices);
+    }
+    this.read();
+  }
+
+  close() {
+    clearTimeout(this.typing);
+  }
+}

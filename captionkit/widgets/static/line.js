@@ -1,0 +1,70 @@
+// A line of the list: one window's picture, caption, state and marks.
+
+import { clock, make } from "./dom.js";
+
+export const LINE_PX = 76; // height of a line, as in browser.css
+
+export function makeLine() {
+  const line = make("div", { class: "ckb-row", role: "option" });
+  line.parts = {
+    tick: make("span", { class: "ckb-tick", "aria-hidden": "true" }),
+    picture: make("img", { class: "ckb-thumb", alt: "" }),
+    head: make("span", { class: "ckb-head" }),
+    text: make("span", { class: "ckb-caption" }),
+    state: make("span", { class: "ckb-state" }),
+    marks: make("span", { class: "ckb-marks" }),
+  };
+  const { tick, picture, head, text, state, marks } = line.parts;
+  const first = make("span", { class: "ckb-line" }, head, state, marks);
+  line.append(tick, picture, make("span", { class: "ckb-body" }, first, text));
+  picture.addEventListener("error", () => picture.removeAttribute("src"));
+  return line;
+}
+
+/** Show a row's facts in a line; without a row, that it loads. */
+export function fillLine(line, row, { id, position, count, chosen, ticked, picture, mark }) {
+  line.id = id;
+  line.style.transform = `translateY(${position * LINE_PX}px)`;
+  line.setAttribute("aria-posinset", position + 1);
+  line.setAttribute("aria-setsize", count);
+  line.setAttribute("aria-selected", String(chosen));
+  line.classList.toggle("ckb-blank", !row);
+  if (row) fillRow(line, row, ticked, mark);
+  else clearRow(line, position);
+  fillPicture(line.parts.picture, picture);
+}
+
+function clearRow(line, position) {
+  const { head, text, state, marks } = line.parts;
+  line.setAttribute("aria-label", `window ${position + 1}, loading`);
+  for (const part of [head, text, state, marks]) part.textContent = "";
+}
+
+function fillRow(line, row, ticked, mark) {
+  const { tick, head, text, state, marks } = line.parts;
+  const failed = Boolean(row.error && !row.text);
+  const stage = row.state === "running" && row.stage > 1 ? " stage 2" : "";
+  const stars = "★".repeat(row.rating || 0);
+  line.setAttribute("aria-checked", String(ticked));
+  tick.textContent = ticked ? "☑" : "☐";
+  head.textContent = `${row.video} ${row.window} · ${clock(row.start)}–${clock(row.end)}`;
+  state.textContent = `${mark} ${row.state}${stage}`;
+  state.dataset.state = row.state;
+  const said = [...row.faults, row.edited ? "edited" : "", stars];
+  marks.textContent = said.filter(Boolean).join(" · ");
+  text.textContent = failed ? row.error : row.text + (row.cut ? "…" : "");
+  text.classList.toggle("ckb-error", failed);
+  const facts = [
+    `${row.video} window ${row.window}`,
+    `${clock(row.start)} to ${clock(row.end)}`,
+    row.state,
+    ...row.faults,
+    ...(ticked ? ["ticked"] : []),
+  ];
+  line.setAttribute("aria-label", `${facts.join(", ")}. ${text.textContent}`);
+}
+
+function fillPicture(picture, url) {
+  if (!url) picture.removeAttribute("src");
+  else if (picture.src !== url) picture.src = url;
+}
