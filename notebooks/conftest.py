@@ -1,4 +1,4 @@
-"""Notebooks under nbmake also have to produce the results that they keep."""
+"""Notebooks under nbmake have to produce the results that they keep."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import pytest
 from nbmake.nb_result import NotebookError, NotebookResult
 from nbmake.pytest_items import NotebookFailedException
 from notebook_results import differences
+
+
+def pytest_collection_modifyitems(items):
+    """Group tests for pytest-xdist's ``--dist=loadgroup``: by file, all notebooks as one.
+
+    Tests of a file share its fixtures, notebooks share a store.
+    """
+    for item in items:
+        group = "notebooks" if item.path.suffix == ".ipynb" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -24,7 +34,7 @@ def pytest_runtest_call(item):
         patch.setattr(nbmake.nb_run.NotebookRun, "execute", execute)
         outcome = yield
     if found := differences(nbformat.read(item.path, 4), executed["notebook"]):
-        told = "; ".join(found) + "\npython tests/notebook_results.py refreshes what notebooks keep"
-        error = NotebookError(summary=found[0], trace=told, failing_cell_index=0)
+        trace = "; ".join(found) + "\npython tests/notebook_results.py refreshes what notebooks keep"
+        error = NotebookError(summary=found[0], trace=trace, failing_cell_index=0)
         raise NotebookFailedException(NotebookResult(nb=executed["notebook"], error=error))
     return outcome

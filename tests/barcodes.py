@@ -1,4 +1,4 @@
-"""Films in which every frame carries its own number, so that right and wrong frames can be told."""
+"""Films in which every frame shows its own number, to tell right frames from wrong ones."""
 
 from __future__ import annotations
 
@@ -73,9 +73,10 @@ def write(
 
 @contextmanager
 def _priority_kept() -> Iterator[None]:
-    """SVT-AV1, as root, makes the thread that calls it a real-time one (SCHED_FIFO 99), for good.
+    """Restore this thread's scheduling: SVT-AV1, as root, makes the thread a real-time one for good.
 
-    Whatever that thread starts inherits it: an engine and a browser then never yield to each other.
+    All that the thread starts would inherit SCHED_FIFO 99: an engine and a browser would never yield to
+    each other.
     """
     policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
     try:

@@ -1,7 +1,7 @@
-"""The rendered results that the notebooks keep: refreshed by ``python tests/notebook_results.py``.
+"""The rendered results that notebooks keep; ``python tests/notebook_results.py`` refreshes them.
 
-Notebooks are committed without outputs, but for the cells tagged ``keep``: a reader without a kernel
-sees those. When a notebook runs under nbmake, they are compared with what it produces.
+Notebooks are committed without outputs, except in the cells tagged ``keep``, for readers without a
+kernel. When a notebook runs under nbmake, these are compared with what it produces.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from captionkit.display.diff import overlap
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 MOST_BYTES = 300_000
-# Another processor rounds otherwise, so that a word may change; a table that changed does not pass.
+# A word may change, since other processors round differently; a changed table does not pass.
 LEAST_ALIKE = 0.9
 
 
 def kept(notebook: nbformat.NotebookNode) -> dict[str, list[nbformat.NotebookNode]]:
-    """The outputs of the cells that keep theirs, by cell id."""
+    """Outputs of the cells that keep theirs, by cell id."""
     return {
         cell["id"]: cell["outputs"]
         for cell in notebook["cells"]
@@ -33,16 +33,16 @@ def kept(notebook: nbformat.NotebookNode) -> dict[str, list[nbformat.NotebookNod
 
 def text_of(outputs: list[nbformat.NotebookNode]) -> str:
     """Text and tables of a cell's outputs, without pictures, numbers of runs and times."""
-    told = []
+    texts = []
     for output in outputs:
         data = output.get("data", {})
-        told.append(output.get("text") or data.get("text/html") or data.get("text/plain", ""))
-    text = re.sub(r"<style.*?</style>|<[^>]*>", " ", "\n".join(told), flags=re.S)
+        texts.append(output.get("text") or data.get("text/html") or data.get("text/plain", ""))
+    text = re.sub(r"<style.*?</style>|<[^>]*>", " ", "\n".join(texts), flags=re.S)
     return re.sub(r"run \d+|[\d.]+ windows/s", "", text)
 
 
 def differences(committed: nbformat.NotebookNode, produced: nbformat.NotebookNode) -> list[str]:
-    """What a notebook keeps that it does not produce."""
+    """Describe the kept results that a notebook does not produce."""
     found = []
     now = kept(produced)
     for cell, outputs in kept(committed).items():
@@ -55,7 +55,7 @@ def differences(committed: nbformat.NotebookNode, produced: nbformat.NotebookNod
 
 
 def strip(notebook: nbformat.NotebookNode) -> None:
-    """Take all outputs away but those that are kept."""
+    """Remove all outputs except those that are kept."""
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         cell["metadata"].pop("execution", None)

@@ -32,7 +32,7 @@ FORMATS = {
     "mpeg4.avi": {"codec": "mpeg4", "options": {"g": "12"}},
     "grey.gif": {"codec": "gif", "pix_fmt": "rgb8"},
 }
-# A transport stream says its times in every packet: a flip in the middle changes what it says, too.
+# A transport stream has its times in every packet: a flip in the middle changes times, too.
 TIMES_ALL_OVER = {"mpegts.ts"}
 
 
@@ -50,7 +50,7 @@ def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 
 
 def swapped(frame: np.ndarray, asked: int) -> bool:
-    """Whether a frame is another, whole one than the one asked for; not: damaged."""
+    """Whether a frame is a whole one, but not the one asked for."""
     number = barcodes.read_number(frame)
     if number == asked or number >= FRAMES:
         return False
@@ -70,19 +70,19 @@ def test_damaged_files_neither_crash_nor_hang_nor_pass_off_one_frame_as_another(
             kind = ("flip", "cut", "header")[turn % 3]
             path = tmp_path / f"{turn}-{name}"
             path.write_bytes(mutate(data, kind, rng))
-            begun = time.monotonic()
+            started = time.monotonic()
             outcome = _read(pool, path)
-            slowest = max(slowest, time.monotonic() - begun)
+            slowest = max(slowest, time.monotonic() - started)
             counts[f"{kind}: {outcome}"] += 1
             path.unlink()
     artefacts = ROOT / ".artefacts"
     artefacts.mkdir(exist_ok=True)
-    told = {**counts, "slowest, s": round(slowest, 2)}
-    (artefacts / f"mutated-{name}.json").write_text(json.dumps(told, indent=1, sort_keys=True))
+    figures = {**counts, "slowest, s": round(slowest, 2)}
+    (artefacts / f"mutated-{name}.json").write_text(json.dumps(figures, indent=1, sort_keys=True))
     assert sum(counts.values()) == MUTANTS
     for outcome in ("crashed", "hung"):
         assert not [key for key in counts if key.endswith(outcome)]
-    # Where the container's own words were changed, nobody can know; elsewhere no frame is another.
+    # A changed header may give frames other names; elsewhere no frame passes for another.
     assert not counts["cut: swapped"]
     if name not in TIMES_ALL_OVER:
         assert not counts["flip: swapped"]
@@ -99,7 +99,7 @@ def _read(pool: DecodePool, path) -> str:
             return "crashed"
         return "hung" if "did not answer" in text else "refused"
     if read.damage:
-        return "damage told"
+        return "damage reported"
     if any(swapped(frame, number) for frame, number in zip(read.pixels, asked, strict=True)):
         return "swapped"
     return "read"

@@ -46,7 +46,7 @@ def test_a_notebook_begins_with_a_title_and_ends_with_what_to_try_next(path):
     assert sum(cell["cell_type"] == "markdown" for cell in cells) >= len(cells) / 4
 
 
-def test_a_result_that_a_notebook_does_not_produce_is_told():
+def test_a_result_that_a_notebook_does_not_produce_is_reported():
     notebook = nbformat.read(PATHS[0], 4)
     other = copy.deepcopy(notebook)
     (outputs,) = kept(other).values()

@@ -49,7 +49,7 @@ def test_help_of_a_session_reads_well():
     assert text.startswith("Videos, a model and a store.")
     for part in ("Parameters", "source", "Raises"):
         assert part in text
-    told = inspect.getdoc(ck.Session.caption)
-    assert "Parameters" in told
+    text = inspect.getdoc(ck.Session.caption)
+    assert "Parameters" in text
     for each in ("prompt", "stage2", "windows", "batch_size", "fresh", "repeats"):
-        assert each in told
+        assert each in text

@@ -1,0 +1,21 @@
+"""Caption the sample films with a store of its own (the argument); print, as JSON, what came of it."""
+
+import json
+import sys
+
+import captionkit as ck
+
+films = ck.samples()
+session = ck.Session(films, store=sys.argv[1])
+run = session.caption("short")
+captions = run.captions.dropna(subset="text")
+print(
+    json.dumps(
+        {
+            "package": ck.__file__,
+            "films": [str(film) for film in films],
+            "windows": len(session.windows),
+            "captions": len(captions),
+        }
+    )
+)
