@@ -1,7 +1,6 @@
 """The prompt library, and templates with ``{placeholders}``.
 
 `resolve` turns a name or a free text into the text of a prompt, `render` fills a window's facts in.
-Imports nothing of captionkit; called by recipe, stages, models and the command line.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _CHAT_MARK = re.compile(r"<\|(?=[^<>|\s]{1,64}\|>)")
 
 
 def resolve(prompt: str, library: Mapping[str, str] = PROMPTS) -> str:
-    """The text of a prompt that is given by its library name or as free text.
+    """The text of a prompt given by its library name or as free text.
 
     A single word (letters, digits, dashes) is taken as a name.
 
@@ -122,10 +121,10 @@ def render(template: str, values: Mapping[str, object]) -> str:
 
 
 def stage2_template(text: str) -> str:
-    """A stage-2 text as a template: where it does not place ``{caption}``, the caption follows it."""
+    """A stage-2 text as a template: if it does not place ``{caption}``, the caption follows it."""
     return text if "caption" in placeholders(text) else text.rstrip() + "\n{caption}"
 
 
 def disarm(text: str) -> str:
-    """Text that no chat template can take for its own marks: ``<|im_end|>`` becomes ``< |im_end|>``."""
+    """Break marks of a chat format in a text: ``<|im_end|>`` becomes ``< |im_end|>``."""
     return _CHAT_MARK.sub("< |", text)

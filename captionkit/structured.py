@@ -1,7 +1,7 @@
 """Captions as JSON objects by a schema: what a recipe's ``schema`` may be, and how texts are read.
 
-vLLM lets the model write nothing else (structured outputs), so that a caption is invalid only where it
-was cut off. Imports nothing of captionkit; called by recipe, checks, runs and exports.
+vLLM lets the model write nothing else (structured outputs), so a caption is invalid only if it was cut
+off.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def canonical(schema: Schema) -> str:
     Raises
     ------
     ValueError
-        It is no JSON schema of an object with named properties.
+        The schema is not a JSON schema of an object with named properties.
     """
     content: Any = schema
     if isinstance(schema, str):
@@ -63,12 +63,12 @@ def canonical(schema: Schema) -> str:
                 content = json.loads(schema)
             except ValueError as error:
                 raise ValueError(
-                    f"schema is no JSON ({error}); give a JSON schema, a pydantic model, or one of "
+                    f"schema is not JSON ({error}); give a JSON schema, a pydantic model, or one of "
                     f"{', '.join(EXAMPLES)}"
                 ) from error
     elif isinstance(schema, type):
         if not hasattr(schema, "model_json_schema"):
-            raise ValueError(f"schema is {schema.__name__}, which is no pydantic model")
+            raise ValueError(f"schema is {schema.__name__}, which is not a pydantic model")
         content = schema.model_json_schema()
     _check(content)
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
@@ -84,7 +84,7 @@ def _check(content: Any) -> None:
         Draft202012Validator.check_schema(content)
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "its top"
-        raise ValueError(f"schema is no JSON schema: {error.message} (at {where})") from error
+        raise ValueError(f"schema is not a JSON schema: {error.message} (at {where})") from error
     properties = content.get("properties")
     if content.get("type") != "object" or not isinstance(properties, dict) or not properties:
         raise ValueError(
@@ -99,18 +99,18 @@ def columns(schema: str) -> list[str]:
 
 
 def read(text: str, schema: str) -> tuple[dict[str, Any], str | None]:
-    """A caption's values, and what is wrong with it (None where nothing is).
+    """A caption's values, and what is wrong with it, or None.
 
-    Of a caption that is no JSON there are no values; of one that does not fit there are all the same.
+    The values are empty if the text is not JSON, and kept if it only violates the schema.
     """
     from jsonschema import Draft202012Validator
 
     try:
         content = json.loads(text)
     except ValueError as error:
-        return {}, f"no JSON: {error}"
+        return {}, f"not JSON: {error}"
     if not isinstance(content, dict):
-        return {}, "no JSON object"
+        return {}, "not a JSON object"
     misfit = next(Draft202012Validator(json.loads(schema)).iter_errors(content), None)
     if misfit is None:
         return content, None

@@ -1,4 +1,4 @@
-"""Fixtures that tests share: one real engine for all that need it."""
+"""Fixtures that tests share: one real engine for all that need it, and a fake for the rest."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib.util
 
 import pytest
 from common import VIDEOS
+from fakes import FakeBackend
 
-from captionkit.stages.qwen_vl import QwenVL
-from captionkit.stages import CaptionPreparationStage
+import captionkit as ck
+from captionkit.stages import CaptionPreparationStage, QwenVL
 
 
 def pytest_collection_modifyitems(items):
@@ -32,6 +33,19 @@ def model() -> QwenVL:
     model = QwenVL(model_variant="demo", max_output_tokens=64)
     model.setup()
     return model
+
+
+@pytest.fixture
+def fake() -> FakeBackend:
+    return FakeBackend()
+
+
+@pytest.fixture
+def session(fake, tmp_path):
+    """Four windows of one film, captioned by the fake."""
+    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite", backend=fake)
+    yield session
+    session.close()
 
 
 @pytest.fixture

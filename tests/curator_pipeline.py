@@ -24,7 +24,7 @@ from captionkit.scale.nemo_curator import CaptionGenerationStage, CaptionPrepara
 def main(videos: str, output: str) -> None:
     # Each of its stages wants a core to itself; small machines have two.
     ray.init(num_cpus=8, include_dashboard=False)
-    recipe = ck.Recipe(prompt="short", stage2_prompt="Add what is missing: {caption}")
+    recipe = ck.Recipe(prompt="short", stage2="Add what is missing: {caption}")
     pipeline = Pipeline(name="captionkit")
     pipeline.add_stage(VideoReader(input_video_path=videos))
     pipeline.add_stage(FixedStrideExtractorStage(8.5, 8.5, min_clip_length_s=2.0, limit_clips=0))
@@ -40,7 +40,7 @@ def main(videos: str, output: str) -> None:
             generate_embeddings=False,
             generate_previews=False,
             generate_captions=True,
-            caption_models=[recipe.variant],
+            caption_models=[recipe.model],
             enhanced_caption_models=[],
         )
     )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
+from captionkit.pipeline import Caption
 from captionkit.recipe import Recipe
-from captionkit.store import Store, StoredWindow
-from captionkit.stages.tasks import Caption
+from captionkit.sources import PlannedWindow, SourceClip
+from captionkit.store import Job, Store, Work
+from captionkit.video import VideoMetadata
 
 CAPTION = Caption(
     prompt="<chat>",
@@ -21,12 +25,14 @@ CAPTION = Caption(
     stage=1,
     prompt_text="Describe this video.",
 )
+_FACTS = VideoMetadata(640, 360, np.arange(1024) / 30, 30.0, 1024 / 30, "h264", "mp4", 0, "film")
 
 
-def window(number: int, video: str = "film") -> StoredWindow:
+def window(number: int, video: str = "film") -> PlannedWindow:
     start = number * 8.5
-    return StoredWindow(
-        f"{video}-{number}", video, f"{video}.mp4", "clip", number, 0, 255, start, start + 8.5, "{}"
+    clip = SourceClip(f"{video}.mp4", f"{video}.mp4", _FACTS, 0, 1024, (0.0, 1024 / 30))
+    return PlannedWindow(
+        f"{video}-{number}", video, f"{video}.mp4", "clip", number, 0, 255, start, start + 8.5, clip
     )
 
 
@@ -37,6 +43,20 @@ def begin(store: Store, recipe: Recipe | None = None, windows=WINDOWS, fresh: bo
     return store.add_run(recipe or Recipe(), windows, repeats=1, batch_size=16, fresh=fresh)
 
 
+def claimed(store: Store, run: int) -> tuple[Work, dict[int, Job]]:
+    """A claim on all that waits in a run, by position."""
+    work = store.begin_work(run)
+    return work, {job.position: job for job in work.claim(1_000_000)}
+
+
 def done(store: Store, run: int, position: int, text: str = "A red boat.") -> None:
-    store.add_caption(run, position, 0, replace(CAPTION, text=text))
-    store.finish(run, position, 0, None)
+    work, jobs = claimed(store, run)
+    work.add_caption(jobs[position], replace(CAPTION, text=text))
+    work.finish(jobs[position], None)
+    work.end()
+
+
+def failed(store: Store, run: int, position: int, error: str, warnings=()) -> None:
+    work, jobs = claimed(store, run)
+    work.finish(jobs[position], error, warnings)
+    work.end()

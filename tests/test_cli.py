@@ -40,7 +40,7 @@ def rows(path: Path) -> list[dict]:
         (["--batch-size", "-3"], "--batch-size"),
         (["--window-size", "0"], "window_size"),
         (["--sampling-fps", "-1"], "sampling_fps"),
-        (["--max-tokens", "0"], "max_output_tokens"),
+        (["--max-tokens", "0"], "max_tokens"),
         (["--prompt", ""], "no text"),
         (["--prompt", "nonesuch"], "default, av"),
         (["--stage2", "Say {it} again"], "{caption}"),
@@ -157,10 +157,10 @@ def test_one_bad_file_among_good_ones_costs_only_itself(tmp_path, harbour, model
 @engine
 def test_a_recipe_file_and_options_decide_together(tmp_path, harbour, model):
     path, out = tmp_path / "r.toml", tmp_path / "out.jsonl"
-    Recipe(prompt="objects", max_output_tokens=20, window_size=512).save(path)
+    Recipe(prompt="objects", max_tokens=20, window_size=512).save(path)
     arguments = ["caption", harbour, "--recipe", path, "--prompt", "short", "--out", out]
     assert main([str(each) for each in arguments]) == 0
-    wanted = Recipe(prompt="short", max_output_tokens=20, window_size=512)
+    wanted = Recipe(prompt="short", max_tokens=20, window_size=512)
     assert {row["recipe"] for row in rows(out)} == {wanted.key}
     assert len(rows(out)) == 2
 

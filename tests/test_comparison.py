@@ -6,7 +6,6 @@ import html
 import itertools
 import re
 
-import fakes
 import pandas as pd
 import pytest
 from common import VIDEOS
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 
 import captionkit as ck
 from captionkit.display import html as display
-from captionkit.review.checks import CHECKS, check, check_table
-from captionkit.display.diff import overlap, wilson, word_diff
+from captionkit.review import CHECKS, check, check_table
+from captionkit.display import overlap, wilson, word_diff
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \" ' & </table>"
 
@@ -67,15 +66,6 @@ def test_a_diff_is_marked_by_more_than_colour_and_is_harmless():
     assert "underline" in display.STYLE
 
 
-@pytest.fixture
-def session(monkeypatch, tmp_path):
-    fake = fakes.install(monkeypatch)
-    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
-    session.fake = fake
-    yield session
-    session.close()
-
-
 def test_two_runs_are_compared_window_by_window(session):
     one, two = session.caption("Say one."), session.caption("Say two.")
     found = ck.compare(one, two)
@@ -106,8 +96,8 @@ def test_stages_are_compared_where_there_are_two(session):
         session.caption("Say it.").compare_stages()
 
 
-def test_what_is_shown_of_hostile_captions_is_text(session):
-    session.fake.say = lambda prompt, values, stage: f"{HOSTILE} {prompt}"
+def test_what_is_shown_of_hostile_captions_is_text(session, fake):
+    fake.say = lambda prompt, start, stage: f"{HOSTILE} {prompt}"
     run = session.caption("Say it.", stage2="More: {caption}")
     matrix = session.matrix(["Say it.", HOSTILE])
     for shown in (run._repr_html_(), run.compare_stages()._repr_html_(), matrix._repr_html_()):
@@ -136,7 +126,7 @@ def test_a_blind_choice_shows_no_side_and_gives_a_win_rate(session):
     assert again.result["a"] == 1
 
 
-def test_a_senseless_choice_is_refused(session, tmp_path):
+def test_a_senseless_choice_is_refused(session, fake, tmp_path):
     one, two = session.caption("Say one."), session.caption("Say two.")
     duel = ck.ab(one, two)
     with pytest.raises(ValueError, match="'left', 'right' or 'tie'"):
@@ -145,7 +135,7 @@ def test_a_senseless_choice_is_refused(session, tmp_path):
         duel.choose(4, "left")
     with pytest.raises(ValueError, match="nothing to choose"):
         ck.ab(one, one)
-    other = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "other.sqlite")
+    other = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "other.sqlite", backend=fake)
     with pytest.raises(ValueError, match="different stores"):
         ck.ab(one, other.caption("Say two."))
 
@@ -219,8 +209,8 @@ def test_rows_without_text_have_no_findings():
     assert found.iloc[1].isna().all()
 
 
-def test_checks_are_columns_beside_the_captions(session):
-    session.fake.finish_reason = "length"
+def test_checks_are_columns_beside_the_captions(session, fake):
+    fake.finish_reason = "length"
     table = session.caption("Say it.").checks
     assert list(table.columns[-len(CHECKS) :]) == list(CHECKS)
     assert table["truncated"].all()

@@ -6,7 +6,6 @@ import pathlib
 import pickle
 import uuid
 
-import fakes
 import pytest
 from common import VIDEOS
 
@@ -25,11 +24,6 @@ def curator():
         from captionkit.scale import nemo_curator
 
     return nemo_curator
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    return fakes.install(monkeypatch)
 
 
 def task_of(*buffers):
@@ -67,14 +61,14 @@ def test_stages_travel_to_workers(curator):
 def test_a_task_comes_back_captioned_with_its_inputs_released(curator, fake):
     from captionkit import Recipe
 
-    recipe = Recipe(prompt="Say what it is.", stage2_prompt="More: {caption}")
+    recipe = Recipe(prompt="Say what it is.", stage2="More: {caption}")
     task = task_of(film())
     prepared = curator.CaptionPreparationStage.from_recipe(recipe).process(task)
     assert prepared is task
     windows = task.data.clips[0].windows
     assert len(windows) == 3
     assert all(window.llm_inputs["demo"]["multi_modal_data"]["video"].ndim == 4 for window in windows)
-    assert curator.CaptionGenerationStage.from_recipe(recipe).process(task) is task
+    assert curator.CaptionGenerationStage(recipe=recipe, backend=fake).process(task) is task
     assert [window.caption["demo"] for window in windows] == [
         f"Say what it is. at {start}. More of it." for start in ("0.00", "8.53", "17.07")
     ]
@@ -85,7 +79,7 @@ def test_one_bad_clip_and_one_bad_window_cost_no_neighbour(curator, fake):
     fake.fail = {"8.53"}
     task = task_of(b"no video", film(), None)
     curator.CaptionPreparationStage(model_variant="demo", prompt_text="Say it.").process(task)
-    curator.CaptionGenerationStage(model_variant="demo").process(task)
+    curator.CaptionGenerationStage(model_variant="demo", backend=fake).process(task)
     bad, good, empty = task.data.clips
     assert "video" in bad.errors
     assert bad.errors["windows"] == "empty"
@@ -99,7 +93,7 @@ def test_a_window_without_inputs_is_told_and_left_out(curator, fake):
 
     task = task_of(film())
     task.data.clips[0].windows.append(_Window(0, 255))
-    curator.CaptionGenerationStage(model_variant="demo").process(task)
+    curator.CaptionGenerationStage(model_variant="demo", backend=fake).process(task)
     assert "window-0" in task.data.clips[0].errors
     assert fake.calls == []
 
@@ -110,5 +104,5 @@ def test_tasks_of_versions_up_to_1_2_keep_their_inputs_where_those_look(curator,
     curator.CaptionPreparationStage(model_variant="demo", prompt_text="Say it.").process(task)
     windows = task.data.clips[0].windows
     assert all(window.qwen_llm_input["prompt"] == "Say it." for window in windows)
-    curator.CaptionGenerationStage(model_variant="demo").process(task)
+    curator.CaptionGenerationStage(model_variant="demo", backend=fake).process(task)
     assert all(window.qwen_llm_input is None and window.caption for window in windows)

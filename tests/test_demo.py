@@ -25,7 +25,7 @@ from captionkit.prompts import render
 from captionkit.recipe import Recipe
 
 engine = pytest.mark.engine
-PLAIN = Recipe(variant="demo", temperature=0)
+PLAIN = Recipe(model="demo", temperature=0)
 
 
 def test_the_models_weights_are_small_safetensors_with_their_history():
@@ -155,7 +155,7 @@ def test_a_second_stage_adds_what_a_short_caption_lacks(model, film):
     short = replace(PLAIN, prompt="short")
     first, second = (
         marks(film.captions(recipe), film.scenes)
-        for recipe in (short, replace(short, stage2_prompt=ADD))
+        for recipe in (short, replace(short, stage2=ADD))
     )
     assert recall(second).value > recall(first).value + 0.1
 

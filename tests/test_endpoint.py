@@ -95,9 +95,9 @@ def test_a_server_says_what_an_engine_of_our_own_says_and_knows_windows_by_their
 @engine
 def test_structured_captions_and_cancelling_work_at_a_server(server, keyed, tmp_path):
     session = session_at(server, tmp_path)
-    run = session.caption("objects", schema="tags", max_output_tokens=500)
+    run = session.caption("objects", schema="tags", max_tokens=500)
     assert run.structured["invalid"].isna().all()
-    long = session.start("dense", fresh=True, max_output_tokens=4000, schema="shot", temperature=1.5)
+    long = session.start("dense", fresh=True, max_tokens=4000, schema="shot", temperature=1.5)
     time.sleep(0.3)
     begun = time.monotonic()
     long.cancel()

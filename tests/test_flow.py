@@ -1,20 +1,25 @@
-"""Windows flow from file to caption: how far decoding runs ahead."""
+"""Windows flow from file to caption: how far decoding runs ahead, and what a failure costs."""
 
 from __future__ import annotations
 
 import asyncio
 
-import fakes
+import pytest
 
-from captionkit.pipeline.caption import caption_windows
+from captionkit.pipeline import WindowDone, caption, prepare
 from captionkit.recipe import Recipe
-from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.stages.tasks import Clip, Video, VideoTask
+from captionkit.sources import SourceClip, WindowSpan, plan
 from captionkit.video import DecodePool
 
+RECIPE = Recipe(prompt="Say what it is.")
 
-def test_decoding_runs_only_a_few_windows_ahead_of_the_first_texts(monkeypatch, harbour):
-    model = fakes.install(monkeypatch)
+
+def windows_of(path, pool):
+    clip = SourceClip.open(pool, path, path)
+    return plan(clip, clip.cut(256, 128), "harbour", path)
+
+
+def test_decoding_runs_only_a_few_windows_ahead_of_the_first_texts(fake, harbour):
     decoded: list[int] = []
 
     class Pool(DecodePool):
@@ -22,26 +27,57 @@ def test_decoding_runs_only_a_few_windows_ahead_of_the_first_texts(monkeypatch, 
             decoded.append(numbers[0])
             return super().read(source, numbers, size)
 
-    async def all_of_them(pool: Pool) -> int:
-        model.gate = asyncio.Event()
-        preparation = CaptionPreparationStage.from_recipe(Recipe(), pool=pool)
-        generation = CaptionGenerationStage(model_variant="demo", caption_batch_size=4)
-        generation.setup()
-        clip = Clip(source_video=harbour)
-        task = VideoTask(Video(harbour, clips=[clip]))
-        preparation.plan(task.data, clip)
-        assert len(clip.windows) == 4
-        results = caption_windows([task], preparation, generation)
-        first = asyncio.ensure_future(anext(results))
+    async def follow(pool: Pool) -> int:
+        fake.gate = asyncio.Event()
+        events = caption(windows_of(harbour, pool), RECIPE, fake, pool, batch_size=4)
+        first = asyncio.ensure_future(anext(events))
         while len(decoded) < 2:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         # One for the decoder, and a quarter of the batch size.
         assert len(decoded) == 2
-        model.gate.set()
-        assert (await first).error is None
-        return 1 + len([each async for each in results if each.error is None])
+        fake.gate.set()
+        seen = [await first, *[each async for each in events]]
+        return sum(isinstance(each, WindowDone) and each.error is None for each in seen)
 
     with Pool(1) as pool:
-        assert asyncio.run(all_of_them(pool)) == 4
+        assert asyncio.run(follow(pool)) == 4
     assert len(decoded) == 4
+
+
+def test_a_window_that_fails_in_an_unforeseen_way_costs_no_neighbour(fake, harbour, caplog):
+    def say(prompt, start, stage):
+        if start == "8.53":
+            raise ZeroDivisionError("a fault of ours")
+        return "A boat."
+
+    fake.say = say
+
+    async def follow(pool):
+        events = caption(windows_of(harbour, pool), RECIPE, fake, pool)
+        return {e.window.number: e.error async for e in events if isinstance(e, WindowDone)}
+
+    with DecodePool(1) as pool:
+        errors = asyncio.run(follow(pool))
+    assert errors == {0: None, 1: "ZeroDivisionError: a fault of ours", 2: None, 3: None}
+    assert "window 1 of harbour failed" in caplog.text
+
+
+def test_leaving_the_loop_early_cancels_what_is_not_done(fake, harbour):
+    async def first(pool):
+        async for event in caption(windows_of(harbour, pool), RECIPE, fake, pool, batch_size=1):
+            if isinstance(event, WindowDone):
+                return event
+        return None
+
+    with DecodePool(1) as pool:
+        assert asyncio.run(first(pool)).error is None
+    assert len(fake.calls) < 4
+
+
+def test_a_window_of_frames_that_the_file_lacks_is_refused(harbour):
+    with DecodePool(1) as pool:
+        clip = SourceClip.open(pool, harbour, harbour)
+        (window,) = plan(clip, [WindowSpan(1000, 1100)], "harbour", harbour)
+        with pytest.raises(ValueError, match="window 0 asks for frames 1000 to 1100, but .* has 1024"):
+            prepare(window, RECIPE, pool)

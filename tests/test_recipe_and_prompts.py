@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captionkit import prompts
-from captionkit.recipe import Recipe
+from captionkit.recipe import DEFAULTS, SETTINGS, Recipe
 
 
 def test_defaults_reproduce_the_references_sampling():
     recipe = Recipe()
     assert (recipe.temperature, recipe.top_p, recipe.repetition_penalty) == (0.1, 0.001, 1.05)
-    assert recipe.max_output_tokens == 512
+    assert recipe.max_tokens == 512
 
 
 @pytest.mark.parametrize(
     "recipe",
     [
         Recipe(),
-        Recipe(prompt='Say "hi" \\ to {video}\n{{x}} 🎬', stage2_prompt="Better: {caption}", seed=3),
-        Recipe(variant="qwen", pixel_budget=50_000, fp8=True, temperature=0),
+        Recipe(prompt='Say "hi" \\ to {video}\n{{x}} 🎬', stage2="Better: {caption}", seed=3),
+        Recipe(model="qwen", pixel_budget=50_000, fp8=True, temperature=0),
     ],
 )
 def test_a_saved_recipe_loads_as_the_same_value(recipe, tmp_path):
@@ -35,14 +35,14 @@ def test_a_saved_recipe_loads_as_the_same_value(recipe, tmp_path):
 
 def test_the_content_key_changes_with_every_field_that_decides_a_caption():
     changes = {
-        "variant": "qwen",
+        "model": "qwen",
         "prompt": "short",
-        "stage2_prompt": "Better: {caption}",
+        "stage2": "Better: {caption}",
         "sampling_fps": 1.0,
         "window_size": 128,
         "remainder_threshold": 64,
         "pixel_budget": 9_999,
-        "max_output_tokens": 64,
+        "max_tokens": 64,
         "temperature": 0.5,
         "top_p": 0.9,
         "repetition_penalty": 1.0,
@@ -65,7 +65,7 @@ def test_a_library_name_and_its_text_are_the_same_recipe_content():
         ({"sampling_fps": 0}, "sampling_fps"),
         ({"window_size": 0}, "window_size"),
         ({"window_size": -5}, "window_size"),
-        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"top_p": 1.5}, "top_p"),
@@ -74,8 +74,8 @@ def test_a_library_name_and_its_text_are_the_same_recipe_content():
         ({"prompt": "   "}, "no text"),
         ({"prompt": "nonesuch"}, "default, av"),
         ({"prompt": "What is {thing} here?"}, "{start}"),
-        ({"stage2_prompt": "Better {captoin} please"}, "{caption}"),
-        ({"stage2_prompt": " "}, "no text"),
+        ({"stage2": "Better {captoin} please"}, "{caption}"),
+        ({"stage2": " "}, "no text"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused_with_the_way_out(settings, word):
@@ -87,7 +87,10 @@ def test_a_recipe_that_makes_no_sense_is_refused_with_the_way_out(settings, word
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("not toml [", "no valid TOML"),
+        ("not toml [", "not valid TOML"),
+        ("[recipe]\nvariant = 'demo'", "variant is called model now"),
+        ("[recipe]\nstage2_prompt = 'More: {caption}'", "stage2_prompt is called stage2 now"),
+        ("[recipe]\nmax_output_tokens = 3", "max_output_tokens is called max_tokens now"),
         ("x = 1", "[recipe]"),
         ("[recipe]\nmodell = 'demo'", "modell"),
         ("[recipe]\nwindow_size = 'big'", "window_size"),
@@ -139,4 +142,31 @@ def test_doubled_braces_stand_for_single_ones_and_json_braces_are_text():
 
 def test_every_library_prompt_is_a_sound_recipe():
     for name in prompts.PROMPTS:
-        assert Recipe(prompt=name, stage2_prompt=prompts.STAGE2_DEFAULT).prompt_text
+        assert Recipe(prompt=name, stage2=prompts.STAGE2_DEFAULT).prompt_text
+
+
+def test_every_setting_says_its_help_and_its_kind_once():
+    assert set(SETTINGS) == set(Recipe.__dataclass_fields__)
+    for name, setting in SETTINGS.items():
+        assert len(setting.help) > 5, name
+        default = DEFAULTS[name]
+        assert default is None or isinstance(default, setting.kind), name
+
+
+def test_a_recipe_is_the_same_through_json_and_reads_the_names_of_captionkit_0_1():
+    recipe = Recipe(prompt="short", stage2="More: {caption}", schema="tags", seed=3)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    old = '{"variant": "demo", "prompt": "short", "stage2_prompt": null, "max_output_tokens": 9}'
+    assert Recipe.from_json(old) == Recipe(prompt="short", max_tokens=9)
+    with pytest.raises(ValueError, match="unknown entry colour"):
+        Recipe.from_json('{"colour": "red"}')
+
+
+def test_the_frames_of_a_window_are_decided_by_these_settings_alone():
+    same = [Recipe(prompt="short"), Recipe(temperature=1.0), Recipe(stage2="More: {caption}")]
+    assert {each.frames_key for each in same} == {Recipe().frames_key}
+    others = [
+        Recipe(model="qwen"), Recipe(sampling_fps=1), Recipe(pixel_budget=9_999),
+        Recipe(window_size=64), Recipe(remainder_threshold=64),
+    ]  # fmt: skip
+    assert len({each.frames_key for each in [Recipe(), *others]}) == 6

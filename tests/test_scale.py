@@ -30,7 +30,7 @@ JOB = """
     if __name__ == "__main__":
         folder, output, actors = sys.argv[1:]
         done = caption_videos(
-            folder + "/*", ck.Recipe(prompt="short", stage2_prompt="Add what is missing: {caption}"),
+            folder + "/*", ck.Recipe(prompt="short", stage2="Add what is missing: {caption}"),
             output, actors=int(actors), batch_size=2,
         )
         print("SUMMARY", json.dumps(done))

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 
-import fakes
 import psutil
 import pytest
 from common import ROOT, VIDEOS
@@ -18,7 +17,7 @@ from common import ROOT, VIDEOS
 import captionkit as ck
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import find_problem
-from captionkit.stages.tasks import Clip, Video, VideoTask
+from captionkit.stages import Clip, Video, VideoTask
 
 SOURCES = sorted((ROOT / "captionkit").rglob("*.py"))
 DANGEROUS = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
@@ -59,7 +58,7 @@ def test_what_is_downloaded_is_pinned():
 
 @pytest.mark.engine
 def test_nobody_else_on_the_machine_reaches_the_engine_and_its_log_is_its_owners(model):
-    engine = model.engine
+    engine = model.backend
     family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
     alone = leaves_network()
     for process in family:
@@ -102,14 +101,13 @@ HOSTILE = (
 )
 
 
-def test_no_name_from_data_leads_out_of_an_export_folder(monkeypatch, tmp_path):
-    fakes.install(monkeypatch)
+def test_no_name_from_data_leads_out_of_an_export_folder(fake, tmp_path):
     film = (VIDEOS / "winter.mp4").read_bytes()
     tasks = [
         VideoTask(Video(name, clips=[Clip(name, buffer=film + bytes([number]))]), task_id=name)
         for number, name in enumerate(HOSTILE)
     ]
-    session = ck.Session(tasks, store=tmp_path / "runs.sqlite")
+    session = ck.Session(tasks, store=tmp_path / "runs.sqlite", backend=fake)
     run = session.caption("Say what it is.")
     outside = tmp_path / "outer"
     outside.mkdir()
@@ -124,15 +122,14 @@ def test_no_name_from_data_leads_out_of_an_export_folder(monkeypatch, tmp_path):
     session.close()
 
 
-def test_no_token_and_no_home_is_in_what_is_exported(monkeypatch, tmp_path):
+def test_no_token_and_no_home_is_in_what_is_exported(fake, monkeypatch, tmp_path):
     home = tmp_path / "home-of-somebody"
     (home / "films").mkdir(parents=True)
     shutil.copy(VIDEOS / "winter.mp4", home / "films")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CAPTIONKIT_API_KEY", "VLLM_API_KEY"):
         monkeypatch.setenv(name, "hf_secretsecret")
     monkeypatch.setenv("HOME", str(home))
-    fakes.install(monkeypatch)
-    session = ck.Session(str(home / "films" / "*.mp4"), store=tmp_path / "runs.sqlite")
+    session = ck.Session(str(home / "films" / "*.mp4"), store=tmp_path / "runs.sqlite", backend=fake)
     run = session.caption("Say what it is.")
     shown = run._repr_html_() + session.windows._repr_html_()
     for name in ("jsonl", "csv", "html", "vtt", "srt", "nemo", "parquet"):

@@ -12,7 +12,7 @@ from common import VIDEOS
 
 import captionkit as ck
 from captionkit import structured
-from captionkit.runs import as_code
+from captionkit.run import as_code
 from captionkit.review.checks import check
 from captionkit.cli import main
 
@@ -33,12 +33,12 @@ def test_names_text_dicts_and_pydantic_models_mean_the_same_schema():
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ("no json", "no JSON"),
+        ("no json", "not JSON"),
         ("[1]", "is an object"),
         ({"type": "object", "properties": {"a": {"type": "no type"}}}, "properties/a/type"),
         ({"type": "string"}, "an object with properties"),
         ({"type": "object", "properties": {}}, "an object with properties"),
-        (int, "no pydantic model"),
+        (int, "not a pydantic model"),
     ],
 )
 def test_a_schema_that_is_none_is_refused_with_the_place(schema, said):
@@ -59,10 +59,10 @@ def test_a_recipe_with_a_schema_is_saved_and_keyed_and_others_keep_their_key(tmp
     ("text", "values", "problem"),
     [
         ('{"tags": ["boat"]}', {"tags": ["boat"]}, None),
-        ('{"tags": ["boat', {}, "no JSON"),
+        ('{"tags": ["boat', {}, "not JSON"),
         ('{"tags": []}', {"tags": []}, "tags: "),
         ('{"other": 1}', {"other": 1}, "required"),
-        ("[]", {}, "no JSON object"),
+        ("[]", {}, "not a JSON object"),
     ],
 )
 def test_a_caption_that_does_not_fit_says_why(text, values, problem):
@@ -84,7 +84,7 @@ def test_a_failed_window_has_no_values_and_is_not_invalid():
 @pytest.mark.engine
 def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marked(model, tmp_path):
     session = ck.Session(VIDEOS / "winter.mp4", store=tmp_path / "runs.sqlite")
-    run = session.caption("objects", schema="tags", max_output_tokens=500)
+    run = session.caption("objects", schema="tags", max_tokens=500)
     table = run.structured
     assert len(table) == 3
     assert table["invalid"].isna().all()
@@ -93,8 +93,8 @@ def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marke
     run.export(tmp_path / "run.parquet")
     kept = pd.read_parquet(tmp_path / "run.parquet")
     assert [json.loads(each) for each in kept["json.tags"]] == table["tags"].tolist()
-    cut = session.caption("objects", schema="shot", max_output_tokens=4)
-    assert cut.structured["invalid"].str.contains("no JSON").all()
+    cut = session.caption("objects", schema="shot", max_tokens=4)
+    assert cut.structured["invalid"].str.contains("not JSON").all()
     assert cut.checks["invalid"].all()
     # Free text on the same engine is as free as before.
     with pytest.raises(ValueError, match="schema="):
@@ -106,7 +106,7 @@ def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marke
 @pytest.mark.engine
 def test_two_stages_of_json_show_both_as_columns(model, tmp_path):
     with_both = ck.Session(VIDEOS / "winter.mp4", store=tmp_path / "runs.sqlite")
-    run = with_both.caption("objects", stage2=True, schema=Shot, max_output_tokens=400)
+    run = with_both.caption("objects", stage2=True, schema=Shot, max_tokens=400)
     assert run.structured["stage"].tolist() == [1, 2] * 3
     assert run.structured["invalid"].isna().all()
     with_both.close()

@@ -25,12 +25,13 @@ from captionkit.demo.language import altered, answer, yes_no
 from captionkit.demo.marks import Marks, mark
 from captionkit.demo.scenes import Scene
 from captionkit.demo.videos import write_film
-from captionkit.display.diff import wilson
-from captionkit.pipeline.caption import caption_windows
+from captionkit.display import wilson
+from captionkit.pipeline import WindowDone, caption, open_backend, prepare
+from captionkit.pipeline.caption import caption_stages
 from captionkit.prompts import PROMPTS, render
 from captionkit.recipe import Recipe
-from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
-from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask
+from captionkit.sources import PlannedWindow, SourceClip, plan
+from captionkit.video import DecodePool
 
 # Fewer frames than the sample videos have: the model sees sixteen of a scene, at nearly the same times.
 FPS = 6
@@ -98,7 +99,6 @@ class Film:
         self._folder = tempfile.TemporaryDirectory()
         self._path = Path(self._folder.name) / "scenes.mp4"
         write_film(self._path, scenes, size=_SIZE, fps=FPS)
-        self._inputs: list[LlmInputs] = []
 
     def __enter__(self) -> Film:
         return self
@@ -112,50 +112,49 @@ class Film:
 
     def ask(self, prompts: Sequence[str], model: str) -> list[str]:
         """Ask each scene a prompt of its own and return the answers."""
-        recipe = Recipe(variant=model, temperature=0, window_size=FRAMES_A_SCENE)
-        inputs = self._inputs = self._inputs or self._prepared(recipe)
-        asked: list[LlmInputs] = [
-            {**each, "prompt": prompt} for each, prompt in zip(inputs, prompts, strict=True)
-        ]
-        return CaptionGenerationStage.from_recipe(recipe).model.generate(asked)
+        recipe = Recipe(model=model, temperature=0, window_size=FRAMES_A_SCENE)
+        backend = open_backend(recipe, model_dir="")
 
-    def _prepared(self, recipe: Recipe) -> list[LlmInputs]:
-        preparation = CaptionPreparationStage.from_recipe(recipe)
-        clip = Clip(source_video=str(self._path))
-        try:
-            preparation.process(VideoTask(Video(input_video=self._path, clips=[clip])))
-        finally:
-            preparation.teardown()
-        if clip.errors:
-            raise RuntimeError(f"{self._path}: {clip.errors}")
-        return [window.llm_inputs[recipe.variant] for window in clip.windows]
+        async def ask_one(window: PlannedWindow, prompt: str) -> str:
+            prepared = replace(prepare(window, recipe, pool), prompt=prompt)
+            (answer,) = [each.text async for each in caption_stages(prepared, recipe, backend)]
+            return answer
+
+        async def ask_all() -> list[str]:
+            pairs = zip(windows_of(self._path, recipe, pool), prompts, strict=True)
+            return await asyncio.gather(*(ask_one(*pair) for pair in pairs))
+
+        with DecodePool() as pool:
+            return asyncio.run(ask_all())
+
+
+def windows_of(path: Path, recipe: Recipe, pool: DecodePool) -> list[PlannedWindow]:
+    """Cut a film into the windows of a recipe."""
+    clip = SourceClip.open(pool, str(path), str(path))
+    spans = clip.cut(recipe.window_size, recipe.remainder_threshold)
+    return plan(clip, spans, path.stem, str(path))
 
 
 def caption_film(path: Path, recipe: Recipe) -> list[str]:
-    """The final caption of each window of a film.
+    """Caption each window of a film and return the final texts.
 
     Raises
     ------
     RuntimeError
         A window could not be captioned.
     """
+    texts: dict[int, str] = {}
 
-    async def follow() -> None:
-        async for result in caption_windows([task], preparation, generation):
-            if result.error:
-                raise RuntimeError(f"{path}, window {result.window_index}: {result.error}")
+    async def follow(windows: list[PlannedWindow], pool: DecodePool) -> None:
+        async for event in caption(windows, recipe, open_backend(recipe, model_dir=""), pool):
+            if isinstance(event, WindowDone):
+                if event.error:
+                    raise RuntimeError(f"{path}, window {event.window.number}: {event.error}")
+                texts[event.window.number] = event.captions[-1].text
 
-    clip = Clip(source_video=str(path))
-    task = VideoTask(Video(input_video=path, clips=[clip]))
-    preparation = CaptionPreparationStage.from_recipe(recipe)
-    generation = CaptionGenerationStage.from_recipe(recipe)
-    try:
-        preparation.plan(task.data, clip)
-        generation.setup()
-        asyncio.run(follow())
-    finally:
-        preparation.teardown()
-    return [window.caption[recipe.variant] for window in clip.windows]
+    with DecodePool() as pool:
+        asyncio.run(follow(windows_of(path, recipe, pool), pool))
+    return [texts[number] for number in sorted(texts)]
 
 
 def marks(captions: Sequence[str], scenes: Sequence[Scene]) -> list[Marks]:
@@ -290,7 +289,7 @@ class Report:
 
 def evaluate(count: int, model: str) -> Report:
     """Caption ``count`` scenes of unseen seeds and as many of unseen combinations."""
-    plain = Recipe(variant=model, temperature=0)
+    plain = Recipe(model=model, temperature=0)
     short = replace(plain, prompt="short")
     others: dict[str, Share] = {}
     strayed: Counter[str] = Counter()
@@ -298,7 +297,7 @@ def evaluate(count: int, model: str) -> Report:
     with Film(held_out_scenes(count)) as film:
         seeds = shares(marks(film.captions(plain), film.scenes))
         first = marks(film.captions(short), film.scenes)
-        second = marks(film.captions(replace(short, stage2_prompt=ADD)), film.scenes)
+        second = marks(film.captions(replace(short, stage2=ADD)), film.scenes)
         for name, marked in (("short caption", first), ("stage 2", second)):
             others[f"facts told, {name}"] = recall(marked)
             others[f"false among told, {name}"] = false_facts(marked)

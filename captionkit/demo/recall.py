@@ -31,24 +31,16 @@ def fact_recall(run: Run) -> pd.DataFrame:
     ValueError
         If no video of the run has a truth file (``harbour.json`` beside ``harbour.mp4``).
     """
-    places = {
-        (video, number): (path, start, end)
-        for video, number, path, start, end in run.store.rows(
-            "SELECT video, number, path, start_s, end_s FROM jobs JOIN windows ON key = window_key "
-            "WHERE run = ?",
-            (run.id,),
-        )
-    }
-    truths = {path: _scenes(path) for path, _, _ in places.values()}
+    table = run.captions
+    truths = {path: _scenes(path) for path in table["path"].drop_duplicates()}
     if not any(truths.values()):
         raise ValueError(
             f"no video of run {run.id} has a truth file beside it; the sample videos have, see "
             "captionkit.demo.videos"
         )
     rows = []
-    for caption in run.captions.dropna(subset="text").itertuples():
-        path, start, end = places[caption.video, caption.window]
-        scene = _covering(truths[path], start, end)
+    for caption in table.dropna(subset="text").itertuples():
+        scene = _covering(truths[caption.path], caption.start_s, caption.end_s)
         if scene is None:
             continue
         marks = mark(caption.text, scene)

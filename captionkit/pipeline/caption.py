@@ -192,7 +192,7 @@ class _Flow:
             error = str(failure) or type(failure).__name__
             if not isinstance(failure, (ValueError, EngineError)):
                 # Not foreseen, but no reason to take the other windows along.
-                logger.exception("%s of %s failed", window.number, window.video)
+                logger.exception("window %d of %s failed", window.number, window.video)
                 error = f"{type(failure).__name__}: {failure}"
         finally:
             permit.release()

@@ -85,10 +85,8 @@ class Run:
         A run that another kernel works on is ``running``.
         """
         counts = self.store.counts(self.id)
-        if counts.working:
-            return "running"
         if counts.done + counts.failed < counts.total:
-            return "interrupted"
+            return "running" if counts.working else "interrupted"
         return "failed" if counts.failed else "done"
 
     @property
@@ -220,7 +218,7 @@ class Run:
         ValueError
             Somebody works on it.
         """
-        if self.status == "running":
+        if self.store.counts(self.id).working:
             raise ValueError(f"run {self.id} is running; cancel it before it is deleted")
         self.store.delete(self.id)
 

@@ -41,7 +41,8 @@ def csv(export: Export) -> bytes:
                 else value
                 for value in guarded[name]
             ]
-    return guarded.to_csv(index=False).encode("utf-8-sig")
+    # With this end of a line, a lone carriage return within a text is quoted too.
+    return guarded.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
 
 
 def parquet(export: Export) -> bytes:
