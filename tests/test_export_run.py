@@ -11,12 +11,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import fakes
 import pandas as pd
 import pytest
 from common import VIDEOS
+from fakes import FakeBackend
 
 import captionkit as ck
+from captionkit.captions import COLUMNS
 from captionkit.cli import main
 from captionkit.export import FORMATS, ExportError
 from captionkit.recipe import Recipe
@@ -31,17 +32,8 @@ STARTS = ["0.00", "8.53", "17.07", "25.60"]
 
 
 @pytest.fixture
-def fake(monkeypatch):
-    fake = fakes.install(monkeypatch)
-    fake.say = lambda prompt, values, stage: ODD[STARTS.index(values["start"])]
-    return fake
-
-
-@pytest.fixture
-def session(fake, tmp_path):
-    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
-    yield session
-    session.close()
+def fake():
+    return FakeBackend(lambda prompt, start, stage: ODD[STARTS.index(start)])
 
 
 @pytest.fixture
@@ -52,12 +44,15 @@ def run(session):
     return run
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_what_is_written_is_read_back_to_the_last_character(run, suffix, tmp_path):
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "html"])
+def test_what_is_written_is_read_back_to_the_last_character(run, suffix, tmp_path, monkeypatch):
+    # Paths below the home folder are written without it.
+    monkeypatch.setenv("HOME", str(VIDEOS.parent))
     written = run.export(tmp_path / f"captions.{suffix}")
+    assert str(VIDEOS) not in written.read_bytes().decode(errors="replace")
     loaded = ck.load_captions(written)
-    assert Recipe(**json.loads(loaded["recipe"].iloc[0])) == run.recipe
-    pd.testing.assert_frame_equal(loaded.drop(columns="recipe"), run.captions, check_dtype=False)
+    assert Recipe.from_json(loaded["recipe"].iloc[0]) == run.recipe
+    pd.testing.assert_frame_equal(loaded, run.captions)
     assert list(loaded["text"][::2]) == ODD
     assert loaded["rating"].dtype == "Int64"
 
@@ -65,7 +60,7 @@ def test_what_is_written_is_read_back_to_the_last_character(run, suffix, tmp_pat
 def test_failed_windows_are_in_the_file_with_their_reason(session, fake, tmp_path):
     fake.fail = {"8.53"}
     run = session.caption("Say it.")
-    for suffix in ("jsonl", "parquet"):
+    for suffix in ("jsonl", "csv", "parquet", "html"):
         loaded = ck.load_captions(run.export(tmp_path / f"captions.{suffix}"))
         assert loaded["error"].notna().tolist() == [False, True, False, False]
         assert pd.isna(loaded["text"].iloc[1])
@@ -115,8 +110,8 @@ def test_ffmpeg_reads_the_subtitles(run, tmp_path):
 
 
 def test_subtitles_of_several_videos_go_into_a_folder(fake, tmp_path):
-    fake.say = lambda prompt, values, stage: "Seen."
-    session = ck.Session(VIDEOS, store=tmp_path / "runs.sqlite")
+    fake.say = lambda prompt, start, stage: "Seen."
+    session = ck.Session(VIDEOS, store=tmp_path / "runs.sqlite", backend=fake)
     run = session.caption("Say it.")
     with pytest.raises(ExportError, match=r"8 videos.*give a folder"):
         run.export(tmp_path / "all.vtt")
@@ -161,7 +156,7 @@ def test_edits_and_ratings_win_when_asked(run, tmp_path):
 
 
 def test_what_is_found_wrong_is_in_subtitles_report_and_curators_layout(session, fake, tmp_path):
-    fake.say = lambda prompt, values, stage: "A boat moves"
+    fake.say = lambda prompt, start, stage: "A boat moves"
     fake.finish_reason = "length"
     run = session.caption("Say it.")
     text = run.export(tmp_path / "a.vtt", checks=True).read_text(encoding="utf-8")
@@ -237,11 +232,20 @@ def test_a_run_without_captions_is_refused_with_its_reasons(session, fake, tmp_p
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", '{"video": "a"}\n{"vid', "a.jsonl, line 2"),
+        ("a.jsonl", '{"video": "a", "window": 0, "stage": 1}\n{"vid', "a.jsonl, line 2"),
         ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
-        ("a.jsonl", '{"video": "a"}\n', "holds no captions"),
-        ("a.parquet", "no parquet", "no sound Parquet file"),
-        ("a.txt", "", "give .jsonl or .parquet"),
+        ("a.jsonl", '{"video": "a"}\n', "line 1: it lacks window"),
+        ("a.jsonl", "", "holds no captions"),
+        (
+            "a.jsonl",
+            '{"video": "a", "window": "x", "stage": 1, "text": "A boat."}\n',
+            "window is 'x', which is not a whole number",
+        ),
+        ("a.jsonl", "[" * 100_000, "line 1: "),
+        ("a.csv", "video,window,stage,text\na,many,1,A boat.\n", "not a sound CSV file"),
+        ("a.html", "<p>a page of something else</p>", "holds no captions"),
+        ("a.parquet", "no parquet", "not a sound Parquet file"),
+        ("a.txt", "", "give one of .jsonl, .csv, .parquet, .html"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(name, content, said, tmp_path):
@@ -252,15 +256,50 @@ def test_a_file_that_cannot_be_read_is_named(name, content, said, tmp_path):
         ck.load_captions(tmp_path / "nowhere.jsonl")
 
 
-def test_lines_of_the_command_line_are_read_too(fake, tmp_path):
-    out = tmp_path / "lines.jsonl"
-    film = str(VIDEOS / "harbour.mp4")
-    fake.fail = {"8.53"}
-    assert main(["caption", film, "--stage2", "--out", str(out)]) == 1
-    loaded = ck.load_captions(out).sort_values(["window", "stage"])
-    assert list(loaded["window"]) == [0, 0, 1, 2, 2, 3, 3]
-    assert loaded["error"].notna().sum() == 1
-    assert ODD[0] in list(loaded["text"])
+OLD = {
+    "exported.jsonl": {
+        "run": 1, "video": "harbour", "clip": "c", "window": 2, "start_s": 17.0, "end_s": 25.5,
+        "stage": 1, "prompt": "Say it.", "text": "A boat.", "finish_reason": "stop", "error": None,
+        "rating": 4, "recipe": json.dumps({"variant": "demo", "prompt": "Say it.",
+                                           "stage2_prompt": None, "max_output_tokens": 9}),
+    },
+    "lines.jsonl": {
+        "video": "films/harbour.mp4", "clip": "c", "window": 2, "start_frame": 512, "end_frame": 767,
+        "start_s": 17.0, "end_s": 25.5, "variant": "demo", "recipe": "f169e4b11c2f5618",
+        "caption": "A boat.", "captions": [{"stage": 1, "text": "A boat.", "prompt": "<chat>",
+                                            "prompt_text": "Say it.", "finish_reason": "stop"}],
+        "warnings": ["damaged"], "error": None,
+    },
+    "part.parquet": {
+        "video": "films/harbour.mp4", "window": 2, "start_frame": 512, "end_frame": 767,
+        "start_s": 17.0, "end_s": 25.5, "variant": "demo", "recipe": "f169e4b11c2f5618",
+        "caption": "A boat.", "stage1_caption": None, "finish_reason": "stop", "prompt": "Say it.",
+        "prompt_tokens": 9, "output_tokens": 4, "seconds": 0.5, "warnings": "", "error": None,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_files_of_captionkit_0_1_are_read_with_the_columns_of_today(name, tmp_path):
+    path = tmp_path / name
+    if name.endswith(".jsonl"):
+        path.write_text(json.dumps(OLD[name]) + "\n")
+    else:
+        pd.DataFrame([OLD[name]]).to_parquet(path)
+    table = ck.load_captions(path)
+    assert tuple(table.columns) == COLUMNS
+    row = table.iloc[0]
+    assert (row["video"], row["window"], row["stage"], row["text"]) == ("harbour", 2, 1, "A boat.")
+    assert (row["prompt"], row["start_s"], row["model"]) == ("Say it.", 17.0, "demo")
+    assert row["recipe"] in ("f169e4b11c2f5618", Recipe(prompt="Say it.", max_tokens=9).to_json())
+
+
+def test_a_failed_line_of_captionkit_0_1_keeps_its_error(tmp_path):
+    line = {**OLD["lines.jsonl"], "error": "it broke"}
+    (tmp_path / "lines.jsonl").write_text(json.dumps(line) + "\n")
+    table = ck.load_captions(tmp_path / "lines.jsonl")
+    assert list(table["stage"]) == [1, 2]
+    assert list(table["error"]) == [None, "it broke"]
 
 
 def test_the_command_line_lists_and_exports_runs(run, session, tmp_path, capsys, monkeypatch):

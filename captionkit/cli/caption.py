@@ -26,6 +26,7 @@ from captionkit.captions import caption_rows, window_columns
 from captionkit.cli.common import UsageError, add_model_dir, add_store, printable
 from captionkit.display import MOST_ROWS
 from captionkit.export import JsonLines
+from captionkit.export.formats.tables import records_of
 from captionkit.models.variants import get_variant
 from captionkit.pipeline import WindowDone
 from captionkit.prompts import STAGE2_DEFAULT
@@ -214,7 +215,7 @@ def _follow(task: RunTask, lines: JsonLines | None, console: Console) -> int:
                 if event is not None and not ended:
                     bar.update(row, description="captioning")
                 if isinstance(event, WindowDone) and lines and event.window.key not in written:
-                    lines.write(_rows(task.run, event))
+                    lines.write(_records(task.run, event))
                     written.add(event.window.key)
                 now = task.progress
                 rate = f"{now.windows_per_s:.1f} windows/s" if now.windows_per_s else ""
@@ -235,17 +236,22 @@ def _next(events: queue.SimpleQueue[object]) -> object | None:
         return None
 
 
-def _rows(run: Run, event: WindowDone) -> list[Any]:
-    return caption_rows(
-        window_columns(event.window), run.recipe, event.captions, event.error, event.warnings,
+def _records(run: Run, event: WindowDone) -> list[dict[str, Any]]:
+    rows = caption_rows(
+        window_columns(event.window),
+        run.recipe,
+        event.captions,
+        event.error,
+        event.warnings,
         run=run.id,
-    )  # fmt: skip
+    )
+    return [vars(row) for row in rows]
 
 
 def _write_known(run: Run, keys: set[str], lines: JsonLines) -> None:
     if keys:
         table = run.captions
-        lines.write_table(table[table["key"].isin(keys)], windows=len(keys))
+        lines.write(records_of(table[table["key"].isin(keys)]))
 
 
 def _print_table(table: pd.DataFrame, run: Run) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-
-from captionkit.captions import CaptionRow, captions_table
 from captionkit.export.base import without_home
 from captionkit.export.errors import ExportError
 from captionkit.export.formats.tables import json_lines
@@ -41,19 +39,15 @@ class JsonLines:
         except OSError as error:
             raise ExportError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def write(self, rows: Iterable[CaptionRow]) -> None:
-        """Append the rows of one window.
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Append the rows of some windows (as of `CaptionRow`), all or none.
 
         Raises
         ------
         ExportError
             The rows cannot be written (disk full, say); the lines before are whole.
         """
-        self.write_table(captions_table(vars(row) for row in rows), windows=1)
-
-    def write_table(self, table: pd.DataFrame, *, windows: int) -> None:
-        """Append the rows of some windows, all or none; raises as `write`."""
-        data = json_lines(table.assign(path=table["path"].map(without_home)))
+        data = json_lines({**each, "path": without_home(each["path"])} for each in records)
         try:
             written = self._file.write(data)
             if written != len(data):
@@ -67,7 +61,7 @@ class JsonLines:
                 "before are in it"
             ) from failure
         self._end += len(data)
-        self.windows += windows
+        self.windows += len({each["key"] for each in records})
 
     def close(self) -> None:
         """Close the file."""

@@ -57,11 +57,16 @@ def find_videos(
     problems: dict[str, str] = {}
     for each in map(str, given):
         try:
-            found |= dict.fromkeys(
-                _addresses(each) if "://" in each else map(os.path.abspath, _paths(each))
-            )
+            paths = _addresses(each) if "://" in each else map(os.path.abspath, _paths(each))
         except FileNotFoundError as error:
             problems[each] = str(error)
+            continue
+        for path in paths:
+            if path.isascii() or path.encode(errors="replace").decode() == path:
+                found[path] = None
+            else:
+                shown = os.fsencode(path).decode(errors="replace")
+                problems[shown] = f"{shown}: the name is not valid UTF-8; rename the file"
     if not found:
         raise FileNotFoundError("; ".join(problems.values()))
     return list(found), problems

@@ -17,6 +17,8 @@ from captionkit.demo.architecture import TOKENS_PER_SECOND
 from captionkit.demo.batches import SceneBatches
 
 SHIPPED = DATA / "demo-model"
+# The default of the command: on a busy machine, threads that wait for one another take ten times as long.
+torch.set_num_threads(1)
 
 
 def make_trainer(folder: Path, vision_steps: int, steps: int) -> train.Trainer:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from captionkit import display
 from captionkit.export.base import Export
-from captionkit.export.formats.tables import json_lines
+from captionkit.export.formats.tables import json_lines, records_of
 from captionkit.review import faults
 
 #: The element that holds the rows.
@@ -77,7 +77,7 @@ def report(export: Export) -> bytes:
 {"".join(rows)}
 </tbody></table>
 <details><summary>All columns, as JSON lines</summary>
-<pre id="{ROWS_ID}">{html.escape(json_lines(table, ensure_ascii=True).decode())}</pre></details>
+<pre id="{ROWS_ID}">{html.escape(json_lines(records_of(table), ascii_only=True).decode())}</pre></details>
 <script>{_SCRIPT}</script></body></html>
 """
     return page.encode("utf-8")

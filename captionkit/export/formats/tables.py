@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ GUARD = "'"
 
 def jsonl(export: Export) -> bytes:
     """One JSON object a line."""
-    return json_lines(_columns(export))
+    return json_lines(records_of(_columns(export)))
 
 
 def csv(export: Export) -> bytes:
@@ -52,11 +53,18 @@ def parquet(export: Export) -> bytes:
     return packed.getvalue()
 
 
-def json_lines(table: pd.DataFrame, **options: Any) -> bytes:
-    """A table as JSON lines; options are those of `json.dumps`."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    options = {"ensure_ascii": False, "default": _plain, **options}
-    return "".join(json.dumps(row, **options) + "\n" for row in rows).encode("utf-8", "replace")
+def json_lines(records: Iterable[Mapping[str, Any]], *, ascii_only: bool = False) -> bytes:
+    """Rows as JSON lines."""
+    lines = (
+        json.dumps(record, ensure_ascii=ascii_only, default=_plain) + "\n" for record in records
+    )
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows, a missing value as None."""
+    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows
 
 
 def _plain(value: Any) -> object:
