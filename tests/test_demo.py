@@ -154,8 +154,7 @@ def test_questions_are_answered_by_what_is_seen_and_not_by_chance(model, film):
 def test_a_second_stage_adds_what_a_short_caption_lacks(model, film):
     short = replace(PLAIN, prompt="short")
     first, second = (
-        marks(film.captions(recipe), film.scenes)
-        for recipe in (short, replace(short, stage2=ADD))
+        marks(film.captions(recipe), film.scenes) for recipe in (short, replace(short, stage2=ADD))
     )
     assert recall(second).value > recall(first).value + 0.1
 

@@ -26,8 +26,8 @@ from captionkit.demo.scenes import (
 from captionkit.demo.sprites import COLOURS, KINDS
 from captionkit.demo.videos import FPS, FRAMES_A_SCENE, film_truth, main, sample_scenes
 from captionkit.prompts import PROMPTS
-from captionkit.video import DecodePool
 from captionkit.sources.windows import compute_windows
+from captionkit.video import DecodePool
 
 SAMPLES = sorted(VIDEOS.glob("*.mp4"))
 SCENES = [Scene.random(seed) for seed in range(150)]

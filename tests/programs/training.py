@@ -17,7 +17,7 @@ from captionkit.demo.architecture import TOKENS_PER_SECOND
 from captionkit.demo.batches import SceneBatches
 
 SHIPPED = DATA / "demo-model"
-# The default of the command: on a busy machine, threads that wait for one another take ten times as long.
+# The command's default. On a busy machine, threads that wait for one another take ten times as long.
 torch.set_num_threads(1)
 
 
@@ -79,7 +79,7 @@ def trained(folder: Path, *stops: int | None) -> dict[str, torch.Tensor]:
     """Train, interrupted after so many checkpoints each time, and return the tower's weights."""
     for stop in stops:
         trainer = make_trainer(folder, 3, 2)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         checkpoints = []
         replace_file = Path.replace
 
