@@ -20,6 +20,14 @@ WAIT_MS = 90_000
 expect.set_options(timeout=WAIT_MS)
 
 
+TESTS = Path(__file__).parent
+
+
+def cells(name: str) -> list[str]:
+    """The cells of a file in ``cells/``; each begins with ``# %%``."""
+    return (TESTS / "cells" / f"{name}.py").read_text().split("# %%\n")[1:]
+
+
 def chromium() -> str:
     found = shutil.which("chromium")
     assert found, "no chromium here: apt-get install chromium (CI does)"
@@ -48,7 +56,8 @@ class Lab:
             stdout=self.log, stderr=self.log, cwd=folder, start_new_session=True,
             env={**os.environ, "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
                  "JUPYTERLAB_SETTINGS_DIR": str(home), "JUPYTERLAB_WORKSPACES_DIR": str(home),
-                 "JUPYTER_RUNTIME_DIR": str(home), "IPYTHONDIR": str(home)},
+                 "JUPYTER_RUNTIME_DIR": str(home), "IPYTHONDIR": str(home),
+                 "PYTHONPATH": str(TESTS)},
         )  # fmt: skip
         until = time.monotonic() + 90
         while time.monotonic() < until:
@@ -60,8 +69,8 @@ class Lab:
                 time.sleep(0.1)
         raise AssertionError("JupyterLab did not start: " + (home / "lab.log").read_text())
 
-    def write(self, name: str, cells: list[str]) -> None:
-        """Put a notebook into the folder."""
+    def write(self, name: str) -> str:
+        """Put a file of `cells` into the folder as a notebook; returns the notebook's name."""
         content = {
             "nbformat": 4,
             "nbformat_minor": 5,
@@ -69,10 +78,11 @@ class Lab:
             "cells": [
                 {"cell_type": "code", "id": f"c{n}", "source": source, "metadata": {},
                  "outputs": [], "execution_count": None}
-                for n, source in enumerate(cells)
+                for n, source in enumerate(cells(name))
             ],
         }  # fmt: skip
-        (self.folder / name).write_text(json.dumps(content))
+        (self.folder / f"{name}.ipynb").write_text(json.dumps(content))
+        return f"{name}.ipynb"
 
     def open(self, browser: Browser, name: str, *, width: int = 1280, dark: bool = False) -> Notebook:
         """Open a notebook in a page of its own."""
