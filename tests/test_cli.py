@@ -15,8 +15,18 @@ import psutil
 import pytest
 from common import SHARED, VIDEOS
 
+import captionkit as ck
+from captionkit.captions import COLUMNS
 from captionkit.cli import main
-from captionkit.recipe import Recipe
+from captionkit.engine import Engine
+from captionkit.recipe import SETTINGS, Recipe
+
+
+@pytest.fixture(autouse=True)
+def a_folder_of_its_own(tmp_path, monkeypatch):
+    """The store of a project lies in its folder."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
 
 
 def run(*arguments: str, **settings) -> subprocess.CompletedProcess:
@@ -40,7 +50,9 @@ def rows(path: Path) -> list[dict]:
         (["--batch-size", "-3"], "--batch-size"),
         (["--window-size", "0"], "window_size"),
         (["--sampling-fps", "-1"], "sampling_fps"),
-        (["--max-tokens", "0"], "max_tokens"),
+        (["--max-tokens", "0"], "max_tokens is 0"),
+        (["--batch", "4"], "unrecognized arguments: --batch"),
+        (["--temp", "1"], "unrecognized arguments: --temp"),
         (["--prompt", ""], "no text"),
         (["--prompt", "nonesuch"], "default, av"),
         (["--stage2", "Say {it} again"], "{caption}"),
@@ -62,18 +74,44 @@ def test_bad_usage_is_one_clear_line_and_exit_code_2(arguments, word, harbour, c
     assert "Traceback" not in said
 
 
+def test_options_are_taken_by_their_whole_names_in_every_command(capsys):
+    for words in (
+        ["doctor", "--model", "qwen"],
+        ["runs", "--sto", "x"],
+        ["export", "1", "--form", "csv"],
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert f"unrecognized arguments: {words[-2]}" in capsys.readouterr().err
+
+
+def test_every_setting_is_an_option_with_the_help_of_the_recipe(capsys):
+    with pytest.raises(SystemExit):
+        main(["caption", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for name, setting in SETTINGS.items():
+        assert f"--{name.replace('_', '-')}" in said
+        assert setting.help in said
+
+
 def test_files_that_cannot_be_captioned_are_told_and_exit_code_is_1(tmp_path, capsys):
+    (tmp_path / "nothing").mkdir()
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no film")
     one = barcodes.write(tmp_path / "one.mp4", 1)
-    bad = [tmp_path / "none.mp4", tmp_path, tmp_path / "empty.mp4", tmp_path / "text.mp4", one]
+    bad = [
+        tmp_path / "none.mp4",
+        tmp_path / "nothing",
+        tmp_path / "empty.mp4",
+        tmp_path / "text.mp4",
+        one,
+    ]
     assert main(["caption", *map(str, bad)]) == 1
     said = capsys.readouterr().err
     for path in bad:
         assert str(path) in said
-    for reason in ("no such file", "is a folder", "is empty", "cannot be read", "at least 4"):
+    for reason in ("no such file", "holds no video", "is empty", "cannot be read", "at least 4"):
         assert reason in said
-    assert "0 of 0 windows captioned" in said
     assert "Traceback" not in said
 
 
@@ -89,8 +127,6 @@ def test_no_vllm_says_which_extra_to_install(harbour, monkeypatch, capsys):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "vllm" else real(name, *a)
     )
-    from captionkit.engine.client import Engine
-
     monkeypatch.setattr(Engine, "_live", None)
     assert main(["caption", harbour]) == 1
     assert "captionkit[cpu]" in capsys.readouterr().err
@@ -119,16 +155,69 @@ def test_captions_are_written_as_lines_with_everything_recorded(tmp_path, harbou
     out = tmp_path / "captions.jsonl"
     assert main(["caption", harbour, "--stage2", "--out", str(out)]) == 0
     written = rows(out)
-    assert sorted(row["window"] for row in written) == [0, 1, 2, 3]
+    assert sorted((row["window"], row["stage"]) for row in written) == [
+        (window, stage) for window in range(4) for stage in (1, 2)
+    ]
+    texts = {(row["window"], row["stage"]): row["text"] for row in written}
     for row in written:
-        assert row["video"] == harbour
-        assert row["error"] is None
-        assert row["caption"] == row["captions"][1]["text"]
-        assert row["captions"][0]["text"] in row["captions"][1]["prompt_text"]
+        assert tuple(row) == COLUMNS
+        assert (row["video"], row["path"], row["error"]) == ("harbour", harbour, None)
+        if row["stage"] == 2:
+            assert texts[row["window"], 1] in row["prompt"]
         assert row["end_s"] > row["start_s"]
     said = capsys.readouterr()
     assert "4 of 4 windows captioned" in said.err
     assert "harbour.mp4" in said.out
+
+
+@engine
+def test_the_same_command_again_ends_at_once_and_is_listed_as_one_run(tmp_path, model, capsys):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in ("winter", "river"):
+        (folder / f"{name}.mp4").write_bytes((VIDEOS / f"{name}.mp4").read_bytes())
+    assert main(["caption", str(folder), "--max-tokens", "20"]) == 0
+    capsys.readouterr()
+    out = tmp_path / "again.jsonl"
+    # A pattern in quotes means the same videos, and what is known is written too.
+    assert main(["caption", str(folder / "*.mp4"), "--max-tokens", "20", "--out", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert "6 of 6 windows captioned" in said
+    assert "all of them were in the store already" in said
+    assert len(rows(out)) == 6
+    assert list(ck.runs()["done"]) == [6]
+    assert main(["runs"]) == 0
+    assert "6 of 6" in capsys.readouterr().out
+    # A session finds them, too.
+    session = ck.Session(folder, recipe=ck.Recipe(max_tokens=20))
+    assert session.caption().id == 1
+    session.close()
+
+
+@engine
+def test_a_command_that_was_killed_goes_on_where_it_was(tmp_path, model):
+    words = [
+        sys.executable,
+        "-m",
+        "captionkit",
+        "caption",
+        str(VIDEOS),
+        "--stage2",
+        "--batch-size",
+        "1",
+    ]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (Path(".captionkit/runs.sqlite").exists() and ck.runs()["done"].sum() >= 2):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = ck.open_run(1).progress.done
+    assert 2 <= before < 33
+    out = tmp_path / "out.jsonl"
+    assert main([*words[3:-2], "--batch-size", "16", "--out", str(out)]) == 0
+    assert list(ck.runs()["done"]) == [33]
+    assert len({row["key"] for row in rows(out)}) == 33
 
 
 @engine
@@ -151,7 +240,7 @@ def test_one_bad_file_among_good_ones_costs_only_itself(tmp_path, harbour, model
     assert code == 1
     assert "9 of 9 windows captioned" in said.err
     assert "bad.mp4 cannot be read as a video" in said.err
-    assert {row["video"] for row in rows(out)} == {harbour, str(odd)}
+    assert {row["path"] for row in rows(out)} == {harbour, str(odd)}
 
 
 @engine
@@ -161,7 +250,7 @@ def test_a_recipe_file_and_options_decide_together(tmp_path, harbour, model):
     arguments = ["caption", harbour, "--recipe", path, "--prompt", "short", "--out", out]
     assert main([str(each) for each in arguments]) == 0
     wanted = Recipe(prompt="short", max_tokens=20, window_size=512)
-    assert {row["recipe"] for row in rows(out)} == {wanted.key}
+    assert {row["recipe"] for row in rows(out)} == {wanted.to_json()}
     assert len(rows(out)) == 2
 
 
@@ -204,8 +293,8 @@ def test_killing_the_engine_in_mid_run_loses_no_window(tmp_path):
     said = process.communicate(timeout=240)[0]
     assert process.returncode == 0, said
     written = rows(out)
-    assert len(written) == len({(row["video"], row["window"]) for row in written}) == 33
-    assert all(row["caption"] for row in written)
+    assert len(written) == len({(row["key"], row["stage"]) for row in written}) == 66
+    assert all(row["text"] for row in written)
 
 
 @engine
@@ -216,7 +305,7 @@ def test_real_videos_get_a_caption_or_a_clear_error(tmp_path, model, capsys):
     out = tmp_path / "out.jsonl"
     code = main(["caption", *map(str, films), "--out", str(out)])
     said = capsys.readouterr().err
-    captioned = {row["video"] for row in rows(out) if row["caption"]}
+    captioned = {row["path"] for row in rows(out) if row["text"]}
     # Three frames only; the corrupted one is captioned as far as it can be decoded, or says why not.
     assert code == 1
     for film in films:

@@ -8,33 +8,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
 import pandas as pd
+import programs
 import psutil
 import pytest
 from common import ROOT, VIDEOS
 
 import captionkit as ck
 from captionkit import cli
+from captionkit.captions import COLUMNS
 from captionkit.scale import ScaleError, caption_videos
 from captionkit.scale.parts import Parts
 
 NAMES = ("winter", "river", "harbour", "desert")
 WINDOWS = {"winter": 3, "river": 3, "harbour": 4, "desert": 4}
-JOB = """
-    import json, sys
-    import captionkit as ck
-    from captionkit.scale import caption_videos
-    if __name__ == "__main__":
-        folder, output, actors = sys.argv[1:]
-        done = caption_videos(
-            folder + "/*", ck.Recipe(prompt="short", stage2="Add what is missing: {caption}"),
-            output, actors=int(actors), batch_size=2,
-        )
-        print("SUMMARY", json.dumps(done))
-"""
 
 
 @pytest.fixture
@@ -48,17 +37,11 @@ def films(tmp_path):
 
 
 def start(tmp_path, films, output, actors):
-    script = tmp_path / "job.py"
-    script.write_text(textwrap.dedent(JOB))
     with (tmp_path / "job.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, str(script), str(films), str(output), str(actors)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        )
+        return programs.start(
+            "ray_job", films, output, actors,
+            stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env={"RAY_AUTH_MODE": "disabled"},
+        )  # fmt: skip
 
 
 def summary(job, tmp_path):
@@ -68,6 +51,7 @@ def summary(job, tmp_path):
 
 
 def rows(output):
+    """All rows of all parts, as they are."""
     return pd.concat([pd.read_parquet(path) for path in (output / "parts").glob("*.parquet")])
 
 
@@ -96,20 +80,30 @@ def test_an_actor_that_is_killed_costs_nothing_and_another_run_computes_nothing(
     assert victims
     victims[0].kill()
     done = summary(job, tmp_path)
-    table = rows(output)
+    table = ck.load_captions(output)
+    assert tuple(table.columns) == COLUMNS
     good = table[table["error"].isna()]
-    found = {os.path.basename(v)[:-4]: len(g) for v, g in good.groupby("video")}
-    assert found == WINDOWS
-    assert not good.duplicated(["video", "window"]).any()
-    assert good["stage1_caption"].str.len().gt(0).all()
+    assert good.groupby("video")["window"].nunique().to_dict() == WINDOWS
+    assert not good.duplicated(["path", "window", "stage"]).any()
+    assert good["text"].str.len().gt(0).all()
+    assert sorted(good["stage"].unique()) == [1, 2]
     (bad,) = table[table["error"].notna()].itertuples()
-    assert bad.video.endswith("broken.mp4")
+    assert bad.path == str(films / "broken.mp4")
     assert bad.window == -1
     assert (done["captioned"], done["failed"]) == (14, 1)
     assert json.loads((output / "summary.json").read_text()) == done
+    # The keys are those of a session, so that captions can be joined.
+    session = ck.Session([films / f"{name}.mp4" for name in NAMES], store=tmp_path / "runs.sqlite")
+    assert set(good["key"]) == set(session.windows["key"])
+    session.close()
+    # What failed is tried again, and nothing else.
+    shutil.copy(VIDEOS / "night.mp4", films / "broken.mp4")
     again = summary(start(tmp_path, films, output, 1), tmp_path)
-    assert again["of this run"] == 0
-    assert again["captioned"] == 14
+    assert (again["of this run"], again["failed"]) == (4, 0)
+    table = ck.load_captions(output)
+    assert table["error"].isna().all()
+    assert table.groupby("video")["window"].nunique().to_dict() == {**WINDOWS, "broken": 4}
+    assert not [path for path in (output / "parts").iterdir() if path.name.startswith("failed-")]
     with pytest.raises(ScaleError, match="another recipe"):
         caption_videos(str(films / "*"), ck.Recipe(prompt="dense"), output)
 
@@ -126,25 +120,54 @@ def test_a_driver_that_is_killed_is_gone_on_with(tmp_path, films):
     done = summary(start(tmp_path, films, output, 1), tmp_path)
     table = rows(output)
     assert (done["captioned"], done["failed"]) == (14, 1)
-    assert done["of this run"] <= 15 - len(kept)
-    assert not table.duplicated(["video", "window"]).any()
+    assert done["of this run"] <= 14 - kept[kept["error"].isna()]["key"].nunique()
+    captioned = table[table["error"].isna()]
+    assert not captioned.duplicated(["path", "window", "stage"]).any()
+
+
+def row_of(path, number, error=None, stage=1):
+    nothing = dict.fromkeys(COLUMNS)
+    window = {"video": "film", "path": path, "window": number, "stage": stage, "repeat": 0}
+    return ck.CaptionRow(**{**nothing, **window, "text": None if error else "A boat.", "error": error})
 
 
 def test_parts_live_at_any_fsspec_address_and_are_whole():
     parts = Parts("memory://captions")
     recipe = ck.Recipe()
     parts.claim(recipe)
-    assert parts.done() == set()
-    row = {"video": "s3://films/a.mp4", "window": 3, "caption": "A boat.", "recipe": recipe.key}
-    parts.write([row])
+    assert parts.done() == {}
     # The same windows again are the same file.
-    parts.write([row])
-    parts.write([{"video": "s3://films/b.mp4", "window": -1, "error": "no video"}])
-    assert parts.done() == {("s3://films/a.mp4", 3), ("s3://films/b.mp4", -1)}
+    for _ in range(2):
+        parts.write([row_of("s3://films/a.mp4", 3), row_of("s3://films/a.mp4", 3, stage=2)])
+    parts.write([row_of("s3://films/b.mp4", -1, "no video")])
+    assert parts.done() == {"s3://films/a.mp4": {3}}
     assert parts.counts() == (1, 1)
     Parts("memory://captions").claim(recipe)
     with pytest.raises(ScaleError, match="another recipe"):
         Parts("memory://captions").claim(ck.Recipe(prompt="dense"))
+
+
+def test_a_window_that_failed_is_not_done_and_later_captions_replace_its_error(tmp_path):
+    parts = Parts(str(tmp_path))
+    parts.claim(ck.Recipe())
+    parts.write([row_of("a.mp4", 0), row_of("a.mp4", 1), row_of("a.mp4", 1, "stage 2 broke", stage=2)])
+    parts.write([row_of("b.mp4", -1, "cannot be read")])
+    assert parts.done() == {"a.mp4": {0}}
+    assert parts.counts() == (1, 2)
+    table = ck.load_captions(tmp_path)
+    assert [(row.path, row.window, row.stage) for row in table.itertuples()] == [
+        ("a.mp4", 0, 1), ("a.mp4", 1, 1), ("a.mp4", 1, 2), ("b.mp4", -1, 1),
+    ]  # fmt: skip
+    failures = parts.failures()
+    assert sorted(of for paths in failures.values() for of in paths) == ["a.mp4", "b.mp4"]
+    parts.write([row_of("a.mp4", 1), row_of("a.mp4", 1, stage=2), row_of("b.mp4", 0)])
+    # Killed before the old failures are dropped, they count no more all the same.
+    assert parts.counts() == (3, 0)
+    table = ck.load_captions(tmp_path / "parts")
+    assert table["error"].isna().all()
+    assert len(table) == 4
+    parts.drop(failures)
+    assert ck.load_captions(tmp_path).equals(table)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
@@ -160,7 +183,7 @@ def test_bad_input_is_told_before_anything_starts(tmp_path, monkeypatch):
         caption_videos(film, ck.Recipe(), tmp_path / "a", address="127.0.0.1:9")
     with pytest.raises(ScaleError, match="cannot be used"):
         caption_videos(film, ck.Recipe(), "nosuchscheme://bucket")
-    with pytest.raises(FileNotFoundError, match="no video"):
+    with pytest.raises(FileNotFoundError, match="nothing matches"):
         caption_videos(str(tmp_path / "*.mp4"), ck.Recipe(), tmp_path / "b")
     with pytest.raises(ValueError, match="batch_size"):
         caption_videos(film, ck.Recipe(), tmp_path / "c", batch_size=0)

@@ -182,9 +182,7 @@ def test_a_store_of_captionkit_0_1_keeps_its_captions_its_recipes_and_its_keys(t
         (True, None), (True, "broken file"), (False, None),
     ]  # fmt: skip
     # The same recipe on the same windows is not computed again.
-    again = store.add_run(
-        run.recipe, [window(0)], repeats=1, batch_size=16, fresh=False
-    )
+    again = store.add_run(run.recipe, [window(0)], repeats=1, batch_size=16, fresh=False)
     assert store.counts(again).done == 1
     store.close()
     Store(path).close()
