@@ -2,7 +2,7 @@
 
 import sys
 
-from captionkit.cli.main import main
+from captionkit.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -123,14 +123,14 @@ def caption_rows(
     more
         Further columns, as ``run``.
     """
-    common = {
+    common: dict[str, Any] = {
         **window,
         "model": recipe.model,
         "recipe": recipe.to_json(),
         "warnings": "; ".join(warnings) or None,
         **more,
     }
-    nothing = dict.fromkeys(COLUMNS[COLUMNS.index("stage") : COLUMNS.index("error")])
+    nothing: dict[str, Any] = dict.fromkeys(COLUMNS[COLUMNS.index("stage") : COLUMNS.index("error")])
     rows = [
         CaptionRow(
             **common,

@@ -54,10 +54,10 @@ class Setting:
         ValueError
             Names the setting, the value and what fits.
         """
-        accepted = (int, float) if self.kind is float else (self.kind,)
+        accepted: tuple[type, ...] = (int, float) if self.kind is float else (self.kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             raise ValueError(f"{name} is {value!r}; give {_KINDS[self.kind]}")
-        if self.kind not in (int, float):
+        if not isinstance(value, (int, float)):
             return
         fits = math.isfinite(value)
         fits = fits and (self.least is None or value >= self.least)
@@ -135,7 +135,7 @@ class Recipe:
     )
     seed: int | None = _setting(None, "number that makes drawn tokens repeatable", int, step=1)
     fp8: bool = _setting(False, "weights in fp8 (needs a GPU with fp8 units)", bool)
-    schema: Any = _setting(
+    schema: Any = _setting(  # noqa: RUF009 (ruff does not see that it is a field)
         None,
         f"captions as JSON: a JSON schema, or one of {', '.join(structured.EXAMPLES)}",
         str,

@@ -17,7 +17,7 @@ import pandas as pd
 from captionkit.display import WindowTable
 from captionkit.engine import Backend
 from captionkit.pipeline.backends import check_length, open_backend
-from captionkit.pipeline.prepare import ModelFrames, model_frames
+from captionkit.pipeline.prepared import ModelFrames, model_frames
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.recipe import SETTINGS, Recipe
 from captionkit.run.matrix import Matrix
@@ -409,7 +409,9 @@ def _videos(
     remote = [path for path in paths if "://" in path]
     for path in remote:
         problems[path] = f"{path} is not on this machine; caption it with Ray (--ray), or download it"
-    clips = [(ClipRequest(path, path),) for path in paths if path not in remote]
+    clips: list[tuple[ClipRequest, ...]] = [
+        (ClipRequest(path, path),) for path in paths if path not in remote
+    ]
     clips += [tuple(requests_of(task)) for task in tasks]
     named = [path for path in paths if path not in remote]
     named += [str(task.data.input_video) for task in tasks]

@@ -215,7 +215,7 @@ def test_a_command_that_was_killed_goes_on_where_it_was(tmp_path, model):
     before = ck.open_run(1).progress.done
     assert 2 <= before < 33
     out = tmp_path / "out.jsonl"
-    assert main([*words[3:-2], "--batch-size", "16", "--out", str(out)]) == 0
+    assert main([*words[:-2], "--batch-size", "16", "--out", str(out)]) == 0
     assert list(ck.runs()["done"]) == [33]
     assert len({row["key"] for row in rows(out)}) == 33
 

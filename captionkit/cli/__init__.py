@@ -1,5 +1,5 @@
 """The command line, one file a command."""
 
-from captionkit.cli.main import main
+from captionkit.cli.app import main
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""``captionkit caption``: videos to captions in the store, on the terminal and in a file; or with Ray."""
+"""``captionkit caption``: videos to captions in a store, on the terminal, in a file; or with Ray."""
 
 from __future__ import annotations
 

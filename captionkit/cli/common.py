@@ -16,8 +16,8 @@ class UsageError(Exception):
 class Parser(argparse.ArgumentParser):
     """A parser that takes options by their whole names alone, and so do its commands'."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
 
 
 def add_model_dir(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,9 @@
 """Windows to captions: frames are prepared, the backend captions them, events say what happens."""
 
 from captionkit.pipeline.backends import engine_key, open_backend
-from captionkit.pipeline.caption import caption
 from captionkit.pipeline.events import Caption, Event, StageDone, TextGrew, WindowDone
-from captionkit.pipeline.prepare import ModelFrames, PreparedWindow, model_frames, prepare
+from captionkit.pipeline.flow import caption
+from captionkit.pipeline.prepared import ModelFrames, PreparedWindow, model_frames, prepare
 
 __all__ = [
     "Caption",

@@ -65,7 +65,7 @@ def open_backend(
         for name, wanted in (("fp8", recipe.fp8), ("model_does_preprocess", model_resizes)):
             if wanted:
                 raise ValueError(
-                    f"{name} is the server's to choose: leave it off, and start {endpoint} as you want it"
+                    f"{name} is the server's to choose: leave it off here, and start {endpoint} with it"
                 )
         names = (variant.name, *([variant.repository] if variant.repository else []))
         backend = ServerBackend.get(endpoint, names)

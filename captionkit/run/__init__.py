@@ -3,7 +3,7 @@
 from captionkit.run.history import open_run, runs
 from captionkit.run.matrix import Matrix
 from captionkit.run.run import Progress, Run
-from captionkit.run.sweep import Sweep, sweep
+from captionkit.run.sweep import Sweep
 from captionkit.run.task import RunEnded, RunTask
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "Sweep",
     "open_run",
     "runs",
-    "sweep",
 ]

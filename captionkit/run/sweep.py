@@ -17,8 +17,8 @@ from captionkit import display
 from captionkit.display import overlap
 from captionkit.engine import Backend, EngineError
 from captionkit.models.weights import WeightsError
-from captionkit.pipeline.caption import caption
 from captionkit.pipeline.events import Caption, WindowDone
+from captionkit.pipeline.flow import caption
 from captionkit.prompts import resolve
 from captionkit.recipe import Recipe
 from captionkit.review import Comparison, compare_tables

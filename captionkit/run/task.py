@@ -16,8 +16,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 
 from captionkit.engine import Backend
-from captionkit.pipeline.caption import caption
 from captionkit.pipeline.events import Event, StageDone, WindowDone
+from captionkit.pipeline.flow import caption
 from captionkit.recipe import Recipe
 from captionkit.run.run import Progress, Run
 from captionkit.sources import PlannedWindow

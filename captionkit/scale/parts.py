@@ -94,7 +94,8 @@ class Parts:
 
     def counts(self) -> tuple[int, int]:
         """How many windows are captioned; how many failed, and videos that cannot be read."""
-        done, failed = set(), set()
+        done: set[tuple[str, int]] = set()
+        failed: set[tuple[str, int]] = set()
         for path, window, error in self._rows():
             (done if error is None else failed).add((path, window))
         readable = {path for path, _ in done}

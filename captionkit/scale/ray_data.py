@@ -45,9 +45,9 @@ from captionkit.engine import EngineError, VideoInput
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import needs_gpu
 from captionkit.pipeline.backends import open_backend
-from captionkit.pipeline.caption import caption_stages
 from captionkit.pipeline.events import Caption
-from captionkit.pipeline.prepare import PreparedWindow, prepare
+from captionkit.pipeline.flow import caption_stages
+from captionkit.pipeline.prepared import PreparedWindow, prepare
 from captionkit.recipe import Recipe
 from captionkit.scale.parts import Parts, ScaleError
 from captionkit.sources import SourceClip, content_hash, find_videos, plan, short_names
@@ -270,7 +270,7 @@ class _Caption:
             stages = caption_stages(prepared, self._recipe, self._backend, batch_size=self._batch_size)
             try:
                 async for each in stages:
-                    captions.append(each)
+                    captions.append(each)  # noqa: PERF401 (kept if a later stage fails)
             except (ValueError, EngineError) as failure:
                 error = str(failure) or type(failure).__name__
         return caption_rows(content["window"], self._recipe, captions, error, content["warnings"])

@@ -8,7 +8,7 @@ import numpy as np
 
 from captionkit import prompts
 from captionkit.engine import RequestError, VideoInput
-from captionkit.pipeline.prepare import PreparedWindow
+from captionkit.pipeline.prepared import PreparedWindow
 from captionkit.recipe import Recipe
 from captionkit.sources import ClipRequest, PlannedWindow, SourceClip, WindowSpan
 from captionkit.stages.tasks import Clip, LlmInputs, VideoTask

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from captionkit.models.variants import get_variant
-from captionkit.pipeline.prepare import prepare
+from captionkit.pipeline.prepared import prepare
 from captionkit.recipe import Recipe
 from captionkit.sources import SourceClip
 from captionkit.stages import adapter

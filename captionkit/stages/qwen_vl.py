@@ -11,8 +11,8 @@ from captionkit.engine import Backend, Engine
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
 from captionkit.pipeline.backends import check_length, open_backend
-from captionkit.pipeline.caption import caption_stages
 from captionkit.pipeline.events import Caption
+from captionkit.pipeline.flow import caption_stages
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.recipe import Recipe
 from captionkit.stages import adapter

@@ -62,6 +62,7 @@ def report(export: Export) -> bytes:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     )
     title = display.escape(f"captionkit, run {run.id}")
+    data = html.escape(json_lines(records_of(table), ascii_only=True).decode())
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -77,7 +78,7 @@ def report(export: Export) -> bytes:
 {"".join(rows)}
 </tbody></table>
 <details><summary>All columns, as JSON lines</summary>
-<pre id="{ROWS_ID}">{html.escape(json_lines(records_of(table), ascii_only=True).decode())}</pre></details>
+<pre id="{ROWS_ID}">{data}</pre></details>
 <script>{_SCRIPT}</script></body></html>
 """
     return page.encode("utf-8")

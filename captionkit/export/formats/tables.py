@@ -55,9 +55,7 @@ def parquet(export: Export) -> bytes:
 
 def json_lines(records: Iterable[Mapping[str, Any]], *, ascii_only: bool = False) -> bytes:
     """Rows as JSON lines."""
-    lines = (
-        json.dumps(record, ensure_ascii=ascii_only, default=_plain) + "\n" for record in records
-    )
+    lines = (json.dumps(record, ensure_ascii=ascii_only, default=_plain) + "\n" for record in records)
     return "".join(lines).encode("utf-8", "replace")
 
 

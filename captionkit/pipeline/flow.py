@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -19,7 +19,7 @@ from captionkit.engine import (
     Sampling,
 )
 from captionkit.pipeline.events import Caption, Event, StageDone, TextGrew, WindowDone
-from captionkit.pipeline.prepare import PreparedWindow, prepare
+from captionkit.pipeline.prepared import PreparedWindow, prepare
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
 from captionkit.video import DecodePool
@@ -95,7 +95,7 @@ async def caption(
     batch_size: int = 16,
     priority: int = 0,
     salt: str = "",
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Caption windows and yield what happens, each event with its window, in no fixed order.
 
     At most ``2 x batch_size`` windows hold frames in memory. Leaving the loop early cancels what is
