@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import captionkit as ck
 from captionkit.display import html as display
-from captionkit.review import CHECKS, check, check_table
 from captionkit.display import overlap, wilson, word_diff
+from captionkit.review import CHECKS, check, check_table
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \" ' & </table>"
 

@@ -17,8 +17,8 @@ from captionkit.cli.common import printable
 from captionkit.display import escape, visible
 from captionkit.export import load_captions
 from captionkit.export.formats.subtitles import Cue, file_name, srt, vtt
-from captionkit.run.history import open_run
 from captionkit.recipe import Recipe
+from captionkit.run.history import open_run
 from captionkit.store import Store
 
 NASTY = (

@@ -12,9 +12,9 @@ from common import VIDEOS
 
 import captionkit as ck
 from captionkit import structured
-from captionkit.run import as_code
-from captionkit.review.checks import check
 from captionkit.cli import main
+from captionkit.review.checks import check
+from captionkit.run import as_code
 
 TAGS = structured.canonical("tags")
 

@@ -26,8 +26,8 @@ from captionkit.demo.marks import Marks, mark
 from captionkit.demo.scenes import Scene
 from captionkit.demo.videos import write_film
 from captionkit.display import wilson
-from captionkit.pipeline import WindowDone, caption, open_backend, prepare
-from captionkit.pipeline.caption import caption_stages
+from captionkit.pipeline import PreparedWindow, WindowDone, caption, open_backend, prepare
+from captionkit.pipeline.flow import caption_stages
 from captionkit.prompts import PROMPTS, render
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow, SourceClip, plan
@@ -99,6 +99,7 @@ class Film:
         self._folder = tempfile.TemporaryDirectory()
         self._path = Path(self._folder.name) / "scenes.mp4"
         write_film(self._path, scenes, size=_SIZE, fps=FPS)
+        self._prepared: list[PreparedWindow] = []
 
     def __enter__(self) -> Film:
         return self
@@ -114,18 +115,21 @@ class Film:
         """Ask each scene a prompt of its own and return the answers."""
         recipe = Recipe(model=model, temperature=0, window_size=FRAMES_A_SCENE)
         backend = open_backend(recipe, model_dir="")
+        if not self._prepared:
+            with DecodePool() as pool:
+                windows = windows_of(self._path, recipe, pool)
+                self._prepared = [prepare(each, recipe, pool) for each in windows]
 
-        async def ask_one(window: PlannedWindow, prompt: str) -> str:
-            prepared = replace(prepare(window, recipe, pool), prompt=prompt)
-            (answer,) = [each.text async for each in caption_stages(prepared, recipe, backend)]
+        async def ask_one(prepared: PreparedWindow, prompt: str) -> str:
+            asked = replace(prepared, prompt=prompt)
+            (answer,) = [each.text async for each in caption_stages(asked, recipe, backend)]
             return answer
 
         async def ask_all() -> list[str]:
-            pairs = zip(windows_of(self._path, recipe, pool), prompts, strict=True)
+            pairs = zip(self._prepared, prompts, strict=True)
             return await asyncio.gather(*(ask_one(*pair) for pair in pairs))
 
-        with DecodePool() as pool:
-            return asyncio.run(ask_all())
+        return asyncio.run(ask_all())
 
 
 def windows_of(path: Path, recipe: Recipe, pool: DecodePool) -> list[PlannedWindow]:
@@ -141,7 +145,7 @@ def caption_film(path: Path, recipe: Recipe) -> list[str]:
     Raises
     ------
     RuntimeError
-        A window could not be captioned.
+        If a window could not be captioned.
     """
     texts: dict[int, str] = {}
 

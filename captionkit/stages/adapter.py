@@ -1,4 +1,4 @@
-"""Between the reference's words and ours: keywords and recipes, clips and windows, inputs and requests."""
+"""Between the reference's words and ours: keywords and recipes, clips and windows, inputs."""
 
 from __future__ import annotations
 

@@ -85,5 +85,5 @@ UPDATE runs SET recipe = json_remove(json_set(recipe,
     '$.max_tokens', json_extract(recipe, '$.max_output_tokens')),
     '$.variant', '$.stage2_prompt', '$.max_output_tokens');
 {_WORKERS}
-"""
+"""  # noqa: S608
 }

@@ -216,7 +216,7 @@ class Store:
         return sum(key in known for key in keys)
 
     def history(self) -> list[tuple[Any, ...]]:
-        """Rows of id, created, recipe (JSON), windows, done, failed, seconds of work, note; newest first."""
+        """Rows of id, created, recipe (JSON), windows, done, failed, seconds, note; newest first."""
         return self._file.rows(queries.HISTORY)
 
     def window_facts(self, run: int) -> list[tuple[str, str, int, dict[str, Any]]]:
