@@ -249,7 +249,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def _known(entries: dict[str, Any], where: str) -> dict[str, Any]:
-    """Entries of a file, if all of them are settings; an old name gets the new one told."""
+    """Entries of a file; refuse unknown ones, and say the new name of an old one."""
     renamed = {old: name for name, old in _OLD_NAMES.items()}
     for name in entries:
         if name in renamed:

@@ -337,7 +337,7 @@ class Session:
         return self._work(run, batch_size or self.batch_size, 0)
 
     def _work(self, run: Run, batch_size: int, priority: int) -> RunTask:
-        """The work under way on a run in this session, begun if there is none."""
+        """The work under way on a run in this session; start it if there is none."""
         with self._lock:
             self._tasks = {id_: task for id_, task in self._tasks.items() if task.running}
             if run.id not in self._tasks:

@@ -2,7 +2,7 @@
 
 They decode all windows at the film's own size, then caption in blocking chunks; they cannot be told a
 frame size, so captionkit is measured beside them at theirs. Their second stage says the first prompt
-again and is left out. Imports nemo_curator and vLLM; called by `bench.plain`.
+again and is left out.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Curator:
         )
         preparation.setup()
         path = Path(work.path)
-        begun = time.monotonic()
+        started = time.monotonic()
         clip = Clip(uuid=uuid.uuid4(), source_video=path.name, span=(0, 0), buffer=path.read_bytes())
         task = VideoTask(dataset_name="bench", data=Video(input_video=path, clips=[clip]))
         self.generation.process(preparation.process(task))
         texts = [[window.caption[_VARIANT]] for window in clip.windows]
-        return {"seconds": time.monotonic() - begun, "first_s": 0.0, "texts": texts}
+        return {"seconds": time.monotonic() - started, "first_s": 0.0, "texts": texts}

@@ -50,31 +50,31 @@ class _Plain:
             llm.llm_engine.reset_encoder_cache()
 
     def reference(self, work: Work) -> dict[str, Any]:
-        begun = time.monotonic()
+        started = time.monotonic()
         inputs = _decoded(work)
         texts: list[list[str]] = []
         first = 0.0
-        for begin in range(0, len(inputs), work.batch_size):
-            chunk = inputs[begin : begin + work.batch_size]
-            some = work.lengths[begin : begin + work.batch_size]
+        for start in range(0, len(inputs), work.batch_size):
+            chunk = inputs[start : start + work.batch_size]
+            some = work.lengths[start : start + work.batch_size]
             said = self._ask([each.prompt for each in chunk], chunk, some)
             texts += [[each] for each in said]
             if work.stage2:
                 asked = [_second(work.stage2, each) for each in said]
-                for kept, more in zip(texts[begin:], self._ask(asked, chunk, some), strict=True):
+                for kept, more in zip(texts[start:], self._ask(asked, chunk, some), strict=True):
                     kept.append(more)
-            first = first or time.monotonic() - begun
-        return {"seconds": time.monotonic() - begun, "first_s": first, "texts": texts}
+            first = first or time.monotonic() - started
+        return {"seconds": time.monotonic() - started, "first_s": first, "texts": texts}
 
     def ceiling(self, work: Work) -> dict[str, Any]:
         inputs = _decoded(work)
-        begun = time.monotonic()
+        started = time.monotonic()
         texts = [[each] for each in self._ask([each.prompt for each in inputs], inputs, work.lengths)]
         if work.stage2:
             asked = [_second(work.stage2, said) for (said,) in texts]
             for kept, more in zip(texts, self._ask(asked, inputs, work.lengths), strict=True):
                 kept.append(more)
-        return {"seconds": time.monotonic() - begun, "first_s": 0.0, "texts": texts}
+        return {"seconds": time.monotonic() - started, "first_s": 0.0, "texts": texts}
 
     def curator(self, work: Work) -> dict[str, Any]:
         from captionkit.bench.curator import Curator

@@ -24,11 +24,11 @@ class Plain:
     """vLLM in a process of its own, with its defaults; ``start_s`` is the time until it is ready."""
 
     def __init__(self, log: Path) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         self._process, self._channel = start_module("captionkit.bench.plain", log)
         self._log = log
         self._ask({"model": str(ensure_weights(get_variant("demo"), ""))})
-        self.start_s = time.monotonic() - begun
+        self.start_s = time.monotonic() - started
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -79,13 +79,13 @@ class Ours:
     """captionkit, from the file; ``start_s`` is the time until its engine is ready."""
 
     def __init__(self) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         self._backend = open_backend(Recipe(), model_dir="")
-        self.start_s = time.monotonic() - begun
+        self.start_s = time.monotonic() - started
 
     def run(self, work: Work) -> dict[str, Any]:
         """Do some work; under a new salt it is cold."""
-        begun = time.monotonic()
+        started = time.monotonic()
         first = 0.0
         made, pool, windows = recipe(work), decoders(None), planned(work)
         uids = [
@@ -97,7 +97,7 @@ class Ours:
         def take(event: Event) -> None:
             nonlocal first
             if isinstance(event, StageDone) and event.caption.stage == made.stages[-1]:
-                first = first or time.monotonic() - begun
+                first = first or time.monotonic() - started
             if isinstance(event, WindowDone):
                 if event.error:
                     raise RuntimeError(f"window {event.window.number}: {event.error}")
@@ -109,7 +109,7 @@ class Ours:
                 take(event)
 
         loop.run(follow())
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         return {
             "seconds": seconds,
             "first_s": first,

@@ -141,7 +141,7 @@ class _Bench:
     def compare(
         self, case: str, sides: dict[str, Callable[[], dict[str, Any]]], repeats: int | None = None
     ) -> dict[str, Any]:
-        """Run all sides in turn, several times; gives each side's medians and first captions."""
+        """Run all sides in turn, several times; returns each side's medians and first captions."""
         self._say(case)
         spent: dict[str, list[float]] = {name: [] for name in sides}
         firsts: dict[str, list[float]] = {name: [] for name in sides}
@@ -171,7 +171,7 @@ class _Bench:
         return self.ours.run(replace(work, salt=uuid.uuid4().hex))
 
     def one_stage(self, work: Work, *, goals: bool = True) -> None:
-        """Mixed lengths, from the file, against the loop; once where it is no goal."""
+        """Mixed lengths, from the file, against the loop; once if it is not a goal."""
         found = self.compare(
             f"one stage, {_named(work)}",
             {
@@ -212,7 +212,7 @@ class _Bench:
         self._faster(f"one stage against the ceiling, {name}", found["median"], "ceiling", 0.9)
 
     def two_stages(self, work: Work, *, goals: bool = True) -> None:
-        """Mixed lengths and a second stage; once where it is no goal."""
+        """Mixed lengths and a second stage; once if it is not a goal."""
         work = replace(work, stage2=STAGE2)
         found = self.compare(
             f"two stages, {_named(work)}",

@@ -54,9 +54,9 @@ def bench_store(windows: int) -> dict[str, float]:
         while jobs := work.claim(16):
             for job in jobs:
                 for each in (caption, second):
-                    begun = time.perf_counter()
+                    started = time.perf_counter()
                     work.add_caption(job, each)
-                    adding.append((time.perf_counter() - begun) * 1000)
+                    adding.append((time.perf_counter() - started) * 1000)
                 work.finish(job, None)
         work.end()
         run = Run(store, number)
@@ -81,9 +81,9 @@ def _film(windows: int) -> list[PlannedWindow]:
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     done = work()
-    return done, (time.perf_counter() - begun) * 1000
+    return done, (time.perf_counter() - started) * 1000
 
 
 def main(argv: list[str] | None = None) -> int:

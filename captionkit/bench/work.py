@@ -105,9 +105,9 @@ def repeat_film(source: Path, target: Path, seconds: float) -> None:
     import av
 
     with av.open(str(target), "w") as out:
-        begun: Any = 0
+        offset: Any = 0
         stream: Any = None
-        while stream is None or float(begun * stream.time_base) < seconds:
+        while stream is None or float(offset * stream.time_base) < seconds:
             with av.open(str(source)) as container:
                 video: Any = container.streams.video[0]
                 if stream is None:
@@ -118,8 +118,8 @@ def repeat_film(source: Path, target: Path, seconds: float) -> None:
                 for packet in container.demux(video):
                     if packet.dts is None:
                         continue
-                    packet.pts, packet.dts = packet.pts + begun, packet.dts + begun
+                    packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
                     last = max(last, packet.pts + step)
                     packet.stream = stream
                     out.mux(packet)
-                begun = last
+                offset = last

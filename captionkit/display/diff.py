@@ -1,7 +1,4 @@
-"""Two texts word by word, and how sure a share of few is.
-
-Imports nothing of captionkit; called by comparison, display, sweeps and exports.
-"""
+"""Two texts word by word, and how sure a share of few is."""
 
 from __future__ import annotations
 
@@ -41,8 +38,8 @@ def word_diff(before: str, after: str) -> list[Piece]:
     words = [[token.strip() for token in side] for side in (a, b)]
     steps = [(same, a[i1:i2], b[j1:j2]) for same, i1, i2, j1, j2 in _steps(*words)]
     merged: list[tuple[bool, list[str], list[str]]] = []
-    for place, (same, left, right) in enumerate(steps):
-        island = same and 0 < place < len(steps) - 1 and _words(left) < _ISLAND
+    for index, (same, left, right) in enumerate(steps):
+        island = same and 0 < index < len(steps) - 1 and _words(left) < _ISLAND
         same = same and not island
         if merged and not same and not merged[-1][0]:
             merged[-1] = (False, merged[-1][1] + left, merged[-1][2] + right)

@@ -36,7 +36,7 @@ def load_captions(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     ExportError
-        There is no such file, it is of another kind, or damaged; names the line of a bad row.
+        The file is missing, damaged, or of another kind; names the line of a bad row.
     """
     path = Path(path)
     if path.is_dir():

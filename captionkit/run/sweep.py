@@ -223,9 +223,9 @@ class _Setting:
                     done.append(event)
 
         with PeakMemory(resident_children) as memory:
-            begun = time.monotonic()
+            started = time.monotonic()
             loop.run(work())
-            spent = time.monotonic() - begun
+            spent = time.monotonic() - started
         captioned = [each.captions for each in done if each.error is None]
         measured = {
             **_figures(captioned, spent),

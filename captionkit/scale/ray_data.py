@@ -115,12 +115,12 @@ def caption_videos(
     parts.claim(recipe)
     done, failures = parts.done(), parts.failures()
     _connect(ray, address)
-    begun = time.monotonic()
+    started = time.monotonic()
     before = sum(map(len, done.values()))
     _run(ray, videos, recipe, parts, done, actors, batch_size, os.path.abspath(model_dir))
     parts.drop(name for name, of in failures.items() if of <= set(videos))
     captioned, failed = parts.counts()
-    spent = time.monotonic() - begun
+    spent = time.monotonic() - started
     summary = {
         "captioned": captioned,
         "failed": failed,

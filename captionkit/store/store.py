@@ -31,7 +31,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run was begun with."""
+    """What a run started with."""
 
     recipe: Recipe
     repeats: int
@@ -134,7 +134,7 @@ class Store:
         return Work(self._file, run)
 
     def facts(self, run: int) -> RunFacts:
-        """What a run was begun with.
+        """What a run started with.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Work on a run: jobs are claimed, so that two kernels or threads share a run instead of doing it twice.
+"""Work on a run: jobs are claimed, so that two kernels or threads share it and none is done twice.
 
 A worker has a lease that it renews. Jobs of a worker whose lease has run out, or whose process is gone
 from this machine, are free again at once.
