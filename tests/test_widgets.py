@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 
+import ipywidgets as widgets
 import ipywidgets.widgets.widget as registry
 import psutil
 import pytest
@@ -27,8 +28,9 @@ from captionkit.widgets import workbench_view
 from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.cost import cost, count_tokens
 from captionkit.widgets.esm import bundle
+from captionkit.widgets.form_view import FormView
 from captionkit.widgets.job_thread import JobThread
-from captionkit.widgets.rows import listed
+from captionkit.widgets.rows import STATES, listed
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -172,6 +174,17 @@ def test_what_is_chosen_in_the_page_arrives_as_video_and_window(bench):
     assert bench.browser.indexes == [0, 1, 2, 8]
     assert bench.browser.get_state("selection")["selection"] == [0, 2, 8, 8]
     assert bench.browser.get_state("value")["value"] == 4
+
+
+def test_each_choice_that_the_page_offers_is_a_filter(bench):
+    offered = bench.browser.get_state("_choices")["_choices"]
+    assert list(offered) == ["state", "video", "check", "rating", "sort"]
+    assert [each["value"] for each in offered["video"]] == ["", "harbour", "street"]
+    assert {each["value"]: each["mark"] for each in offered["state"][1:]} == STATES
+    for name, choices in offered.items():
+        for choice in choices:
+            bench.browser.filter = {name: choice["value"]}
+            assert bench.browser.filter == ({name: choice["value"]} if choice["value"] else {})
 
 
 def test_all_of_many_windows_are_selected_in_two_numbers(bench):
@@ -541,12 +554,45 @@ def test_repeated_openings_leave_no_widget_thread_or_process_behind(fake, tmp_pa
         return len(registry._instances), threading.active_count(), len(processes)
 
     # The first leaves the loop and its threads, which all sessions share.
-    widgets, threads, processes = left_by_opening()
+    instances, threads, processes = left_by_opening()
     for _ in range(4):
         after = left_by_opening()
-    assert (after[0], after[2]) == (widgets, processes)
+    assert (after[0], after[2]) == (instances, processes)
     # The shared loop may have added helpers meanwhile; four leaks of one thread would be four.
     assert after[1] <= threads + 2
+
+
+class Count(FormView):
+    """Says how many windows there are."""
+
+    name = "count"
+    title = "How many"
+
+    def __init__(self, session, browser=None):
+        super().__init__(session, browser)
+        self.said = widgets.HTML(str(len(self.board.windows)))
+        self.lay_out([self.said, self.problem])
+
+
+def test_a_new_view_is_one_class_and_one_entry(session, monkeypatch):
+    monkeypatch.setattr(workbench_view, "TABS", (*workbench_view.TABS, Count))
+    bench = ck.Workbench(session)
+    assert bench._tabs.titles[-1] == "How many"
+    assert bench.count.said.value == "9"
+    bench.count.report("nobody <counts>")
+    assert bench.board.idle(10)
+    assert "nobody &lt;counts&gt;" in bench.count.problem.value
+    bench.close()
+    assert bench.count.comm is None
+
+
+def test_a_view_of_its_own_has_a_board_of_its_own_and_closes_it(session):
+    views = [view(session) for view in (ck.Browser, ck.Tuner, ck.CompareView, ck.ExportPanel, Count)]
+    assert len({view.board for view in views}) == len(views)
+    for view in views:
+        view.close()
+        assert view.board.closed
+        assert view.comm is None
 
 
 def test_running_the_same_cell_again_closes_the_workbench_before(session, monkeypatch):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from captionkit.display import escape, png
 from captionkit.recipe import Recipe
-from captionkit.run import Sweep, sweep
+from captionkit.run.sweep import Sweep, sweep
 from captionkit.session import Session
 from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
