@@ -45,7 +45,7 @@ class _Work:
 
 
 class Board:
-    """See the module.
+    """A session with a row for each of its windows, kept up to date while runs are under way.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ export class Filters {
     this.focusList();
   }
 
-  /** Tell the kernel what is chosen. */
+  /** Send what is chosen to the kernel. */
   write() {
     const filter = {};
     const words = this.search.value.trim();
