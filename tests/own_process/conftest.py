@@ -1,8 +1,8 @@
 """Tests that replace parts of vLLM, in pytest processes of their own.
 
 Replaced parts must not leak into other tests, and importing vLLM takes longer than all of these tests:
-the files of this folder share one process, which starts with the first test and writes its results to a
-file. The kernels run once more in a process with vLLM's kernels for AVX2, where the processor has others.
+a file's tests share one process, which starts with the first of them and writes the results to a file.
+The kernels run once more in a process with vLLM's kernels for AVX2 if the processor has others.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import pytest
 
 from captionkit.engine.torch_companions import reconcile
 
+# Warnings are vLLM's own.
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-W", "ignore")
 RESULTS = "CAPTIONKIT_TEST_RESULTS"
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "CAPTIONKIT_TEST_AVX2": "1"}
 
@@ -38,7 +40,8 @@ def pytest_pycollect_makemodule(module_path, parent):
 
 def pytest_runtest_logreport(report):
     if RESULTS in os.environ and (report.when == "call" or not report.passed):
-        line = json.dumps([report.nodeid.partition("[")[0], report.outcome, report.longreprtext])
+        name = report.nodeid.rpartition("::")[2].partition("[")[0]
+        line = json.dumps([name, report.outcome, report.longreprtext])
         with Path(os.environ[RESULTS]).open("a") as results:
             results.write(line + "\n")
 
@@ -54,23 +57,17 @@ class FileApart(pytest.File):
                     name = f"{node.name}[{kind}]" if kind else node.name
                     test = TestApart.from_parent(self, name=name)
                     test.where = (self.path, node.lineno - 1, name)
-                    test.kind = kind
+                    test.kind, test.function = kind, node.name
                     test.add_marker(pytest.mark.engine)
                     yield test
 
 
 class TestApart(pytest.Item):
-    """A test whose results come from the process of its kind."""
+    """A test whose results come from the process of its file and kind."""
 
     def runtest(self):
-        wanted = self.nodeid.partition("[")[0]
-        files = {
-            item.path
-            for item in self.session.items
-            if isinstance(item, TestApart) and item.kind == self.kind
-        }
-        results, output = _results(tuple(sorted(files)), self.kind)
-        own = [(outcome, text) for name, outcome, text in results if name == wanted]
+        results, output = _results(self.path, self.kind)
+        own = [(outcome, text) for name, outcome, text in results if name == self.function]
         assert own, f"no result\n{output}"
         failures = [text for outcome, text in own if outcome != "passed"]
         assert not failures, "\n".join(failures)
@@ -83,24 +80,15 @@ class TestApart(pytest.Item):
 
 
 @functools.cache
-def _results(files: tuple[Path, ...], kind: str) -> tuple[list[list[str]], str]:
-    """Results of all tests in some files, as (name, outcome, text), and what pytest printed."""
+def _results(path: Path, kind: str) -> tuple[list[list[str]], str]:
+    """Results of all tests of a file, as (name, outcome, text), and what pytest printed."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results"
+        # Without the options of this run, which pytest-xdist adds to.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         done = subprocess.run(
-            # Warnings are vLLM's own.
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-W",
-                "ignore",
-                "--confcutdir",
-                Path(__file__).parent,
-            ]
-            + [*files],
-            env={**os.environ, RESULTS: str(results), **(AVX2 if kind else {})},
+            [*PYTEST, "--confcutdir", Path(__file__).parent, path],
+            env={**ours, RESULTS: str(results), **(AVX2 if kind else {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_attention_of_frames_of_one_size_and_of_mixed_sizes(layers):
             torch.nn.functional.scaled_dot_product_attention(
                 *(each[:, a:b].transpose(1, 2).double() for each in (q, k, v))
             ).transpose(1, 2)
-            for a, b in zip(ends[:-1], ends[1:], strict=True)
+            for a, b in itertools.pairwise(ends)
         ]
         ours = attention.forward_cpu(q, k, v, cu_seqlens=ends)
         assert ours.shape == q.shape
