@@ -23,9 +23,9 @@ from common import DATA
 
 from captionkit.demo.painter import Painter
 from captionkit.demo.scenes import Scene
-from captionkit.engine import Engine, EngineKey, Sampling, VideoInput
+from captionkit.engine import Engine, EngineKey, VideoInput
 from captionkit.pipeline import PreparedWindow
-from captionkit.pipeline.caption import caption_stages
+from captionkit.pipeline.flow import caption_stages
 from captionkit.prompts import PROMPTS, STAGE2_DEFAULT
 from captionkit.recipe import Recipe
 
@@ -34,7 +34,6 @@ FRAMES = 16
 SIZE = (196, 112)
 KINDS = ("default", "short", "dense", "objects")
 BATCH_SIZE = 16
-GREEDY = Sampling(max_tokens=96, temperature=0)
 _SEED = 700_000
 
 
@@ -84,8 +83,8 @@ async def say(
     on_text: Callable[[int, str], None] = lambda stage, text: None,
 ) -> tuple[str, ...]:
     """Texts of one stage or two."""
-    recipe = Recipe(stage2=STAGE2_DEFAULT if two else None)
-    captions = caption_stages(window, recipe, engine, on_text, batch_size=batch_size, sampling=GREEDY)
+    recipe = Recipe(stage2=STAGE2_DEFAULT if two else None, max_tokens=96, temperature=0)
+    captions = caption_stages(window, recipe, engine, on_text, batch_size=batch_size)
     return tuple([each.text async for each in captions])
 
 
