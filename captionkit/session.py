@@ -25,15 +25,8 @@ from captionkit.run.progress import follow
 from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
-from captionkit.sources import (
-    ClipRequest,
-    PlannedWindow,
-    Sources,
-    VideoRequest,
-    find_videos,
-    short_names,
-)
-from captionkit.stages.adapter import requests_of
+from captionkit.sources import PlannedWindow, Sources
+from captionkit.stages.adapter import video_requests
 from captionkit.stages.tasks import VideoTask
 from captionkit.store import Store, open_store
 from captionkit.video import DecodePool, Reader
@@ -95,7 +88,7 @@ class Session:
         self.backend = backend
         self.store = open_store(store)
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source)
-        videos, problems = _videos(self.source)
+        videos, problems = video_requests(self.source)
         self.sources = Sources(videos, self.recipe, DecodePool(reader=reader), problems)
         self._tasks: dict[int, RunTask] = {}
         self._lock = threading.Lock()
@@ -393,27 +386,3 @@ class Session:
 def _check_count(name: str, count: int) -> None:
     if count < 1:
         raise ValueError(f"{name} is {count}; give 1 or more")
-
-
-def _videos(
-    source: str | Path | VideoTask | list[str | Path | VideoTask],
-) -> tuple[list[VideoRequest], dict[str, str]]:
-    """Videos to open by their short names, and what leads to none."""
-    given = source if isinstance(source, list) else [source]
-    tasks = [each for each in given if isinstance(each, VideoTask)]
-    files = [each for each in given if not isinstance(each, VideoTask)]
-    paths: list[str] = []
-    problems: dict[str, str] = {}
-    if files or not tasks:
-        paths, problems = find_videos(files)
-    remote = [path for path in paths if "://" in path]
-    for path in remote:
-        problems[path] = f"{path} is not on this machine; caption it with Ray (--ray), or download it"
-    clips: list[tuple[ClipRequest, ...]] = [
-        (ClipRequest(path, path),) for path in paths if path not in remote
-    ]
-    clips += [tuple(requests_of(task)) for task in tasks]
-    named = [path for path in paths if path not in remote]
-    named += [str(task.data.input_video) for task in tasks]
-    requests = [VideoRequest(name, each) for name, each in zip(short_names(named), clips, strict=True)]
-    return requests, problems

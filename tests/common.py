@@ -19,6 +19,11 @@ def whole_file(path: str) -> VideoTask:
     return VideoTask(Video(path, clips=[Clip(path)]))
 
 
+def is_engine(command: list[str] | None) -> bool:
+    """Whether a command line is that of an engine's process."""
+    return any("captionkit.engine" in word and word.endswith("worker") for word in command or [])
+
+
 def noise_inputs(seed: int, prompt: str = "Describe this video.", frames: int = 4) -> LlmInputs:
     """Inputs of a window that shows noise; each seed is a video of its own."""
     pixels = np.random.default_rng(seed).integers(0, 255, (frames, 3, 112, 196), dtype=np.uint8)

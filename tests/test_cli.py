@@ -13,7 +13,7 @@ from pathlib import Path
 import barcodes
 import psutil
 import pytest
-from common import SHARED, VIDEOS
+from common import SHARED, VIDEOS, is_engine
 
 import captionkit as ck
 from captionkit.captions import COLUMNS
@@ -287,9 +287,10 @@ def test_killing_the_engine_in_mid_run_loses_no_window(tmp_path):
     while not (out.exists() and out.stat().st_size):
         assert time.monotonic() < deadline, process.poll()
         time.sleep(0.02)
-    for child in psutil.Process(process.pid).children():
-        if "captionkit.engine.worker" in " ".join(child.cmdline()):
-            child.send_signal(signal.SIGKILL)
+    victims = [c for c in psutil.Process(process.pid).children() if is_engine(c.cmdline())]
+    assert victims
+    for each in victims:
+        each.send_signal(signal.SIGKILL)
     said = process.communicate(timeout=240)[0]
     assert process.returncode == 0, said
     written = rows(out)

@@ -14,7 +14,7 @@ import pandas as pd
 import programs
 import psutil
 import pytest
-from common import ROOT, VIDEOS
+from common import ROOT, VIDEOS, is_engine
 
 import captionkit as ck
 from captionkit import cli
@@ -66,7 +66,7 @@ def actors_of(job):
     """Processes in which an engine's client lives."""
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
-        if "captionkit.engine.worker" in (process.info["cmdline"] or []):
+        if is_engine(process.info["cmdline"]):
             found += [p for p in process.parents() if any("MapWorker" in w for w in p.cmdline())][:1]
     return found
 

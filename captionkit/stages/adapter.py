@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,15 @@ from captionkit import prompts
 from captionkit.engine import RequestError, VideoInput
 from captionkit.pipeline.prepared import PreparedWindow
 from captionkit.recipe import Recipe
-from captionkit.sources import ClipRequest, PlannedWindow, SourceClip, WindowSpan
+from captionkit.sources import (
+    ClipRequest,
+    PlannedWindow,
+    SourceClip,
+    VideoRequest,
+    WindowSpan,
+    find_videos,
+    short_names,
+)
 from captionkit.stages.tasks import Clip, LlmInputs, VideoTask
 from captionkit.video import Source
 
@@ -78,9 +88,34 @@ def file_of(clip: Clip) -> Source:
     return clip.source_video if clip.buffer is None else clip.buffer
 
 
-def requests_of(task: VideoTask) -> list[ClipRequest]:
-    """A task's clips with the windows that they have, for a session."""
-    return [
+def video_requests(
+    source: str | Path | VideoTask | Sequence[str | Path | VideoTask],
+) -> tuple[list[VideoRequest], dict[str, str]]:
+    """The videos that a session's source means, and what in it leads to none.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        See `sources.find_videos`.
+    """
+    given = [source] if isinstance(source, (str, Path, VideoTask)) else source
+    tasks = [each for each in given if isinstance(each, VideoTask)]
+    files = [each for each in given if not isinstance(each, VideoTask)]
+    paths, problems = find_videos(files) if files or not tasks else ([], {})
+    clips: dict[str, tuple[ClipRequest, ...]] = {}
+    for path in paths:
+        if "://" in path:
+            problems[path] = f"{path} is not on this machine; caption it with Ray, or download it"
+        else:
+            clips[path] = (ClipRequest(path, path),)
+    names = short_names([*clips, *(str(task.data.input_video) for task in tasks)])
+    every = [*clips.values(), *map(_clips_of, tasks)]
+    return [VideoRequest(*pair) for pair in zip(names, every, strict=True)], problems
+
+
+def _clips_of(task: VideoTask) -> tuple[ClipRequest, ...]:
+    """A task's clips with the windows that they have."""
+    return tuple(
         ClipRequest(
             file_of(clip),
             clip.source_video,
@@ -88,7 +123,7 @@ def requests_of(task: VideoTask) -> list[ClipRequest]:
             tuple(WindowSpan(window.start_frame, window.end_frame) for window in clip.windows),
         )
         for clip in task.data.clips
-    ]
+    )
 
 
 def planned(clip: Clip, source: SourceClip, number: int) -> PlannedWindow:
