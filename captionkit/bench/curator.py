@@ -12,12 +12,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from nemo_curator.models import prompt_formatter, qwen_vl
-from nemo_curator.stages.video.caption.caption_generation import CaptionGenerationStage
-from nemo_curator.stages.video.caption.caption_preparation import CaptionPreparationStage
-from nemo_curator.tasks.video import Clip, Video, VideoTask
-from vllm import SamplingParams
-
 from captionkit.bench.work import SAMPLING_FPS, Work
 
 _VARIANT = "qwen2.5"
@@ -27,6 +21,9 @@ class Curator:
     """Its stages with the demo model's weights under the name of one of its own."""
 
     def __init__(self, model: str, **settings: Any) -> None:
+        from nemo_curator.models import prompt_formatter, qwen_vl
+        from nemo_curator.stages.video.caption.caption_generation import CaptionGenerationStage
+
         for known in (prompt_formatter.VARIANT_MAPPING, qwen_vl._QWEN_VARIANTS_INFO):
             known[_VARIANT] = str(Path(model).resolve())
         self.generation = CaptionGenerationStage(model_variant=_VARIANT, vllm_kwargs=settings)
@@ -34,6 +31,10 @@ class Curator:
 
     def run(self, work: Work) -> dict[str, Any]:
         """Caption a film of as many windows as the work has; all captions are of one length."""
+        from nemo_curator.stages.video.caption.caption_preparation import CaptionPreparationStage
+        from nemo_curator.tasks.video import Clip, Video, VideoTask
+        from vllm import SamplingParams
+
         self.generation.model.sampling_params = SamplingParams(
             temperature=0, repetition_penalty=1.05, max_tokens=work.lengths[0], ignore_eos=True
         )

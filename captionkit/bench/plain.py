@@ -18,6 +18,7 @@ from captionkit.engine.torch_companions import reconcile
 reconcile()
 
 from captionkit import prompts  # noqa: E402
+from captionkit.bench.curator import Curator  # noqa: E402
 from captionkit.bench.work import Work, decoders, planned, recipe  # noqa: E402
 from captionkit.pipeline import PreparedWindow, prepare  # noqa: E402
 from captionkit.system import ipc  # noqa: E402
@@ -39,7 +40,7 @@ class _Plain:
         )
         self.tokenizer = self.llm.get_tokenizer()
         self._model = model
-        self._curator: Any = None
+        self._curator: Curator | None = None
 
     def forget(self) -> None:
         """Empty all caches, so that the next run is a cold one."""
@@ -77,8 +78,6 @@ class _Plain:
         return {"seconds": time.monotonic() - started, "first_s": 0.0, "texts": texts}
 
     def curator(self, work: Work) -> dict[str, Any]:
-        from captionkit.bench.curator import Curator
-
         if self._curator is None:
             self._curator = Curator(self._model, kv_cache_memory_bytes=_KV_BYTES)
         return self._curator.run(work)

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -293,8 +294,6 @@ def _machine() -> str:
 
 
 def _version(package: str) -> str:
-    from importlib import metadata
-
     for name in (package, f"{package}-cpu"):
         try:
             return metadata.version(name)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from captionkit import prompts
 from captionkit.engine import (
@@ -129,31 +129,25 @@ async def caption(
         flow.threads.shutdown(wait=False, cancel_futures=True)
 
 
+@dataclass
 class _Flow:
     """One call of `caption`: its bounds, its threads and its events."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        backend: Backend,
-        pool: DecodePool,
-        batch_size: int,
-        priority: int,
-        salt: str,
-    ) -> None:
-        self.recipe = recipe
-        self.backend = backend
-        self.pool = pool
-        self.batch_size = batch_size
-        self.priority = priority
-        self.salt = salt
+    recipe: Recipe
+    backend: Backend
+    pool: DecodePool
+    batch_size: int
+    priority: int
+    salt: str
+
+    def __post_init__(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self.room = asyncio.Semaphore(2 * batch_size)
+        self.room = asyncio.Semaphore(2 * self.batch_size)
         # Bounds the windows without their first text. Decoding far ahead takes the cores that the
         # first captions need; each finished window adds a permit, so this binds only at start-up.
-        self.ahead = asyncio.Semaphore(pool.workers + batch_size // 4)
+        self.ahead = asyncio.Semaphore(self.pool.workers + self.batch_size // 4)
         # Not asyncio's own threads, which are shared with whatever else the caller runs.
-        self.threads = ThreadPoolExecutor(pool.workers, "captionkit-prepare")
+        self.threads = ThreadPoolExecutor(self.pool.workers, "captionkit-prepare")
 
     async def run(self, windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow]) -> None:
         """Take windows while there is room; ends with the last window's end."""

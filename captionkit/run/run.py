@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -16,9 +16,6 @@ from captionkit.export import export_run
 from captionkit.recipe import Recipe
 from captionkit.review import Comparison, check_table, compare_tables, stability
 from captionkit.store import Store
-
-if TYPE_CHECKING:
-    from captionkit.run.task import RunTask
 
 _RATINGS = range(1, 6)
 
@@ -38,10 +35,24 @@ class Progress:
         return f"{self.done} of {self.total} windows captioned{failed}{rate}"
 
 
+class RunWork(Protocol):
+    """Work under way on a run: a `RunTask`."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, with its rate."""
+
+    def wait(self, timeout_s: float | None = None) -> Run:
+        """Wait until the work has ended."""
+
+    def cancel(self) -> Run:
+        """Stop, and wait until the work has ended."""
+
+
 class RunDriver(Protocol):
     """Who can go on with a run and knows its videos: a `session.Session`."""
 
-    def work_on(self, run: Run, batch_size: int | None = None) -> RunTask:
+    def work_on(self, run: Run, batch_size: int | None = None) -> RunWork:
         """Caption the windows that wait; returns at once."""
 
     def thumbnail(self, key: str) -> bytes | None:
@@ -67,7 +78,6 @@ class Run:
         facts = store.facts(id)
         self.recipe: Recipe = facts.recipe
         self.repeats = facts.repeats
-        self.batch_size = facts.batch_size
         self.id = id
         self.store = store
         self._session = session
@@ -95,7 +105,7 @@ class Run:
         counts = self.store.counts(self.id)
         return Progress(counts.done, counts.failed, counts.total)
 
-    def resume(self) -> RunTask:
+    def resume(self) -> RunWork:
         """Go on with the windows that wait; returns at once.
 
         Raises

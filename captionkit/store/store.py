@@ -35,7 +35,6 @@ class RunFacts:
 
     recipe: Recipe
     repeats: int
-    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,13 @@ class Store:
         KeyError
             There is no such run; lists the ones there are.
         """
-        found = self._file.rows("SELECT recipe, repeats, batch_size FROM runs WHERE id = ?", (run,))
+        found = self._file.rows("SELECT recipe, repeats FROM runs WHERE id = ?", (run,))
         if not found:
             there = self._file.rows("SELECT id FROM runs ORDER BY id DESC LIMIT 20")
             listed = ", ".join(str(number) for (number,) in there) or "none"
             raise KeyError(f"{self.path} holds no run {run}; there are: {listed}")
-        recipe, repeats, batch_size = found[0]
-        return RunFacts(Recipe.from_json(recipe), repeats, batch_size)
+        recipe, repeats = found[0]
+        return RunFacts(Recipe.from_json(recipe), repeats)
 
     def counts(self, run: int) -> RunCounts:
         """How far a run is, whoever works on it."""
