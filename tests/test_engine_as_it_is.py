@@ -1,0 +1,109 @@
+"""vLLM as it is, its core in a process of its own, as on a GPU: our worker admits requests to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import psutil
+import pytest
+from common import DATA, noise_inputs
+
+from captionkit.engine import Engine, EngineKey, PendingRequest, Request, Sampling, VideoInput
+
+pytestmark = pytest.mark.engine
+
+LONG = Sampling(max_tokens=1000, temperature=0, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+        engine = Engine(EngineKey(str(DATA / "demo-model")))
+        yield engine
+        engine.close()
+
+
+def request(seed: int, **changes) -> Request:
+    inputs = noise_inputs(seed)
+    video = VideoInput(
+        inputs["multi_modal_uuids"]["video"],
+        inputs["video_metadata"],
+        inputs["multi_modal_data"]["video"],
+    )
+    short = Sampling(max_tokens=16, temperature=0)
+    return Request("Describe this video.", video, **{"sampling": short, **changes})
+
+
+def core_of(engine: Engine) -> psutil.Process:
+    family = psutil.Process(engine.pid).children(recursive=True)
+    return next(each for each in family if "EngineCore" in each.name())
+
+
+def until(true) -> None:
+    end = time.monotonic() + 200
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_no_more_are_started_than_the_batch_size(engine):
+    most = []
+
+    def on_text(_: str) -> None:
+        most.append(sum(each.started and not each.future.done() for each in pending))
+
+    pending: list[PendingRequest] = []
+    pending.extend(engine.submit(request(n, batch_size=2), on_text=on_text) for n in range(6))
+    for each in pending:
+        assert each.future.result(timeout=120).text
+    assert max(most) == 2
+    assert all(each.started for each in pending)
+    assert engine.encoder_runs() == 6
+
+
+def test_a_known_window_needs_no_frames_and_no_encoder(engine):
+    engine.submit(request(10)).future.result(timeout=120)
+    engine.encoder_runs()
+    again = request(10)
+    again = dataclasses.replace(again, video=dataclasses.replace(again.video, frames=None))
+    assert engine.submit(again).future.result(timeout=120).text
+    assert engine.encoder_runs() == 0
+
+
+def test_a_window_that_is_looked_at_goes_first_and_others_are_not_started(engine):
+    first = engine.submit(request(20, sampling=LONG, batch_size=1))
+    until(lambda: first.text)
+    order: list[int] = []
+    waiting = []
+    for seed, priority in [*((30 + number, 0) for number in range(6)), (40, -1)]:
+        each = engine.submit(request(seed, priority=priority, batch_size=1))
+        each.future.add_done_callback(lambda _, seed=seed: order.append(seed))
+        waiting.append(each)
+    # Once this is answered, the worker has all of them.
+    engine.encoder_runs()
+    assert not any(each.started for each in waiting)
+    engine.cancel(first)
+    for each in waiting:
+        each.future.result(timeout=120)
+    assert order == [40, *range(30, 36)]
+
+
+def test_a_core_that_dies_alone_loses_no_window_and_counts_against_what_was_started(engine):
+    worker = psutil.Process(engine.pid)
+    pending = [engine.submit(request(50 + n, sampling=LONG, batch_size=2)) for n in range(4)]
+    until(lambda: pending[0].text and pending[1].text)
+    core_of(engine).kill()
+    assert all(each.future.result(timeout=250).text for each in pending)
+    assert [each.deaths for each in pending] == [1, 1, 0, 0]
+    assert not worker.is_running()
+
+
+def test_nothing_of_it_is_left_after_it_is_closed(engine):
+    worker = psutil.Process(engine.pid)
+    family = [worker, *worker.children(recursive=True)]
+    assert core_of(engine) in family
+    engine.close()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == []
