@@ -218,6 +218,16 @@ def test_a_window_that_is_looked_at_goes_first(engine):
     assert len(order) == 13
 
 
+def test_a_callback_that_fails_costs_no_caption(engine, caplog):
+    def on_text(_: str) -> None:
+        raise ZeroDivisionError
+
+    pending = engine.submit(request(285), on_text=on_text)
+    assert pending.future.result(timeout=120).text == pending.text
+    assert texts(engine, [request(286)])
+    assert "a callback of request" in caplog.text
+
+
 def test_text_streams_in_and_a_stream_that_is_left_is_cancelled(engine):
     async def first_texts() -> list[str]:
         parts = []

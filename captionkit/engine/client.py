@@ -244,7 +244,11 @@ class Engine:
             while True:
                 message, _ = ipc.receive(process.channel)
                 self._heard = time.monotonic()
-                self._take(message)
+                try:
+                    self._take(message)
+                except Exception:
+                    # A caller's callback failed; other requests must still be answered.
+                    logger.exception("a callback of request %s failed", message.get("id"))
         except (EOFError, OSError):
             pass
         with self._lock:

@@ -57,7 +57,7 @@ class FileApart(pytest.File):
                     name = f"{node.name}[{kind}]" if kind else node.name
                     test = TestApart.from_parent(self, name=name)
                     test.where = (self.path, node.lineno - 1, name)
-                    test.kind, test.function = kind, node.name
+                    test.kind, test.short_name = kind, node.name
                     test.add_marker(pytest.mark.engine)
                     yield test
 
@@ -67,7 +67,7 @@ class TestApart(pytest.Item):
 
     def runtest(self):
         results, output = _results(self.path, self.kind)
-        own = [(outcome, text) for name, outcome, text in results if name == self.function]
+        own = [(outcome, text) for name, outcome, text in results if name == self.short_name]
         assert own, f"no result\n{output}"
         failures = [text for outcome, text in own if outcome != "passed"]
         assert not failures, "\n".join(failures)

@@ -32,7 +32,7 @@ class _Video:
 
     encoded: Future[torch.Tensor] = field(default_factory=Future)
     requests: set[str] = field(default_factory=set)
-    begun: bool = False
+    taken: bool = False
 
 
 class EncodeAhead:
@@ -62,7 +62,7 @@ class EncodeAhead:
         """Return whether a video is encoded; a new one is queued for this request."""
         with self._changed:
             video = self._find(feature, priority)
-            joins = video.begun and not video.encoded.done() and request_id not in video.requests
+            joins = video.taken and not video.encoded.done() and request_id not in video.requests
             video.requests.add(request_id)
         if joins:
             self._on_started(request_id)
@@ -92,7 +92,7 @@ class EncodeAhead:
             for feature in (features[number] for number in numbers):
                 with self._changed:
                     video = self._find(feature, _AWAITED)
-                    if not video.begun:
+                    if not video.taken:
                         # The video may be queued behind others, which wait for room.
                         self._queue_up(feature, _AWAITED)
                 encoded = video.encoded.result()
@@ -119,9 +119,9 @@ class EncodeAhead:
                 while (feature := self._next()) is None:
                     self._changed.wait()
                 video = self._videos.get(feature.identifier)
-                if video is None or video.begun:
+                if video is None or video.taken:
                     continue
-                video.begun = True
+                video.taken = True
                 wanted_by = list(video.requests)
             for request_id in wanted_by:
                 self._on_started(request_id)

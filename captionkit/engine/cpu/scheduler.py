@@ -33,7 +33,7 @@ class CaptionScheduler(Scheduler):
     _on_started: Callable[[str], None]
 
     def attach(self, ahead: EncodeAhead, on_started: Callable[[str], None]) -> None:
-        """Set where videos are encoded, and who hears of requests that are scheduled first."""
+        """Set what encodes videos, and what is called with the id of a request when it starts."""
         self._ahead = ahead
         self._on_started = on_started
 
