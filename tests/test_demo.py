@@ -86,10 +86,10 @@ def test_training(training, check):
 def test_sample_videos_are_captioned_truly(model):
     facts = []
     for name, scenes in sample_scenes().items():
-        told = marks(caption_film(VIDEOS / f"{name}.mp4", PLAIN), scenes)
+        found = marks(caption_film(VIDEOS / f"{name}.mp4", PLAIN), scenes)
         # The evaluation holds the bars; this holds that no sample is captioned at random.
-        assert recall(told).value >= 0.85, (name, told)
-        facts += told
+        assert recall(found).value >= 0.85, (name, found)
+        facts += found
     assert recall(facts).value >= 0.95
 
 

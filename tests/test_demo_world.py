@@ -98,8 +98,8 @@ def test_events_happen_when_the_truth_says():
         for index, thing in enumerate(scene.objects):
             before, after = thing.moment - 0.1, thing.moment + 0.1
             if thing.event in ("appears", "leaves"):
-                told = [_visible(scene, index, moment) for moment in (before, after)]
-                assert told == ([False, True] if thing.event == "appears" else [True, False])
+                visible = [_visible(scene, index, moment) for moment in (before, after)]
+                assert visible == ([False, True] if thing.event == "appears" else [True, False])
             elif thing.event == "stops":
                 assert thing.way(thing.moment) == thing.way(scene.duration)
                 assert thing.direction_at(before) != "still" == thing.direction_at(after)
@@ -115,7 +115,7 @@ def test_events_happen_when_the_truth_says():
     assert seen == {None, *EVENTS}
 
 
-def test_the_colour_that_is_told_is_the_colour_that_is_painted():
+def test_the_colour_in_the_truth_is_the_colour_painted():
     for scene in (replace(each, time="day") for each in SCENES[:40]):
         for index, thing in enumerate(scene.objects):
             if thing.event == "appears":
@@ -185,7 +185,7 @@ def test_an_altered_caption_loses_marks():
         ("[1, 2]", 0, 0, False),
     ],
 )
-def test_marks_count_what_is_told_and_what_is_false(caption, facts, false, invented):
+def test_marks_count_true_facts_and_false_ones(caption, facts, false, invented):
     thing = {"kind": "boat", "colour": "red", "direction": "left", "event": None}
     marks = mark(caption, {"objects": [thing], "background": "sea", "time": "day"})
     assert (sum(marks.facts.values()), marks.false, marks.invented) == (facts, false, invented)

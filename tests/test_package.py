@@ -70,7 +70,7 @@ SQL = re.compile(
 )
 
 
-def place(path: Path, node: ast.AST) -> str:
+def where(path: Path, node: ast.AST) -> str:
     return f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
@@ -146,7 +146,7 @@ def test_imports_run_downwards_only():
                     continue
                 # A public name of the package stands for all rooms.
                 if room not in FLOOR or FLOOR[room] >= FLOOR[own]:
-                    upwards.append(f"{place(path, node)} ({own}) imports {name}")
+                    upwards.append(f"{where(path, node)} ({own}) imports {name}")
     assert not upwards, "\n".join(upwards)
 
 
@@ -188,7 +188,7 @@ def test_functions_import_optional_packages_only():
         for node in ast.walk(function):
             others = {name.split(".")[0] for name in imported(node)} - LATE
             if others:
-                inside.append(f"{place(path, node)} imports {', '.join(sorted(others))}")
+                inside.append(f"{where(path, node)} imports {', '.join(sorted(others))}")
     assert not inside, "\n".join(inside)
 
 
@@ -206,7 +206,7 @@ def test_modules_stay_within_400_lines():
 
 def test_sql_stands_in_the_store_only():
     found = [
-        place(path, node)
+        where(path, node)
         for path, tree in TREES.items()
         if path.relative_to(PACKAGE).parts[0] != "store"
         for node in texts(tree)
@@ -217,7 +217,7 @@ def test_sql_stands_in_the_store_only():
 
 def test_nothing_is_known_by_its_address_in_memory():
     calls = [
-        place(path, node)
+        where(path, node)
         for path, node in nodes(ast.Call)
         if isinstance(node.func, ast.Name) and node.func.id == "id"
     ]
@@ -242,7 +242,7 @@ def test_tests_hold_no_python_in_strings():
         held = [node for node in texts(tree) if text_of(node) == "-c" or _holds_python(text_of(node))]
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         held += [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "exec"]
-        found += [place(path, node) for node in held]
+        found += [where(path, node) for node in held]
     assert not found, "\n".join(found)
 
 

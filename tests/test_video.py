@@ -140,9 +140,9 @@ def test_rotation_is_honoured(tmp_path, pool, films):
                 out.mux(packet)
     data = bytearray(turned.read_bytes())
     # The track header's matrix: a quarter turn clockwise instead of none.
-    place = data.index(b"tkhd") + 4 + 40
+    offset = data.index(b"tkhd") + 4 + 40
     matrix = [0, 1 << 16, 0, -(1 << 16), 0, 0, 112 << 16, 0, 1 << 30]
-    data[place : place + 36] = b"".join((v & 0xFFFFFFFF).to_bytes(4, "big") for v in matrix)
+    data[offset : offset + 36] = b"".join((v & 0xFFFFFFFF).to_bytes(4, "big") for v in matrix)
     turned.write_bytes(data)
     metadata = pool.probe(turned)
     assert (metadata.width, metadata.height, metadata.rotation) == (112, 192, 90)
@@ -176,7 +176,7 @@ def _bad_files(folder: Path, film: Path) -> dict[str, tuple[Path, str]]:
     whole = film.read_bytes()
     empty, text, cut = folder / "empty.mp4", folder / "text.mp4", folder / "cut.mp4"
     empty.touch()
-    text.write_text("this is no film")
+    text.write_text("this is not a film")
     cut.write_bytes(whole[: len(whole) // 2])
     audio = folder / "audio.mp4"
     with av.open(str(audio), "w") as container:

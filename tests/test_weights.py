@@ -112,7 +112,7 @@ class Hub:
                 if body and cut_after is None:
                     self.wfile.write(content)
                 elif body:
-                    # A line that breaks off, again and again at the same place.
+                    # A connection that breaks off at the same byte each time.
                     begin = len(FILES["model-2.safetensors"]) - len(content)
                     self.wfile.write(content[: max(0, cut_after - begin)])
                     self.close_connection = True
