@@ -1,6 +1,6 @@
 """captionkit: caption video windows with a vision-language model, from the notebook to scale.
 
-The names below are all there is to learn; each is loaded when it is first used.
+`__all__` lists the public names; each is loaded at its first use.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ __all__ = [
 
 
 def samples() -> list[Path]:
-    """The sample films of the demo model, which come with captionkit."""
+    """Return the paths of the demo model's sample films, which are part of captionkit."""
     package = Path(__file__).parent
     installed = package / "data" / "videos"
     folder = installed if installed.is_dir() else package.parent / "data" / "videos"

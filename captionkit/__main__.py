@@ -1,4 +1,4 @@
-"""``python -m captionkit``: the command line."""
+"""Run the command line: ``python -m captionkit``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""CaptionRow: a caption with all that joins it to its pixels and its recipe, the same everywhere.
+"""CaptionRow: a caption, its window and its recipe, with the same columns everywhere.
 
 `Run.captions`, JSONL, CSV, Parquet, the HTML report and Ray's parts have these columns.
 """
@@ -18,33 +18,33 @@ from captionkit.sources import PlannedWindow
 
 @dataclass(frozen=True)
 class CaptionRow:
-    """One stage of one window; a window that failed has a row more, with its ``error``.
+    """One stage of one window; a failed window has one more row, with its ``error``.
 
     Parameters
     ----------
     video, path, clip, window, key
-        Short name and path of the file, id of the clip, number of the window in its video, and the
-        window's key, which follows from its content.
+        Short name and path of the file, id of the clip, number of the window in its video, and
+        content key of the window.
     start_frame, end_frame
         First and last frame, inclusive, counted from the clip's first frame.
     start_s, end_s, fps
-        In seconds of the file; average frames a second.
+        Start and end in seconds of the file; average frames a second.
     model, recipe
-        The model, and the whole recipe as JSON.
+        Name of the model; all settings of the recipe as JSON.
     stage, prompt, text
         Stage 1 or 2, the readable part of its prompt, and the caption.
     finish_reason, prompt_tokens, output_tokens, cached_tokens
-        vLLM's.
+        Counts from vLLM.
     queue_s, first_token_s, seconds
-        Seconds of waiting, until the first token, and in all.
+        Seconds in the queue, until the first token, and in total.
     error
-        Why the window has no further caption, else None.
+        Reason for a missing caption, else None.
     warnings
-        What the decoder reported, joined by semicolons, else None.
+        Messages of the decoder, joined by semicolons, else None.
     run, repeat
-        The run's id in its store (None outside of one), and which repeat of the window it is.
+        Id of the run in its store (None without a store), and index of the window's repeat.
     rating, edited_text, note
-        What a person said of the caption.
+        A person's review of the caption.
     """
 
     video: str
@@ -80,7 +80,7 @@ class CaptionRow:
 
 COLUMNS = tuple(each.name for each in fields(CaptionRow))
 WINDOW_COLUMNS = COLUMNS[: COLUMNS.index("model")]
-# Annotations are strings here, as in `int | None`.
+# Take the first word of the annotation, which is a string here, as "int | None".
 KINDS: dict[str, type] = {
     each.name: {"int": int, "float": float, "str": str}[str(each.type).split(" ")[0]]
     for each in fields(CaptionRow)
@@ -89,7 +89,7 @@ _DTYPES = {int: "Int64", float: "float64"}
 
 
 def window_columns(window: PlannedWindow) -> dict[str, Any]:
-    """The columns that a window decides, by name."""
+    """Return the columns that depend on the window alone, by name."""
     return {
         "video": window.video,
         "path": window.path,
@@ -112,16 +112,16 @@ def caption_rows(
     warnings: Sequence[str] = (),
     **more: Any,
 ) -> list[CaptionRow]:
-    """The rows of a window: one a stage, and one for its error.
+    """Return the rows of a window: one for each stage, and one for an error.
 
     Parameters
     ----------
     window
-        See `window_columns`.
+        Columns from `window_columns`.
     recipe, captions, error, warnings
-        How it was captioned, and what came of it.
+        Settings and results.
     more
-        Further columns, as ``run``.
+        Further columns, such as ``run``.
     """
     common: dict[str, Any] = {
         **window,
@@ -154,15 +154,15 @@ def caption_rows(
 
 
 def captions_table(rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> pd.DataFrame:
-    """Rows as a table with the columns of `CaptionRow`, in that order.
+    """Return rows as a table with the columns of `CaptionRow`, in that order.
 
-    Whole numbers are pandas' ``Int64``, which has room for a missing one.
+    Whole numbers have pandas' type ``Int64``, which allows missing values.
     """
     return typed(pd.DataFrame(list(rows), columns=list(COLUMNS)))
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with each known column in its type; missing texts are None."""
+    """Convert each known column to its type; missing texts become None."""
     for name, kind in KINDS.items():
         if name not in table:
             continue

@@ -46,19 +46,19 @@ STAGE1_PLACEHOLDERS = ("start", "end", "duration", "video")
 STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# Anything that looks like one of a chat format's own marks: <|im_end|>, <|vision_start|>, ...
+# Match anything that looks like a mark of a chat format: <|im_end|>, <|vision_start|>, ...
 _CHAT_MARK = re.compile(r"<\|(?=[^<>|\s]{1,64}\|>)")
 
 
 def resolve(prompt: str, library: Mapping[str, str] = PROMPTS) -> str:
-    """The text of a prompt given by its library name or as free text.
+    """Return the text of a prompt from its library name or from free text.
 
-    A single word (letters, digits, dashes) is taken as a name.
+    A single word (letters, digits, dashes) counts as a name.
 
     Raises
     ------
     ValueError
-        The prompt is empty, or a single word that names no prompt.
+        If the prompt is empty, or a single word that is not a name.
     """
     text = prompt.strip()
     if not text:
@@ -76,7 +76,7 @@ def resolve(prompt: str, library: Mapping[str, str] = PROMPTS) -> str:
 
 
 def placeholders(template: str) -> list[str]:
-    """The names of the ``{placeholders}`` in a template, in order, each once.
+    """Return the names of the ``{placeholders}`` in a template, in order, without repeats.
 
     Only ``{name}`` counts: other braces, as in JSON, are plain text. ``{{`` and ``}}`` stand for
     single braces.
@@ -91,7 +91,7 @@ def check_template(template: str, known: tuple[str, ...]) -> None:
     Raises
     ------
     ValueError
-        It names the unknown placeholder and lists the known ones.
+        If a placeholder is unknown; the message names the placeholder and lists the known ones.
     """
     for name in placeholders(template):
         if name not in known:
@@ -103,12 +103,12 @@ def check_template(template: str, known: tuple[str, ...]) -> None:
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
-    """Fill a template in one pass, so that braces inside a value stay what they are.
+    """Fill a template in one pass, so that braces inside a value stay unchanged.
 
     Raises
     ------
     ValueError
-        A placeholder has no value.
+        If a placeholder has no value.
     """
     check_template(template, tuple(values))
 
@@ -121,7 +121,7 @@ def render(template: str, values: Mapping[str, object]) -> str:
 
 
 def stage2_template(text: str) -> str:
-    """A stage-2 text as a template: if it does not place ``{caption}``, the caption follows it."""
+    """Return a stage-2 text as a template; append ``{caption}`` if the text does not contain it."""
     return text if "caption" in placeholders(text) else text.rstrip() + "\n{caption}"
 
 

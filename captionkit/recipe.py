@@ -1,8 +1,8 @@
 """Recipe: everything that decides a caption, as one frozen value.
 
 The same recipe on the same window is the same work, in a notebook, on the command line or at scale.
-Each setting says its help text, bounds and step once, in its field's metadata; the command line, the
-tuner and the checks below read them from `SETTINGS`.
+Help text, bounds and step of each setting stand once, in the metadata of its field; the command line,
+the tuner and the checks below read them from `SETTINGS`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true o
 
 @dataclass(frozen=True)
 class Setting:
-    """What there is to know of one field of `Recipe`.
+    """Help text, type, bounds and step of one field of `Recipe`.
 
     Parameters
     ----------
     help
-        What it does, as the end of "sets …".
+        Meaning of the setting, as the end of "sets …".
     kind
         Type of the value; a field whose default is None may also be None.
     least, above, most
-        Bounds: at least, more than, at most. None where there is none.
+        Bounds: at least, more than, at most. None if unbounded.
     step
-        What a form's arrows add.
+        Step of a form's arrows.
     """
 
     help: str
@@ -52,7 +52,7 @@ class Setting:
         Raises
         ------
         ValueError
-            Names the setting, the value and what fits.
+            If the value does not fit; the message names the setting, the value and the bounds.
         """
         accepted: tuple[type, ...] = (int, float) if self.kind is float else (self.kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
@@ -76,20 +76,20 @@ def _setting(default: Any, help: str, kind: type, **bounds: Any) -> Any:  # noqa
     return field(default=default, metadata={"setting": Setting(help, kind, **bounds)})
 
 
-# Names of captionkit 0.1, whose content keys stay valid.
+# Keep the names of captionkit 0.1, so that its content keys stay valid.
 _OLD_NAMES = {"model": "variant", "stage2": "stage2_prompt", "max_tokens": "max_output_tokens"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a caption; the defaults reproduce the reference's sampling.
+    """Everything that decides a caption; the defaults reproduce the reference's sampling.
 
     Parameters
     ----------
     model
         A registered name, a folder with weights, or a repository id.
     prompt
-        Name from the prompt library, or a text with ``{placeholders}``.
+        A name from the prompt library, or a text with ``{placeholders}``.
     stage2
         Text of a second stage that sees the video and ``{caption}``, or None for one stage.
     sampling_fps
@@ -97,7 +97,7 @@ class Recipe:
     window_size, remainder_threshold
         In frames; see `sources.windows.compute_windows`.
     pixel_budget
-        Most pixels of a frame that the model sees; None takes the model's own.
+        Most pixels of a frame that the model sees; None takes the model's own budget.
     max_tokens, temperature, top_p, repetition_penalty, seed
         vLLM's sampling parameters; a ``seed`` of None leaves the choice to vLLM.
     fp8
@@ -109,7 +109,8 @@ class Recipe:
     Raises
     ------
     ValueError
-        A value outside its range, an unknown prompt name or placeholder, an invalid schema.
+        If a value is outside its range, a prompt name or placeholder is unknown, or the schema is
+        invalid.
     """
 
     model: str = _setting("demo", "model: a name, a folder or a repository id", str)
@@ -135,7 +136,7 @@ class Recipe:
     )
     seed: int | None = _setting(None, "number that makes drawn tokens repeatable", int, step=1)
     fp8: bool = _setting(False, "weights in fp8 (needs a GPU with fp8 units)", bool)
-    schema: Any = _setting(  # noqa: RUF009 (ruff does not see that it is a field)
+    schema: Any = _setting(  # noqa: RUF009 (ruff does not see that this is a field)
         None,
         f"captions as JSON: a JSON schema, or one of {', '.join(structured.EXAMPLES)}",
         str,
@@ -156,7 +157,7 @@ class Recipe:
 
     @property
     def prompt_text(self) -> str:
-        """The prompt's text, its library name resolved."""
+        """The prompt's text, with a library name resolved."""
         return prompts.resolve(self.prompt)
 
     @property
@@ -166,7 +167,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Content key, 16 hexadecimal digits: equal where nothing that decides a caption differs."""
+        """Content key, 16 hexadecimal digits; equal if nothing that decides a caption differs."""
         content = {**asdict(self), "prompt": self.prompt_text}
         for name, old in _OLD_NAMES.items():
             content[old] = content.pop(name)
@@ -178,7 +179,7 @@ class Recipe:
 
     @property
     def frames_key(self) -> Hashable:
-        """Equal where the model sees the same frames of a file, in the same windows."""
+        """Key that is equal if the model sees the same frames of a file, in the same windows."""
         return (
             self.model,
             self.sampling_fps,
@@ -188,17 +189,17 @@ class Recipe:
         )
 
     def to_json(self) -> str:
-        """All settings as one line of JSON; `from_json` reads it."""
+        """Return all settings as one line of JSON, for `from_json`."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Read what `to_json` wrote, here or in captionkit 0.1.
+        """Read the output of `to_json`, from this version or from captionkit 0.1.
 
         Raises
         ------
         ValueError
-            The text is not JSON of a recipe.
+            If the text is not the JSON of a recipe.
         """
         content = json.loads(text)
         if not isinstance(content, dict):
@@ -209,24 +210,25 @@ class Recipe:
         return cls(**_known(content, "the recipe"))
 
     def to_toml(self) -> str:
-        """All settings as TOML; None is left out."""
+        """Return all settings as TOML, without those that are None."""
         kept = {name: value for name, value in asdict(self).items() if value is not None}
         return tomli_w.dumps({"recipe": kept})
 
     def save(self, path: str | Path) -> None:
-        """Write as TOML; None is left out."""
+        """Write all settings as TOML, without those that are None."""
         Path(path).write_text(self.to_toml(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """Read what `save` wrote; a missing entry has its default.
+        """Read a file from `save`; a missing entry takes its default.
 
         Raises
         ------
         ValueError
-            The file is not TOML, or has an unknown or unfit entry; the message names file and entry.
+            If the file is not TOML, or an entry is unknown or does not fit; the message names file
+            and entry.
         FileNotFoundError
-            There is no such file.
+            If the file does not exist.
         """
         try:
             content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -249,7 +251,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def _known(entries: dict[str, Any], where: str) -> dict[str, Any]:
-    """Entries of a file; refuse unknown ones, and say the new name of an old one."""
+    """Return the entries of a file; refuse an unknown name, and name the new one of an old name."""
     renamed = {old: name for name, old in _OLD_NAMES.items()}
     for name in entries:
         if name in renamed:

@@ -1,6 +1,6 @@
 """Session: videos and a model, ready to be captioned again and again with other prompts.
 
-What a notebook holds: it knows the windows, runs recipes on them, and keeps every result in the store.
+A session knows the windows of its videos, runs recipes on them and keeps every result in the store.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ class Session:
         A path, a pattern (``"data/*.mp4"``; if nothing matches, the folders below are searched), a
         folder, `VideoTask` objects, or a list of these.
     model
-        See `models.variants.get_variant`.
+        A registered name, a folder with weights, or a repository id.
     recipe
-        What all runs begin with; ``model`` and the arguments of `caption` change it.
+        Settings of every run; ``model`` and the arguments of `caption` change single ones.
     batch_size
         Captions that run at once.
     store
-        Where runs are kept: a path, or an open store.
+        Store of the runs: a path, or an open store.
     model_dir
         Folder for downloaded weights.
     reader
-        ``"pyav"``, or ``"decord"`` for the streams that it reads exactly.
+        ``"pyav"``, or ``"decord"`` for streams that decord reads exactly.
     endpoint
-        Address of a vLLM server (``http://localhost:8000/v1``, see ``captionkit serve``) that captions
-        instead of an engine of this session's own. A key is read from ``CAPTIONKIT_API_KEY``.
+        Address of a vLLM server (``http://localhost:8000/v1``, see ``captionkit serve``), used instead
+        of an own engine. The environment variable ``CAPTIONKIT_API_KEY`` holds the server's key.
     backend
-        Who captions, whatever the recipe's model; None starts an engine or takes the endpoint.
+        Backend for every recipe, whatever its model; None starts an engine or takes the endpoint.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        No video is found, or none of them can be read.
+        If no video is found, or none of them can be read.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class Session:
 
     @property
     def windows(self) -> WindowTable:
-        """All windows, a row each.
+        """All windows, one row each.
 
         Columns: video, window (number), start_s, end_s, frames, note, key, path, start_frame,
-        end_frame, fps. Shows itself with thumbnails in a notebook; filter it as any pandas table.
+        end_frame, fps. A notebook shows the table with thumbnails; filter it as any pandas table.
         """
         notes = self.store.window_notes()
         table = WindowTable(
@@ -125,22 +125,22 @@ class Session:
 
     @property
     def problems(self) -> dict[str, str]:
-        """Videos that cannot be read or have no window, and why."""
+        """Videos that cannot be read or have no window, with the reason."""
         return dict(self.sources.problems)
 
     def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
-        """The windows of some rows of `windows`, in their order; None takes all.
+        """Return the windows of some rows of `windows`, in the order of the rows; None takes all.
 
         Raises
         ------
         ValueError
-            Not a table of windows, or one of other videos.
+            If ``windows`` is not a table of windows, or a table of other videos.
         """
         if windows is None:
             return self.sources.windows
         if not isinstance(windows, pd.DataFrame) or "key" not in windows:
             raise ValueError(
-                "windows= takes rows of the session's table, as "
+                "windows= takes rows of the session's table, such as "
                 "session.windows.query(\"video == 'harbour'\")"
             )
         known = self.sources.by_key
@@ -155,7 +155,7 @@ class Session:
         return [known[key] for key in windows["key"].drop_duplicates()]
 
     def sample(self, count: int, seed: int = 0) -> WindowTable:
-        """Some windows, spread evenly over the videos; all of them if there are fewer."""
+        """Return ``count`` windows, spread evenly over the videos; all of them if there are fewer."""
         _check_count("count", count)
         table, rng = self.windows, np.random.default_rng(seed)
         turns = [
@@ -167,23 +167,23 @@ class Session:
         return table.loc[chosen]
 
     def annotate(self, windows: pd.DataFrame, note: str) -> None:
-        """Set the note of windows; it is kept in the store and shown in `windows`."""
+        """Set the note of windows; the store keeps the note, and `windows` shows it."""
         self.store.note_windows(self.select(windows), note)
 
     def thumbnail(self, key: str) -> bytes | None:
-        """A small JPEG of a window's middle frame, by its key; None if it cannot be read."""
+        """Return a small JPEG of a window's middle frame; None if the frame cannot be read."""
         return self.sources.thumbnail(key)
 
     def frames(self, video: str, window: int, recipe: Recipe | None = None) -> ModelFrames:
-        """The very frames of a window that the model sees under a recipe (None: the session's)."""
+        """Return the exact frames of a window that the model sees; recipe None is the session's."""
         return model_frames(self.sources.find(video, window), recipe or self.recipe, self.sources.pool)
 
     def clip(self, video: str, window: int) -> bytes:
-        """A window as an H.264 mp4 file to play, at most 640 pixels wide and without sound."""
+        """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
         return self.sources.clip(self.sources.find(video, window))
 
     def recut(self, window_size: int) -> Session:
-        """A session on the same videos and store, with windows of another length in frames."""
+        """Return a session on the same videos and store, with windows of another length in frames."""
         shorter = min(self.recipe.remainder_threshold, window_size // 2)
         return Session(
             self.source,
@@ -203,7 +203,7 @@ class Session:
         recipe: Recipe | None = None,
         **settings: Any,
     ) -> Recipe:
-        """The session's recipe with changes; see `caption`."""
+        """Return the session's recipe with changes; see `caption`."""
         unknown = sorted(settings.keys() - _SETTINGS)
         if unknown:
             raise TypeError(
@@ -224,7 +224,7 @@ class Session:
         return made
 
     def open_backend(self, recipe: Recipe) -> Backend:
-        """Start what captions by a recipe, or take it if it runs; see `pipeline.open_backend`."""
+        """Start the backend of a recipe, or take the running one; see `pipeline.open_backend`."""
         if self.backend is not None:
             check_length(recipe, self.backend)
             return self.backend
@@ -243,9 +243,9 @@ class Session:
         priority: int = 0,
         **settings: Any,
     ) -> RunTask:
-        """Begin to caption, and return at once with the work under way; see `caption`.
+        """Start to caption and return the work under way at once; see `caption`.
 
-        Work of lower ``priority`` goes first: -1 for a window that somebody is looking at.
+        Work of lower ``priority`` goes first: -1 for a window on the screen.
         """
         _check_count("repeats", repeats)
         if batch_size is not None:
@@ -272,9 +272,9 @@ class Session:
     ) -> Run:
         """Caption windows and return the run.
 
-        What the same recipe said of the same window before is not computed again, and a run that was
-        interrupted goes on. An interrupt (Ctrl-C, a notebook's stop button) keeps what is done. If
-        another kernel works on the same run, the two share its windows.
+        The same recipe on the same window is not computed again, and an interrupted run resumes. An
+        interrupt (Ctrl-C, a notebook's stop button) keeps all finished captions. If another kernel
+        works on the same run, the two kernels share its windows.
 
         Parameters
         ----------
@@ -287,13 +287,13 @@ class Session:
         recipe
             A recipe instead of the session's.
         batch_size
-            Captions that run at once; None takes the session's.
+            Captions that run at once; None takes the session's number.
         fresh
-            Compute everything anew.
+            Compute every caption again.
         repeats
-            How often each window is captioned; each time has a seed of its own.
+            How often each window is captioned; each repeat has its own seed.
         settings
-            Other fields of `Recipe`, as ``temperature=0``.
+            Other fields of `Recipe`, such as ``temperature=0``.
         """
         return follow(
             self.start(
@@ -309,16 +309,16 @@ class Session:
         )
 
     def open(self, id: int) -> Run:  # noqa: A002
-        """An earlier run that this session can go on with."""
+        """Return an earlier run, which this session can resume."""
         return Run(self.store, id, self)
 
     def work_on(self, run: Run, batch_size: int | None = None) -> RunTask:
-        """Caption the windows of a run that wait; returns at once.
+        """Caption the open windows of a run; return at once.
 
         Raises
         ------
         ValueError
-            Some of these windows are not in this session.
+            If some of these windows are not in this session.
         """
         waiting = {job.window_key for job in self.store.jobs(run.id) if not job.done}
         missing = waiting - self.sources.by_key.keys()
@@ -330,7 +330,7 @@ class Session:
         return self._work(run, batch_size or self.batch_size, 0)
 
     def _work(self, run: Run, batch_size: int, priority: int) -> RunTask:
-        """The work under way on a run in this session; start it if there is none."""
+        """Return the work under way on a run in this session; start one if there is none."""
         with self._lock:
             self._tasks = {id_: task for id_, task in self._tasks.items() if task.running}
             if run.id not in self._tasks:
@@ -347,7 +347,7 @@ class Session:
     def matrix(
         self, prompts: Sequence[str], windows: pd.DataFrame | None = None, **settings: Any
     ) -> Matrix:
-        """Caption windows with several prompts: one column a prompt."""
+        """Caption windows with several prompts, one column each."""
         if not prompts:
             raise ValueError("there is no prompt; give a list of names or texts")
         runs = {prompt: self.caption(prompt, windows=windows, **settings) for prompt in prompts}
@@ -375,7 +375,7 @@ class Session:
     def close(self) -> None:
         """Stop work under way, end the decoding processes and close the store.
 
-        The engine stays for other sessions.
+        The engine keeps running for other sessions.
         """
         for task in list(self._tasks.values()):
             task.cancel()

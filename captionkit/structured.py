@@ -1,7 +1,6 @@
-"""Captions as JSON objects by a schema: what a recipe's ``schema`` may be, and how texts are read.
+"""Captions as JSON objects of a schema: check a recipe's ``schema``, and read captions as values.
 
-vLLM lets the model write nothing else (structured outputs), so a caption is invalid only if it was cut
-off.
+vLLM's structured outputs restrict the model to the schema, so only a truncated caption is invalid.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 def canonical(schema: Schema) -> str:
-    """A schema as one line of JSON.
+    """Return a schema as one line of JSON.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def canonical(schema: Schema) -> str:
     Raises
     ------
     ValueError
-        The schema is not a JSON schema of an object with named properties.
+        If the schema is not a JSON schema of an object with named properties.
     """
     content: Any = schema
     if isinstance(schema, str):
@@ -89,19 +88,19 @@ def _check(content: Any) -> None:
     if content.get("type") != "object" or not isinstance(properties, dict) or not properties:
         raise ValueError(
             'schema must describe an object with properties, {"type": "object", "properties": {…}}: '
-            "they become the columns"
+            "the properties become the columns"
         )
 
 
 def columns(schema: str) -> list[str]:
-    """The names that captions of a canonical schema have."""
+    """Return the property names of a canonical schema."""
     return list(json.loads(schema)["properties"])
 
 
 def read(text: str, schema: str) -> tuple[dict[str, Any], str | None]:
-    """A caption's values, and what is wrong with it, or None.
+    """Return a caption's values, and its violation of the schema or None.
 
-    The values are empty if the text is not JSON, and kept if it only violates the schema.
+    Empty values if the text is not JSON; kept values if the text only violates the schema.
     """
     from jsonschema import Draft202012Validator
 
@@ -119,9 +118,9 @@ def read(text: str, schema: str) -> tuple[dict[str, Any], str | None]:
 
 
 def table(texts: Iterable[object], schema: str) -> pd.DataFrame:
-    """Captions as columns: one a property, and ``invalid`` with what is wrong.
+    """Return captions as columns: one for each property, and ``invalid`` with the violation or None.
 
-    A row without text has no values; it failed, and is not invalid.
+    A row without text belongs to a failed window: no values, and not invalid.
     """
     names = columns(schema)
     rows = []
