@@ -1,7 +1,7 @@
 """The command line: ``captionkit caption | runs | export | download | serve | bench | doctor``.
 
-Every error a user can cause is one line that names the file or option and the way out. Exit code 0:
-all done; 1: something failed, what was done is on disk; 2: bad usage; 130: interrupted.
+Every error that a user can cause is one line with the file or option and the remedy. Exit codes: 0 for
+success, 1 if something failed (finished work is on disk), 2 for bad usage, 130 if interrupted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from captionkit.models.weights import WeightsError
 from captionkit.scale.parts import ScaleError
 from captionkit.store import StoreError
 
-# A new command is one file and one entry.
+# Register each command here; a new command is one file and one entry.
 _COMMANDS = (caption, runs, export, download, serve, bench, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command and return the exit code."""
     options = _parser().parse_args(argv)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        console.print("interrupted; what was captioned before is kept, the same command goes on")
+        console.print("interrupted; finished captions are kept, and the same command resumes")
         return 130
 
 

@@ -1,4 +1,4 @@
-"""``captionkit bench``: speed beside the reference's loop and plain vLLM."""
+"""``captionkit bench``: speed compared with the reference's loop and plain vLLM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captionkit.bench.speed import bench
 
 def add_parser(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("bench", help="measure speed beside the reference's loop and vLLM")
+    parser = commands.add_parser("bench", help="compare speed with the reference's loop and vLLM")
     parser.add_argument("--quick", action="store_true", help="fewer windows, under five minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.set_defaults(run=_bench)

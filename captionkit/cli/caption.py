@@ -1,4 +1,4 @@
-"""``captionkit caption``: videos to captions in a store, on the terminal, in a file; or with Ray."""
+"""``captionkit caption``: caption videos into a store, a terminal and a file; or with Ray."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
 
 def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Console) -> int:
     if options.endpoint:
-        raise UsageError("--ray has engines of its own: leave --endpoint out")
+        raise UsageError("--ray starts its own engines: leave --endpoint out")
     if not options.out:
         raise UsageError("--ray writes a folder of Parquet parts: give --out FOLDER")
     try:
@@ -141,7 +141,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         given = {name: getattr(options, name) for name in SETTINGS}
         if given["schema"] is not None:
             given["schema"] = _schema(given["schema"])
-        # An option that was not given is None, or False for a switch; 0 was given.
+        # Skip options that are absent: None, or False for a switch. A 0 is present.
         changes = {k: v for k, v in given.items() if v is not None and v is not False}
         recipe = replace(recipe, **changes)
         get_variant(recipe.model)
@@ -153,14 +153,14 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _schema(given: str) -> str:
-    """The JSON schema that ``--schema`` means: an example, the text itself, or a file that holds it."""
+    """Return the JSON schema of ``--schema``: an example's name, the text itself, or a file's text."""
     if given in EXAMPLES or given.lstrip().startswith("{"):
         return given
     try:
         return Path(given).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UsageError(
-            f"--schema {given}: no such file, and none of {', '.join(EXAMPLES)}"
+            f"--schema {given}: no such file, and not one of {', '.join(EXAMPLES)}"
         ) from error
 
 
@@ -187,9 +187,9 @@ def _run(session: Session, lines: JsonLines | None, console: Console) -> int:
 
 
 def _follow(task: RunTask, lines: JsonLines | None, console: Console) -> int:
-    """Show a bar and write lines until the task has ended; returns how many windows it began with."""
+    """Show a bar and write lines until the task ends; return how many windows the store had."""
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    # First, so that no window ends between the look into the store and the events.
+    # Subscribe before the query, so that no window ends between the two.
     task.add_callback(events.put)
     written = task.run.store.captioned_keys(task.run.id)
     before = len(written)
@@ -224,7 +224,7 @@ def _follow(task: RunTask, lines: JsonLines | None, console: Console) -> int:
         task.cancel()
         raise
     if lines:
-        # What another process captioned of this run.
+        # Write the windows that another process captioned for this run.
         _write_known(task.run, set(task.run.captions["key"]) - written, lines)
     return before
 
@@ -287,5 +287,5 @@ def _print_failures(failures: Iterable[str], console: Console) -> None:
 
 
 def _with_name(name: str, reason: str) -> str:
-    """Name and reason; most reasons name the file themselves."""
+    """Return name and reason; most reasons contain the name already."""
     return reason if name in reason else f"{name}: {reason}"

@@ -1,4 +1,4 @@
-"""What several commands share: options, errors, and text that is safe to print."""
+"""Options, errors and safe printing, shared by several commands."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that takes options by their whole names alone, and so do its commands'."""
+    """A parser without abbreviated options, for the program and its commands."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
 
 
 def add_model_dir(parser: argparse.ArgumentParser) -> None:
-    """Add the option for where weights are kept."""
+    """Add the option for the folder of weights."""
     parser.add_argument(
         "--model-dir",
         default="models/qwen",
         metavar="DIR",
-        help="where downloaded weights are kept",
+        help="folder of downloaded weights",
     )
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Add the option for where runs are kept."""
+    """Add the option for the store of runs."""
     parser.add_argument(
-        "--store", type=Path, default=DEFAULT_PATH, metavar="FILE", help="where the runs are kept"
+        "--store", type=Path, default=DEFAULT_PATH, metavar="FILE", help="store of the runs"
     )
 
 
 def existing_store(options: argparse.Namespace) -> Path:
-    """The store of the option, which has to be there.
+    """Return the store of the option, which must exist.
 
     Raises
     ------
     UsageError
-        There is none.
+        If the store does not exist.
     """
     store: Path = options.store
     if not store.is_file():
@@ -52,5 +52,5 @@ def existing_store(options: argparse.Namespace) -> Path:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: captions and file names are not to steer a terminal."""
+    """Replace control characters, so that captions and file names cannot steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

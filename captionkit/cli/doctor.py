@@ -1,4 +1,4 @@
-"""``captionkit doctor``: what this machine has, and what to do about what is missing."""
+"""``captionkit doctor``: list what this machine has, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WIDTH_OF_A_7B = 3584
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``advice`` is empty where nothing is to be done."""
+    """One line of the report; ``advice`` is empty if there is nothing to do."""
 
     topic: str
     found: str
@@ -37,7 +37,7 @@ class Finding:
 
 def add_parser(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("doctor", help="say what this machine has and lacks")
+    parser = commands.add_parser("doctor", help="list what this machine has and what is missing")
     add_model_dir(parser)
     parser.set_defaults(run=_doctor)
 
@@ -52,7 +52,7 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
 
 
 def examine(model_dir: str | Path) -> list[Finding]:
-    """All findings about this machine; ``model_dir`` is where downloaded weights are looked for."""
+    """Return all findings about this machine; look for downloaded weights in ``model_dir``."""
     return [
         _python(),
         Finding("processor", f"{platform.machine()}, {os.cpu_count()} cores"),
@@ -114,7 +114,7 @@ def _gpus() -> list[Finding]:
     gpus = hardware.find_gpus()
     if not gpus:
         return [
-            Finding("GPU", "none (no NVIDIA driver answers)"),
+            Finding("GPU", "none (no NVIDIA driver found)"),
             Finding("fp8", "no", f"needs a GPU of capability {hardware.FP8_CAPABILITY} or more"),
         ]
     able = any(gpu.capability >= hardware.FP8_CAPABILITY for gpu in gpus)
@@ -129,13 +129,13 @@ def _gpus() -> list[Finding]:
 
 
 def _window_cache() -> Finding:
-    """For how many windows of the 7B a new prompt costs no decoding and no encoding."""
+    """Count the windows of the 7B model whose new prompts need neither decoding nor encoding."""
     gpus = hardware.find_gpus()
     memory = int(psutil.virtual_memory().total)
     sizes = cache_sizes(_WIDTH_OF_A_7B, memory, gpus[0].memory_mib << 20 if gpus else None)
     return Finding(
         "window cache",
-        f"{sizes.windows} windows of 20 frames at 448 x 252 stay known "
+        f"{sizes.windows} windows of 20 frames at 448 x 252 stay cached "
         f"({sizes.processed_gib:g} GiB of memory, {sizes.encoder_tokens:,} encoded tokens)",
     )
 

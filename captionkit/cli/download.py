@@ -1,4 +1,4 @@
-"""``captionkit download``: a model's weights."""
+"""``captionkit download``: download a model's weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``captionkit export``: a run's captions as a file."""
+"""``captionkit export``: write a run's captions to a file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from captionkit.run import open_run
 def add_parser(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser("export", help="write a run's captions to a file")
-    parser.add_argument("number", type=int, metavar="RUN", help="its number, see captionkit runs")
+    parser.add_argument("number", type=int, metavar="RUN", help="run's number, see captionkit runs")
     parser.add_argument(
-        "--out", type=Path, metavar="PATH", help="file or folder; by default run-RUN.FORMAT, here"
+        "--out", type=Path, metavar="PATH", help="file or folder; by default ./run-RUN.FORMAT"
     )
     listed = "; ".join(f"{name}: {each.description}" for name, each in FORMATS.items())
     parser.add_argument("--format", help=f"by default the suffix of --out; {listed}")
-    parser.add_argument("--stage", type=int, choices=(1, 2), help="this stage alone")
-    parser.add_argument("--checks", action="store_true", help="add what may be wrong")
+    parser.add_argument("--stage", type=int, choices=(1, 2), help="only this stage")
+    parser.add_argument("--checks", action="store_true", help="add the findings of the checks")
     parser.add_argument(
-        "--prefer-human", action="store_true", help="edits and ratings win over generated text"
+        "--prefer-human", action="store_true", help="prefer edits and ratings to generated text"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what stands there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_store(parser)
     parser.set_defaults(run=_export)
 

@@ -1,4 +1,4 @@
-"""``captionkit runs``: the runs of a store."""
+"""``captionkit runs``: list the runs of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``captionkit serve``: one engine for several notebooks."""
+"""``captionkit serve``: serve one engine to several notebooks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--model", default="demo", help="a name, a folder or a repository id")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="by default this machine alone; others need VLLM_API_KEY"
+        "--host", default="127.0.0.1", help="default: this machine alone; others need VLLM_API_KEY"
     )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument(
@@ -44,28 +44,28 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
         raise UsageError(str(error)) from error
     if options.host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get("VLLM_API_KEY"):
         raise UsageError(
-            f"--host {options.host} lets other machines in: set VLLM_API_KEY to a key of your making, "
-            "and CAPTIONKIT_API_KEY to the same where sessions run"
+            f"--host {options.host} admits other machines: set VLLM_API_KEY to a key of your choice, "
+            "and CAPTIONKIT_API_KEY to the same key for the sessions"
         )
     with socket.socket() as probe:
-        # As the server binds: a port whose last server just ended is free.
+        # Reuse the address as the server does: a port counts as free once its server has ended.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((options.host, options.port))
         except OSError as error:
             raise UsageError(
-                f"{options.host}:{options.port} cannot be listened on ({error.strerror}); give another "
+                f"{options.host}:{options.port} is not available ({error.strerror}); give another "
                 "--port"
             ) from error
     require_vllm()
     folder = ensure_weights(variant, options.model_dir)
     address = f"http://{options.host}:{options.port}/v1"
     console.print(
-        f"serving {escape(variant.name)}; when it is up: "
+        f"serving {escape(variant.name)}; once the server is up: "
         f"ck.Session(videos, model={variant.name!r}, endpoint={address!r})"
     )
     words = [str(folder.resolve()), "--name", variant.name, "--host", options.host]
     words += ["--port", str(options.port), *(["--fp8"] if options.fp8 else [])]
     command = [sys.executable, "-m", "captionkit.engine.serve", *words]
-    # In place of this process, so that a stop reaches the server itself.
+    # Replace this process, so that a signal reaches the server directly.
     os.execve(sys.executable, command, environment(os.cpu_count() or 1))  # noqa: S606
