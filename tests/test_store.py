@@ -203,7 +203,7 @@ def test_a_database_of_something_else_is_refused(tmp_path):
     path = tmp_path / "runs.sqlite"
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE recipes (name TEXT)")
-    with pytest.raises(StoreError, match="database of something else"):
+    with pytest.raises(StoreError, match="database of another program"):
         Store(path)
 
 
@@ -242,7 +242,7 @@ def test_a_full_disk_is_told_and_what_was_done_is_there(tmp_path):
         run = begin(store, windows=[window(number) for number in range(300)])
         part, jobs = claimed(store, run)
         kept = 0
-        with pytest.raises(StoreError, match="disk is full: make room"):
+        with pytest.raises(StoreError, match="disk is full: free some space"):
             for job in jobs.values():
                 part.add_caption(job, replace(CAPTION, text="long " * 2000))
                 part.finish(job, None)
@@ -349,6 +349,6 @@ def test_a_store_that_may_only_be_read_says_so(tmp_path):
     store = Store(path)
     run = begin(store)
     store._file._db.execute("PRAGMA query_only = ON")
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="not writable"):
         done(store, run, 0)
     store.close()

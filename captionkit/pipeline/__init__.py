@@ -1,4 +1,4 @@
-"""Windows to captions: frames are prepared, the backend captions them, events say what happens."""
+"""From windows to captions: prepare frames, ask the backend, emit events."""
 
 from captionkit.pipeline.backends import engine_key, open_backend
 from captionkit.pipeline.events import Caption, Event, StageDone, TextGrew, WindowDone

@@ -1,4 +1,4 @@
-"""The backend that a recipe needs: an engine of our own, or a server."""
+"""Backend of a recipe: captionkit's own engine, or a server."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def engine_key(
     disable_mmcache: bool = False,
     model_resizes: bool = False,
 ) -> EngineKey:
-    """What an engine for a recipe is started with; recipes with equal keys share one.
+    """Return the start settings of a recipe's engine; recipes with equal keys share an engine.
 
     Parameters
     ----------
     recipe
-        Its model and fp8 decide.
+        Only ``model``, ``fp8`` and ``pixel_budget`` matter.
     model_dir
-        Folder under which downloaded weights are kept.
+        Folder of downloaded weights.
     disable_mmcache, model_resizes
-        See `stages.CaptionGenerationStage` (``model_does_preprocess``).
+        Fields of `stages.CaptionGenerationStage` (the second is ``model_does_preprocess``).
     """
     variant = get_variant(recipe.model)
     pixels = None
@@ -45,19 +45,19 @@ def open_backend(
     disable_mmcache: bool = False,
     model_resizes: bool = False,
 ) -> Backend:
-    """Start the engine of a recipe, or take the one that runs; at an endpoint, look that it is there.
+    """Start the engine of a recipe, or take the running one; check the server of an endpoint.
 
     Loading takes seconds to minutes.
 
     Raises
     ------
     ValueError
-        An unknown model, fp8 without a GPU that has it, a server asked for what it decides itself, or
-        captions longer than the model.
+        If the model is unknown, the GPU lacks fp8, a setting belongs to the server, or captions are
+        longer than the model's context.
     WeightsError
-        The weights cannot be had.
+        If the weights are not available.
     EngineError
-        vLLM is missing or did not start, or the server does not answer.
+        If vLLM is missing or does not start, or the server does not answer.
     """
     variant = get_variant(recipe.model)
     backend: Backend
@@ -81,12 +81,12 @@ def open_backend(
 
 
 def check_length(recipe: Recipe, backend: Backend) -> None:
-    """Refuse captions that are longer than the model.
+    """Refuse captions that are longer than the model's context.
 
     Raises
     ------
     ValueError
-        Gives both numbers.
+        If the caption is too long; the message has both numbers.
     """
     longest = backend.info["max_model_len"]
     if recipe.max_tokens >= longest:

@@ -1,4 +1,4 @@
-"""What happens to a window while it is captioned; each event carries its window."""
+"""Events of a window during captioning; each event carries its window."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captionkit.sources import PlannedWindow
 
 @dataclass(frozen=True, kw_only=True)
 class Caption(Completion):
-    """A completion as a window's caption: of stage 1 or 2, with the readable part of its prompt."""
+    """A window's caption: a completion of stage 1 or 2, with the readable part of its prompt."""
 
     stage: int
     prompt_text: str
@@ -18,7 +18,7 @@ class Caption(Completion):
 
 @dataclass(frozen=True)
 class TextGrew:
-    """A stage's text grew; ``text`` is all of it so far."""
+    """A stage's text grew; ``text`` is the whole text so far."""
 
     window: PlannedWindow
     stage: int
@@ -35,9 +35,9 @@ class StageDone:
 
 @dataclass(frozen=True)
 class WindowDone:
-    """A window ended: with a caption of each stage, or with the ``error`` that ended it.
+    """A window ended, with a caption of each stage or with an ``error``.
 
-    ``warnings`` says what the decoder reported.
+    ``warnings`` has the decoder's reports.
     """
 
     window: PlannedWindow

@@ -1,4 +1,4 @@
-"""Windows flow one by one from file to caption: decoding overlaps generation, memory is bounded."""
+"""Caption windows one by one: decoding overlaps generation, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ async def caption_stages(
     batch_size: int = 16,
     priority: int = 0,
 ) -> AsyncIterator[Caption]:
-    """Caption one prepared window; yields the `Caption` of each stage as it ends.
+    """Caption one prepared window; yield the `Caption` of each stage as it ends.
 
-    Stage 2 starts the moment stage 1 ends. Its prompt holds the stage-2 text and the stage-1 caption,
-    over the same video.
+    Stage 2 starts as soon as stage 1 ends. Its prompt has the stage-2 text and the caption of stage 1,
+    with the same video.
 
     Parameters
     ----------
     prepared, recipe, backend
-        The window, how to caption it, and who does.
+        The window, its settings and its backend.
     on_text
-        Called with the stage and all of its text so far, as it grows.
+        Called with the stage and its whole text so far, at each growth.
     batch_size
         Captions that run at once.
     priority
-        Lower goes first: -1 for a window that somebody is looking at.
+        Lower goes first: -1 for a window on the screen.
 
     Raises
     ------
     RequestError, CacheMissError, EngineError
-        See `engine.Backend.stream`.
+        As `engine.Backend.stream`.
     """
     text = prepared.prompt
     for stage in recipe.stages:
@@ -75,7 +75,7 @@ async def caption_stages(
 
 
 def sampling_of(recipe: Recipe) -> Sampling:
-    """The sampling parameters of a recipe."""
+    """Return the sampling parameters of a recipe."""
     return Sampling(
         max_tokens=recipe.max_tokens,
         temperature=recipe.temperature,
@@ -96,26 +96,25 @@ async def caption(
     priority: int = 0,
     salt: str = "",
 ) -> AsyncGenerator[Event, None]:
-    """Caption windows and yield what happens, each event with its window, in no fixed order.
+    """Caption windows and yield events, each with its window, in no fixed order.
 
-    At most ``2 x batch_size`` windows hold frames in memory. Leaving the loop early cancels what is
-    not done. A window that fails ends with a `WindowDone` that has an ``error``; it costs no other
-    window its caption.
+    At most ``2 x batch_size`` windows hold frames in memory. Leaving the loop early cancels the rest. A
+    failed window ends with a `WindowDone` that has an ``error``; other windows keep their captions.
 
     Parameters
     ----------
     windows
-        Taken one by one, when there is room for the next.
+        Windows, taken one by one as memory becomes free.
     recipe, backend
-        How to caption them, and who does.
+        Settings and backend of all windows.
     pool
-        What reads the frames.
+        Processes that read the frames.
     batch_size
         Captions that run at once.
     priority
-        Lower goes first: -1 for windows that somebody is looking at.
+        Lower goes first: -1 for windows on the screen.
     salt
-        See `prepare`.
+        Part of each window's id in the backend; see `prepare`.
     """
     flow = _Flow(recipe, backend, pool, batch_size, priority, salt)
     running = asyncio.create_task(flow.run(windows))
@@ -131,7 +130,7 @@ async def caption(
 
 @dataclass
 class _Flow:
-    """One call of `caption`: its bounds, its threads and its events."""
+    """One call of `caption`, with its bounds, threads and events."""
 
     recipe: Recipe
     backend: Backend
@@ -143,14 +142,14 @@ class _Flow:
     def __post_init__(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
         self.room = asyncio.Semaphore(2 * self.batch_size)
-        # Bounds the windows without their first text. Decoding far ahead takes the cores that the
+        # Bound the windows without a first text. Decoding far ahead takes the cores that the
         # first captions need; each finished window adds a permit, so this binds only at start-up.
         self.ahead = asyncio.Semaphore(self.pool.workers + self.batch_size // 4)
-        # Not asyncio's own threads, which are shared with whatever else the caller runs.
+        # Use own threads, because the caller shares asyncio's.
         self.threads = ThreadPoolExecutor(self.pool.workers, "captionkit-prepare")
 
     async def run(self, windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow]) -> None:
-        """Take windows while there is room; ends with the last window's end."""
+        """Take windows while memory is free; return after the last window."""
         source = windows if isinstance(windows, AsyncIterable) else _one_by_one(windows)
         iterator = aiter(source)
         try:
@@ -185,7 +184,7 @@ class _Flow:
         except Exception as failure:
             error = str(failure) or type(failure).__name__
             if not isinstance(failure, (ValueError, EngineError)):
-                # Not foreseen, but no reason to take the other windows along.
+                # Log an unexpected error, and let the other windows continue.
                 logger.exception("window %d of %s failed", window.number, window.video)
                 error = f"{type(failure).__name__}: {failure}"
         finally:
@@ -209,7 +208,7 @@ class _Flow:
             permit.release()
             self.events.put_nowait(TextGrew(window, stage, text))
 
-        # After a miss in stage 2 both stages are made again.
+        # Repeat both stages after a cache miss in stage 2.
         captions.clear()
         try:
             async for each in caption_stages(
@@ -236,7 +235,7 @@ class _Flow:
 
 
 class _Permit:
-    """A permit that is given back once, however often that is asked for."""
+    """A permit of a semaphore; calls of `release` after the first have no effect."""
 
     def __init__(self, semaphore: asyncio.Semaphore) -> None:
         self._semaphore: asyncio.Semaphore | None = semaphore

@@ -1,4 +1,4 @@
-"""A window's prompt and exact frames, as a recipe asks for them."""
+"""Prepare a window's prompt and exact frames for a recipe."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedWindow:
-    """What the backend is asked with: the prompt of stage 1 and the video.
+    """Input of the backend: the prompt of stage 1 and the video.
 
-    ``values`` fills the placeholders of a stage-2 text but for the caption; ``damage`` is what the
-    decoder reported, or None.
+    ``values`` fills the placeholders of a stage-2 text except the caption; ``damage`` is the decoder's
+    report, or None.
     """
 
     prompt: str
@@ -45,7 +45,7 @@ class ModelFrames:
     seconds: list[float]
 
     def figure(self) -> Figure:
-        """The frames side by side, with their times."""
+        """Draw the frames side by side, with their times."""
         return display.frames_figure(self.pixels, self.seconds)
 
 
@@ -58,28 +58,28 @@ def prepare(
     model_resizes: bool = False,
     salt: str = "",
 ) -> PreparedWindow:
-    """A window as the backend takes it.
+    """Prepare a window for the backend.
 
     Parameters
     ----------
     window, recipe
-        Which frames, and how the model sees them.
+        The window's frames, and the settings of sampling and size.
     pool
-        What reads the frames.
+        Processes that read the frames.
     frames
         Whether to decode; False for a window that the backend knows.
     model_resizes
         Deliver frames as decoded and leave resizing to the model's processor.
     salt
-        Part of the window's id in the backend: under another salt it is new to all caches, for
+        Part of the window's id in the backend: a new salt makes the window new to all caches, for
         measurements.
 
     Raises
     ------
     VideoError
-        The frames cannot be read.
+        If the frames cannot be read.
     ValueError
-        The window's frames or the picture's shape do not fit the model.
+        If the window's frames or the picture's shape do not fit the model.
     """
     numbers, size = _sampled(window, recipe, model_resizes)
     clip = window.source
@@ -101,7 +101,7 @@ def prepare(
         "duration": seconds,
         "do_sample_frames": False,
     }
-    # Names the exact pixels: vLLM returns the old video for a known id.
+    # Identify the exact pixels: vLLM returns the cached video for a known id.
     content = f"{clip.metadata.identity}:{numbers}:{size}:{pool.reader}{salt}"
     uid = hashlib.sha256(content.encode()).hexdigest()[:40]
     name = f"window {window.number} of {window.video} at {values['start']} s"
@@ -114,7 +114,7 @@ def prepare(
 
 
 def model_frames(window: PlannedWindow, recipe: Recipe, pool: DecodePool) -> ModelFrames:
-    """The very frames of a window that the model sees; raises as `prepare`."""
+    """Return the exact frames of a window that the model sees; raise as `prepare`."""
     numbers, size = _sampled(window, recipe, model_resizes=False)
     pixels = pool.read(window.source.file, numbers, size).pixels
     times = window.source.metadata.frame_times
@@ -124,7 +124,7 @@ def model_frames(window: PlannedWindow, recipe: Recipe, pool: DecodePool) -> Mod
 def _sampled(
     window: PlannedWindow, recipe: Recipe, model_resizes: bool
 ) -> tuple[list[int], tuple[int, int]]:
-    """Frame numbers within the file, and (width, height): what `Recipe.frames_key` decides."""
+    """Return frame numbers within the file, and (width, height), as `Recipe.frames_key` decides."""
     clip = window.source
     shown = clip.metadata
     if window.start_frame < 0 or clip.first_frame + window.end_frame >= shown.num_frames:
@@ -134,7 +134,7 @@ def _sampled(
         )
     span = WindowSpan(window.start_frame, window.end_frame)
     sampled = sample_frames(span, window.end_s - window.start_s, recipe.sampling_fps)
-    # Refuse before decoding what the model cannot take, whoever resizes.
+    # Check the size before decoding, also if the model's processor resizes.
     final = get_variant(recipe.model).frame_size(shown.width, shown.height, recipe.pixel_budget)
     size = (shown.width, shown.height) if model_resizes else final
     return [clip.first_frame + frame for frame in sampled], size

@@ -1,4 +1,4 @@
-"""Runs: a recipe on some windows, under way or earlier, and what is made of several of them."""
+"""Runs, each a recipe on some windows; work under way, earlier runs, matrices and sweeps."""
 
 from captionkit.run.history import open_run, runs
 from captionkit.run.matrix import Matrix

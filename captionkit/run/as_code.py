@@ -1,4 +1,4 @@
-"""A run as the Python and the command line that repeat it."""
+"""Write a run as Python or as a command line that repeats the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captionkit.recipe import DEFAULTS, Recipe
 
 
 def option(name: str) -> str:
-    """The command line's option for a field of `Recipe`."""
+    """Return the option of the command line for a field of `Recipe`."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -25,7 +25,7 @@ def _changed(recipe: Recipe) -> dict[str, object]:
 def python(
     source: object, recipe: Recipe, batch_size: int, indexes: Sequence[int] | None = None
 ) -> str:
-    """Python that repeats a run; ``indexes`` are rows of the session's windows, None means all."""
+    """Return Python that repeats a run; ``indexes`` are rows of the session's windows, None for all."""
     if isinstance(source, list):
         source = [str(each) for each in source]
     elif isinstance(source, Path):
@@ -41,7 +41,7 @@ def python(
 
 
 def command(paths: Sequence[str], recipe: Recipe, batch_size: int) -> str:
-    """The command that captions all windows of some videos with a recipe."""
+    """Return the command that captions all windows of some videos with a recipe."""
     words = ["captionkit", "caption", *paths]
     for name, value in _changed(recipe).items():
         words += [option(name)] if value is True else [option(name), str(value)]

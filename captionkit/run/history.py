@@ -1,4 +1,4 @@
-"""Earlier runs: a table of all, and one of them to look at."""
+"""Earlier runs: list all of them, and open a single one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
-    """All runs, newest first, with recipe, counts and rate (windows a second of work)."""
+    """Return all runs, newest first, with recipe, counts and rate (windows a second of work)."""
     rows = []
     for number, created, text, total, done, failed, busy_s, note in open_store(store).history():
         recipe = Recipe.from_json(text)
@@ -40,5 +40,5 @@ def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
 
 
 def open_run(id: int, store: Store | str | Path | None = None) -> Run:  # noqa: A002
-    """An earlier run, to look at, compare, export or delete; `Session.open` can go on with it."""
+    """Open an earlier run to read, compare, export or delete; use `Session.open` to resume a run."""
     return Run(open_store(store), id)

@@ -1,4 +1,4 @@
-"""Prompts against windows: one column a prompt."""
+"""Captions of several prompts on the same windows, one column for each prompt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captionkit.run.run import Run
 
 @dataclass(frozen=True)
 class Matrix:
-    """The final captions of several prompts; shows itself as HTML in a notebook.
+    """The final captions of several prompts; a notebook shows the matrix as HTML.
 
     ``runs`` maps each prompt to its run.
     """
@@ -24,7 +24,7 @@ class Matrix:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a window (index video, window), one column a prompt; None where one failed."""
+        """One row for each window (index video, window), one column for each prompt; None if failed."""
         columns = {
             prompt: run.final.set_index(["video", "window"])["text"]
             for prompt, run in self.runs.items()
@@ -33,7 +33,7 @@ class Matrix:
 
     @property
     def keys(self) -> dict[tuple[str, int], str]:
-        """The windows' keys by (video, number)."""
+        """Keys of the windows by (video, number)."""
         return {
             (video, number): key
             for run in self.runs.values()

@@ -1,4 +1,4 @@
-"""A progress bar for work under way: in a terminal by rich, in a notebook as one line that stays."""
+"""Progress bar for work under way: drawn by rich in a terminal, as one line of HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from captionkit.run.run import Run
 from captionkit.run.task import RunTask
 
-# Servers limit what a notebook may print; a person sees no more than ten updates a second anyway.
+# Update five times a second: servers limit the output of a notebook, and readers need no more.
 _EVERY_S = 0.2
 
 
 def follow(task: RunTask) -> Run:
-    """Wait for a task with a progress bar, if somebody can see one."""
+    """Wait for a task; show a progress bar in a notebook or a terminal."""
     if _in_notebook():
         return _in_html(task)
     if sys.stderr.isatty():
@@ -53,7 +53,7 @@ def _in_terminal(task: RunTask) -> Run:
 
 
 def _in_html(task: RunTask) -> Run:
-    from IPython.display import HTML, display  # only a kernel has it
+    from IPython.display import HTML, display  # installed with a kernel only
 
     shown: Any = display(HTML(_html(task)), display_id=True)
     done = False

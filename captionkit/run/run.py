@@ -1,4 +1,4 @@
-"""Run: one recipe on some windows, as the store has it; a view that any kernel may open."""
+"""Run: one recipe on some windows, a view on the store that any kernel may open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RATINGS = range(1, 6)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; ``windows_per_s`` is the rate of the work under way, else 0."""
+    """Counts of a run's windows; ``windows_per_s`` is the rate of the work under way, else 0."""
 
     done: int
     failed: int
@@ -40,7 +40,7 @@ class RunWork(Protocol):
 
     @property
     def progress(self) -> Progress:
-        """How far it is, with its rate."""
+        """Counts of the run's windows, with the rate of this work."""
 
     def wait(self, timeout_s: float | None = None) -> Run:
         """Wait until the work has ended."""
@@ -50,28 +50,28 @@ class RunWork(Protocol):
 
 
 class RunDriver(Protocol):
-    """Who can go on with a run and knows its videos: a `session.Session`."""
+    """Driver that can resume a run and read its videos: a `session.Session`."""
 
     def work_on(self, run: Run, batch_size: int | None = None) -> RunWork:
-        """Caption the windows that wait; returns at once."""
+        """Caption the open windows of a run; return at once."""
 
     def thumbnail(self, key: str) -> bytes | None:
-        """A small JPEG of a window."""
+        """Return a small JPEG of a window."""
 
 
 class Run:
     """One recipe on some windows.
 
-    `Session.caption` returns one, `Session.start` a `RunTask` whose ``run`` it is, and `open_run` opens
-    an earlier one. What it shows is read from the store at each call, also while another kernel works
-    on it.
+    `Session.caption` returns a run, `Session.start` a `RunTask` with the run as ``run``, and `open_run`
+    opens an earlier run. Each property reads the store anew, also while another kernel works on the
+    run.
 
     Parameters
     ----------
     store, id
-        Where it is kept.
+        Store of the run, and the run's id.
     session
-        Who can go on with it and read its videos; None for a run that is only looked at.
+        Session that can resume the run and read its videos; None for a run without a session.
     """
 
     def __init__(self, store: Store, id: int, session: RunDriver | None = None) -> None:  # noqa: A002
@@ -90,9 +90,9 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``running``, ``done``, ``failed`` (a part or all of it) or ``interrupted``.
+        """``running``, ``done``, ``failed`` (some or all windows) or ``interrupted``.
 
-        A run that another kernel works on is ``running``.
+        Work by another kernel counts as ``running``.
         """
         counts = self.store.counts(self.id)
         if counts.done + counts.failed < counts.total:
@@ -101,22 +101,22 @@ class Run:
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """Counts of the run's windows."""
         counts = self.store.counts(self.id)
         return Progress(counts.done, counts.failed, counts.total)
 
     def resume(self) -> RunWork:
-        """Go on with the windows that wait; returns at once.
+        """Resume the open windows; return at once.
 
         Raises
         ------
         ValueError
-            There is no session to run in, or it lacks some of the run's videos.
+            If the run has no session, or the session lacks some of the run's videos.
         """
         return self._driver().work_on(self)
 
     def retry_failed(self) -> Run:
-        """Try the failed windows again, and only them; returns when they are done."""
+        """Try only the failed windows again, and wait until they end."""
         driver = self._driver()
         self.store.forget_failures(self.id)
         return driver.work_on(self).wait()
@@ -128,9 +128,9 @@ class Run:
 
     @property
     def captions(self) -> pd.DataFrame:
-        """One row a window and stage, in the order of the windows; see `captions.CaptionRow`.
+        """One row for each window and stage, in the order of the windows; see `captions.CaptionRow`.
 
-        A failed window has a row with its ``error``; one that waits has none.
+        A failed window has a row with its ``error``; an open window has no row.
         """
         recipe = self.recipe.to_json()
         return captions_table(self._row(values, recipe) for values in self.store.caption_rows(self.id))
@@ -143,7 +143,7 @@ class Run:
 
     @property
     def final(self) -> pd.DataFrame:
-        """One row a window: its last stage."""
+        """One row for each window, with its last stage."""
         table = self.captions.drop_duplicates(["repeat", "key"], keep="last")
         return table.reset_index(drop=True)
 
@@ -155,14 +155,14 @@ class Run:
 
     @property
     def structured(self) -> pd.DataFrame:
-        """`captions` as columns, if the recipe has a schema: one a property, and ``invalid``.
+        """`captions` as columns, if the recipe has a schema: one for each property, and ``invalid``.
 
-        ``invalid`` says what is wrong with a text that is not JSON or does not fit.
+        ``invalid`` names the error of a text that is not JSON or violates the schema.
 
         Raises
         ------
         ValueError
-            The recipe has no schema.
+            If the recipe has no schema.
         """
         if self.recipe.schema is None:
             raise ValueError(
@@ -173,12 +173,12 @@ class Run:
         return table[names].join(structured.table(table["text"], self.recipe.schema))
 
     def compare_stages(self) -> Comparison:
-        """Stage 1 against stage 2, window by window.
+        """Compare stage 1 with stage 2, window by window.
 
         Raises
         ------
         ValueError
-            The recipe has one stage.
+            If the recipe has one stage.
         """
         if self.recipe.stage2 is None:
             raise ValueError(f"run {self.id} has one stage; caption with stage2= to compare two")
@@ -187,7 +187,7 @@ class Run:
         return compare_tables(first, second, ("stage 1", "stage 2"), self.thumbnail)
 
     def stability(self) -> pd.DataFrame:
-        """How alike the repeats of each window are: share of equal pairs, mean word overlap."""
+        """Compare the repeats of each window: share of equal pairs, mean word overlap."""
         if self.repeats < 2:
             raise ValueError(f"run {self.id} has one caption a window; caption with repeats=3")
         return stability(self.final)
@@ -195,21 +195,21 @@ class Run:
     def rate(
         self, video: str, window: int, rating: int | None, *, stage: int | None = None, repeat: int = 0
     ) -> None:
-        """Rate a caption from 1 to 5; None takes a rating back, no stage means the last one."""
+        """Rate a caption from 1 to 5; rating None removes the rating, stage None is the last stage."""
         if rating is not None and rating not in _RATINGS:
-            raise ValueError(f"the rating is {rating!r}; give 1 to 5, or None for none")
+            raise ValueError(f"the rating is {rating!r}; give 1 to 5, or None to remove the rating")
         self._annotate(video, window, stage, repeat, rating=rating)
 
     def edit(
         self, video: str, window: int, text: str | None, *, stage: int | None = None, repeat: int = 0
     ) -> None:
-        """Set a better text beside a caption; None takes it back."""
+        """Set the edited text of a caption; None removes the text."""
         self._annotate(video, window, stage, repeat, edited_text=text)
 
     def set_note(
         self, video: str, window: int, text: str | None, *, stage: int | None = None, repeat: int = 0
     ) -> None:
-        """Set the note of a caption; None takes it back."""
+        """Set the note of a caption; None removes the note."""
         self._annotate(video, window, stage, repeat, note=text)
 
     def _annotate(self, video: str, window: int, stage: int | None, repeat: int, **values: Any) -> None:
@@ -217,19 +217,19 @@ class Run:
         self.store.annotate(self.id, video, window, stage, repeat, **values)
 
     def note(self, text: str) -> None:
-        """Set the run's note, shown by `runs`."""
+        """Set the run's note, which `runs` shows."""
         self.store.note_run(self.id, text)
 
     def delete(self) -> None:
-        """Delete it from the store, with the captions that no other run shows.
+        """Delete the run from the store, with the captions that no other run uses.
 
         Raises
         ------
         ValueError
-            Somebody works on it.
+            If work on the run is under way.
         """
         if self.store.counts(self.id).working:
-            raise ValueError(f"run {self.id} is running; cancel it before it is deleted")
+            raise ValueError(f"run {self.id} is running; cancel the run before you delete it")
         self.store.delete(self.id)
 
     def export(self, path: str | Path, format: str | None = None, **options: Any) -> Path:  # noqa: A002
@@ -237,7 +237,7 @@ class Run:
         return export_run(self, path, format, **options)
 
     def thumbnail(self, key: str) -> bytes | None:
-        """A small JPEG of a window's middle frame; None if there is no session to read it."""
+        """Return a small JPEG of a window's middle frame; None without a session."""
         return self._session.thumbnail(key) if self._session else None
 
     def _repr_html_(self) -> str:

@@ -1,4 +1,4 @@
-"""Measuring settings on the same windows: each cold, then warm; settings share no cache."""
+"""Measure settings on the same windows, each cold and then warm; settings share no cache."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ _TEXTS = (
 
 
 class Measurable(Protocol):
-    """What is measured with: a `session.Session`."""
+    """Session of a measurement: a `session.Session`."""
 
     sources: Sources
 
     def make_recipe(self, prompt: str | None = None, **settings: Any) -> Recipe:
-        """The session's recipe with changes."""
+        """Return the session's recipe with changes."""
 
     def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
-        """The windows of some rows; None takes all."""
+        """Return the windows of some rows; None takes all."""
 
     def open_backend(self, recipe: Recipe) -> Backend:
-        """Start what captions by a recipe."""
+        """Start the backend of a recipe."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep measured: ``table`` has the columns `COLUMNS`, one row a setting and cache state.
+    """Results of a sweep: ``table`` has one row for each setting and cache state, with `COLUMNS`.
 
-    ``cache`` is ``cold`` (no cache knows the windows) or ``warm`` (the same once more).
-    ``windows_per_s`` counts decoding in. Seconds are those of a window from submission on, over all
-    its stages, with the wait for its turn; ``first_token`` is that of stage 1. ``peak_memory_gb`` is
-    resident memory of the engine and the decoders together while the setting ran; what the engine
-    holds from settings before is in it. ``agreement`` is the mean word overlap with the first setting
-    that worked. A setting that cannot run has only its ``error``.
+    ``cache`` is ``cold`` (no cache knows the windows) or ``warm`` (the same windows again).
+    ``windows_per_s`` includes decoding. Seconds count from the submission of a window, over all its
+    stages, queue included; ``first_token`` belongs to stage 1. ``peak_memory_gb`` is resident memory
+    of the engine and the decoders together while the setting ran, including memory that the engine
+    keeps from earlier settings. ``agreement`` is the mean word overlap with the first setting that
+    worked. A setting that cannot run has only its ``error``.
     ``captions`` has the cold text of each setting and window: prompt, fp8, batch_size, video, clip,
     window, key, start_s, end_s, text.
     """
@@ -72,12 +72,12 @@ class Sweep:
     captions: pd.DataFrame
 
     def fp8_changes(self) -> Comparison:
-        """What fp8 changed in the texts: bf16 against fp8 at each prompt's first batch size.
+        """Compare texts without and with fp8, at each prompt's first batch size.
 
         Raises
         ------
         ValueError
-            The sweep did not run both.
+            If the sweep did not run both.
         """
         first = self.captions.drop_duplicates(["prompt", "fp8", "key"])
         keyed = first.assign(key=first["key"] + " " + first["prompt"])
@@ -87,12 +87,12 @@ class Sweep:
         return compare_tables(sides[0], sides[1], ("without fp8", "with fp8"))
 
     def figure(self) -> Figure:
-        """Windows a second and seconds a window by batch size: a line for each prompt, fp8 and cache.
+        """Draw windows a second and seconds a window by batch size, a line a prompt, fp8 and cache.
 
         Raises
         ------
         ValueError
-            No setting could run.
+            If no setting could run.
         """
         return display.sweep_figure(self.table)
 
@@ -118,22 +118,22 @@ def sweep(
     Parameters
     ----------
     session
-        What to measure with; its store is not written to.
+        Session with the windows; its store stays unchanged.
     batch_sizes, fp8, prompts
-        The grid. fp8 varies slowest: it needs another engine.
+        The grid. fp8 varies slowest, because each value needs another engine.
     windows
         Rows of the session's table; None takes all.
     stopped
-        Once it is set, the sweep ends within a window, with what it has measured whole.
+        Event that ends the sweep within a window; finished measurements stay.
     on_row
-        Told of each row of the table as it is measured.
+        Called with each new row of the table.
     settings
         Other fields of `Recipe`.
 
     Raises
     ------
     ValueError
-        An axis is empty or a value does not fit, or no setting at all could run.
+        If an axis is empty, a value does not fit, or no setting could run.
     """
     for name, values in (("batch_sizes", batch_sizes), ("fp8", fp8), ("prompts", prompts)):
         if not values:
@@ -144,7 +144,7 @@ def sweep(
         resolve(prompt)
     stopped = stopped or threading.Event()
     rows: list[dict[str, Any]] = []
-    said: list[dict[str, Any]] = []
+    cold: list[dict[str, Any]] = []
     first: list[str | None] | None = None
     chosen = session.select(windows)
     for eight, prompt, batch_size in itertools.product(fp8, prompts, batch_sizes):
@@ -165,7 +165,7 @@ def sweep(
                 break
             first = first or texts
             if cache == "cold":
-                said += [{**row, **each} for each in _with_windows(chosen, texts)]
+                cold += [{**row, **each} for each in _with_windows(chosen, texts)]
             pairs = [
                 (a, b) for a, b in zip(first, texts, strict=True) if a is not None and b is not None
             ]
@@ -176,13 +176,13 @@ def sweep(
     if first is None and not stopped.is_set():
         reasons = "; ".join(dict.fromkeys(table["error"]))
         raise ValueError(f"no setting of the sweep can run: {reasons}")
-    return Sweep(table, pd.DataFrame(said, columns=list(_TEXTS)))
+    return Sweep(table, pd.DataFrame(cold, columns=list(_TEXTS)))
 
 
 def _with_windows(
     windows: Sequence[PlannedWindow], texts: Sequence[str | None]
 ) -> Iterator[dict[str, Any]]:
-    """Texts with the columns of their windows."""
+    """Join texts with the columns of their windows."""
     for window, text in zip(windows, texts, strict=True):
         yield {
             "video": window.video,
@@ -197,7 +197,7 @@ def _with_windows(
 
 @dataclass(frozen=True)
 class _Setting:
-    """One combination of settings, with a salt of its own for all caches."""
+    """One combination of settings, with its own salt for all caches."""
 
     sources: Sources
     recipe: Recipe
@@ -208,7 +208,7 @@ class _Setting:
     def measure(
         self, windows: Sequence[PlannedWindow], stopped: threading.Event
     ) -> tuple[dict[str, Any], list[str | None]]:
-        """Caption the windows; returns the figures by column, and the texts in the windows' order."""
+        """Caption the windows; return the figures by column, and the texts in the windows' order."""
         done: list[WindowDone] = []
 
         async def work() -> None:
@@ -237,7 +237,7 @@ class _Setting:
 
 
 def _figures(captioned: Sequence[Sequence[Caption]], spent: float) -> dict[str, Any]:
-    """Rates and times of captioned windows."""
+    """Return rates and times of captioned windows."""
     every = [each for stages in captioned for each in stages]
     figures: dict[str, Any] = {
         "windows": len(captioned),

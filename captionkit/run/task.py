@@ -1,6 +1,6 @@
-"""RunTask: the work on a run in this process: status, events, cancel, wait.
+"""RunTask: work on a run in this process, with status, events, cancel and wait.
 
-Several tasks, in this kernel or another one, may work on one run: each claims jobs from the store.
+Several tasks, in one kernel or several, may work on one run: each claims jobs from the store.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from captionkit.video import DecodePool
 
 logger = logging.getLogger(__name__)
 
-# How often to look whether jobs of other workers are done, or free again.
+# Seconds between two checks of jobs that other workers have claimed.
 _LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
 class RunEnded:
-    """The last event of a task: the work ended, by itself, by a cancel, or by an error."""
+    """The last event of a task, after completion, a cancel or an error."""
 
     error: str | None = None
 
 
 class RunTask:
-    """Work under way on a run; begins when it is made.
+    """Work under way on a run; starts at construction.
 
     Parameters
     ----------
     run
-        The run; ``task.run`` later.
+        The run, also readable as ``task.run``.
     windows
-        The session's windows by key; the run's windows that wait must be among them.
+        The session's windows by key; must include the run's open windows.
     open_backend
-        Starts the engine of a recipe; called in a thread, and only if windows wait.
+        Function that starts the engine of a recipe; called in a thread, if the run has open windows.
     pool
-        What reads the frames.
+        Processes that read the frames.
     batch_size
         Captions that run at once.
     priority
-        Lower goes first: -1 for windows that somebody is looking at.
+        Lower goes first: -1 for windows on the screen.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class RunTask:
 
     @property
     def running(self) -> bool:
-        """Whether the work goes on."""
+        """Whether the work is still under way."""
         return not self._future.done()
 
     @property
     def status(self) -> str:
-        """The run's; see `Run.status`."""
+        """``running`` while this task works, else `Run.status`."""
         return "running" if self.running else self.run.status
 
     @property
@@ -105,20 +105,20 @@ class RunTask:
         return replace(self.run.progress, windows_per_s=self._finished / seconds if seconds else 0.0)
 
     def add_callback(self, callback: Callable[[Event | RunEnded], None]) -> None:
-        """Have a function called with each event, in another thread; it should return at once."""
+        """Add a function to call with each event, in another thread; the function must return fast."""
         self._callbacks.append(callback)
 
     def wait(self, timeout_s: float | None = None) -> Run:
-        """Wait until the work has ended; returns the run.
+        """Wait until the work has ended; return the run.
 
-        An interrupt (Ctrl-C, a notebook's stop button) cancels it; what is done stays.
+        An interrupt (Ctrl-C, a notebook's stop button) cancels the work and keeps finished captions.
 
         Raises
         ------
         TimeoutError
-            The work goes on after ``timeout_s``.
+            If the work is still under way after ``timeout_s``.
         EngineError, WeightsError, StoreError, ValueError
-            The work could not begin or go on.
+            If the work could not start or continue.
         """
         try:
             self._future.result(timeout_s)
@@ -134,7 +134,7 @@ class RunTask:
         return self.run
 
     def cancel(self) -> Run:
-        """Stop, and wait until the work has ended; what is done stays, `Run.resume` goes on."""
+        """Stop and wait until the work has ended; finished captions stay, `Run.resume` continues."""
         with self._lock:
             self._cancelled = True
             if self._stop is not None:
@@ -144,7 +144,7 @@ class RunTask:
         return self.run
 
     async def __aiter__(self) -> AsyncIterator[WindowDone]:
-        """Each window of this task as it ends."""
+        """Yield each window of this task as it ends."""
         here = asyncio.get_running_loop()
         events: asyncio.Queue[WindowDone | RunEnded] = asyncio.Queue()
 
@@ -179,7 +179,7 @@ class RunTask:
             self._emit(RunEnded(error))
 
     def _allow_cancel(self) -> None:
-        # From here on only: a task that is cancelled before its first step would never emit its end.
+        # Allow a cancel only now: a task cancelled before its first step would never emit RunEnded.
         task, here = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         with self._lock:
@@ -191,7 +191,7 @@ class RunTask:
         recipe = self.run.recipe
         if self.run.repeats > 1:
             recipe = replace(recipe, seed=(recipe.seed or 0) + repeat)
-        # Loading takes seconds to minutes: not in the loop that other runs share.
+        # Load in a thread: loading takes seconds to minutes, and other runs share the loop.
         backend = await asyncio.to_thread(self._open_backend, recipe)
         events = caption(
             self._claimed(repeat), recipe, backend, self._pool,
@@ -202,7 +202,7 @@ class RunTask:
                 self._record(event)
 
     async def _claimed(self, repeat: int) -> AsyncIterator[PlannedWindow]:
-        """Windows of claimed jobs; ends when no job of the run waits, here or elsewhere."""
+        """Yield windows of claimed jobs until no job of the run is open, here or at another worker."""
         while True:
             claimed = self._work.claim(self._batch_size, repeat)
             for job in claimed:
@@ -214,7 +214,7 @@ class RunTask:
                 await asyncio.sleep(_LOOK_S)
 
     def _record(self, event: Event) -> None:
-        """Store what an event brings, then pass it on."""
+        """Store the result of an event, then emit the event."""
         if isinstance(event, StageDone):
             self._work.add_caption(self._jobs[event.window.key], event.caption)
         elif isinstance(event, WindowDone):

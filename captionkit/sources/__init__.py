@@ -1,4 +1,4 @@
-"""Which windows there are: videos found, opened, cut, and each window with an identity."""
+"""Windows of videos: find and open videos, cut windows, and name each window by its content."""
 
 from captionkit.sources.collection import ClipRequest, Sources, VideoRequest
 from captionkit.sources.find import VIDEO_SUFFIXES, find_videos, short_names

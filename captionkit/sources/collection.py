@@ -1,4 +1,4 @@
-"""All windows of some videos: planned in parallel, found by key or by name, with thumbnails."""
+"""All windows of some videos: plan in parallel, find by key or by name, draw thumbnails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_THUMBNAILS = 2000
 class ClipRequest:
     """A clip to cut windows from, before its file is opened.
 
-    ``span`` is in seconds (None: all of the file); ``windows`` are cut already where they are given.
+    ``span`` is in seconds, None for the whole file; ``windows`` are precut windows, if any.
     """
 
     file: Source = field(repr=False)
@@ -35,7 +35,7 @@ class ClipRequest:
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """A video by its short name, and the clips to open."""
+    """A video's short name, and the clips to open."""
 
     name: str
     clips: tuple[ClipRequest, ...]
@@ -44,24 +44,24 @@ class VideoRequest:
 class Sources:
     """All windows of some videos.
 
-    ``windows`` are in the order of the videos, ``by_key`` finds one, ``problems`` says of each video
-    that was left out why.
+    ``windows`` are in the order of the videos, ``by_key`` finds a window, ``problems`` has the reason
+    for each skipped video.
 
     Parameters
     ----------
     videos
-        What to open.
+        Videos to open.
     recipe
-        Says how clips are cut.
+        Settings of the windows.
     pool
-        What reads the frames.
+        Processes that read the frames.
     problems
-        What was found before: the name of a video → why it cannot be captioned.
+        Problems known before: the name of a video → the reason for skipping the video.
 
     Raises
     ------
     ValueError
-        No video has a window; the message gives each reason.
+        If no video has a window; the message lists the reasons.
     """
 
     def __init__(
@@ -91,19 +91,19 @@ class Sources:
         self._lock = threading.Lock()
 
     def find(self, video: str, number: int) -> PlannedWindow:
-        """A window by its video's short name and its number.
+        """Return a window by its video's short name and its number.
 
         Raises
         ------
         KeyError
-            There is no such window here.
+            If the window does not exist.
         """
         if (video, number) not in self._by_name:
             raise KeyError(f"there is no window {number} of {video!r} in this session")
         return self._by_name[video, number]
 
     def thumbnail(self, key: str) -> bytes | None:
-        """A small JPEG of a window's middle frame; None where it cannot be read."""
+        """Return a small JPEG of a window's middle frame; None if the frame cannot be read."""
         window = self.by_key.get(key)
         if window is None:
             return None
@@ -127,7 +127,7 @@ class Sources:
         return packed.getvalue()
 
     def clip(self, window: PlannedWindow) -> bytes:
-        """A window as an H.264 mp4 file to play, at most 640 pixels wide and without sound."""
+        """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
         first = window.source.first_frame
         return self.pool.clip(window.source.file, first + window.start_frame, first + window.end_frame)
 
@@ -135,7 +135,7 @@ class Sources:
 def _opened(
     video: VideoRequest, recipe: Recipe, pool: DecodePool
 ) -> tuple[str, Sequence[PlannedWindow], str | None]:
-    """A video's windows, and why some or all of it was left out."""
+    """Return a video's windows, and the reason for skipping any of its clips."""
     windows: list[PlannedWindow] = []
     reason = None
     hashes: dict[Source, str] = {}

@@ -1,4 +1,4 @@
-"""Which videos a path, a pattern, a folder or an address means: one answer for every driver."""
+"""Find the videos of a path, a pattern, a folder or an address, in the same way for every driver."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ VIDEO_SUFFIXES = frozenset(
 def find_videos(
     source: str | Path | Iterable[str | Path],
 ) -> tuple[list[str], dict[str, str]]:
-    """Videos, each once and in order, and what was given but leads to none.
+    """Find videos, each once and in order, and report sources without a video.
 
     Parameters
     ----------
     source
-        A file, a folder, a pattern (``"data/*.mp4"``; where nothing matches, the folders below are
+        A file, a folder, a pattern (``"data/*.mp4"``; if nothing matches, the folders below are
         searched), an fsspec address (``s3://…``), or several of these.
 
     Returns
     -------
     tuple
-        Absolute paths, or addresses; and problems: what was given → why it leads to no video.
+        Absolute paths or addresses; and problems: a source → the reason that it has no video.
 
     Raises
     ------
     ValueError
-        Nothing was given.
+        If ``source`` is empty.
     FileNotFoundError
-        Nothing that was given leads to a video; names all of it.
+        If no source has a video; the message names all sources.
     """
     given = [source] if isinstance(source, (str, Path)) else list(source)
     if not given:
@@ -73,7 +73,7 @@ def find_videos(
 
 
 def _paths(source: str) -> list[str]:
-    """The files that a path, a pattern or a folder means, sorted."""
+    """Return the files of a path, a pattern or a folder, sorted."""
     path = Path(source).expanduser()
     if path.is_file():
         return [str(path)]
@@ -93,7 +93,7 @@ def _paths(source: str) -> list[str]:
 
 
 def _addresses(source: str) -> list[str]:
-    """The files that an fsspec address means."""
+    """Return the files of an fsspec address."""
     if "*" not in source:
         return [source]
     import fsspec
@@ -106,7 +106,7 @@ def _addresses(source: str) -> list[str]:
 
 
 def short_names(paths: list[str]) -> list[str]:
-    """A short name for each path: its stem, or as much of the path as makes it unique."""
+    """Return a short name for each path: its stem, or the shortest unique end of the path."""
     names = [Path(path).stem for path in paths]
     for depth in range(1, 20):
         counts: dict[str, int] = {}

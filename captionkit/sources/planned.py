@@ -1,4 +1,4 @@
-"""PlannedWindow: some frames of a video that get one caption, with an identity for good."""
+"""PlannedWindow: consecutive frames of a video that get one caption, with a permanent identity."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class SourceClip:
-    """What windows are cut from: a whole file, a span of it, or the bytes of a file.
+    """Source of windows: a whole file, a span of a file, or the bytes of a file.
 
     Parameters
     ----------
     file
-        What the decoder reads: a path, or a file's bytes.
+        Input of the decoder: a path, or a file's bytes.
     path
         The file's path, or a name for bytes.
     metadata
-        The decoder's facts.
+        Facts of the stream from the decoder.
     first_frame, num_frames
         The clip's frames within the file.
     span
@@ -51,12 +51,12 @@ class SourceClip:
         path: str,
         span: tuple[float, float] | None = None,
     ) -> SourceClip:
-        """Read a file's index; decodes nothing. A span is in seconds, its end excluded.
+        """Read a file's index without decoding. A span is in seconds, its end excluded.
 
         Raises
         ------
         VideoError
-            The file cannot be read.
+            If the file cannot be read.
         """
         metadata = pool.probe(file)
         first, count = 0, metadata.num_frames
@@ -66,7 +66,7 @@ class SourceClip:
         return cls(file, path, metadata, first, count, span or (0.0, metadata.duration))
 
     def times(self, start_frame: int, end_frame: int) -> tuple[float, float]:
-        """Start and end of frames of the clip, in seconds of the file.
+        """Return start and end of frames of the clip, in seconds of the file.
 
         A window ends where the next frame begins.
         """
@@ -76,12 +76,12 @@ class SourceClip:
         return float(times[min(start, last)]), end
 
     def cut(self, window_size: int, remainder_threshold: int) -> list[WindowSpan]:
-        """The clip's windows.
+        """Cut the clip into windows.
 
         Raises
         ------
         ValueError
-            The clip has too few frames for a window.
+            If the clip has too few frames for a window.
         """
         spans = compute_windows(self.num_frames, window_size, remainder_threshold)
         if not spans:
@@ -92,7 +92,7 @@ class SourceClip:
 
     @property
     def facts(self) -> str:
-        """Size, rate and span as JSON, as the store keeps them."""
+        """Size, rate and span as JSON, in the store's format."""
         shown = self.metadata
         return json.dumps(
             {"width": shown.width, "height": shown.height, "fps": shown.fps, "span": self.span}
@@ -106,22 +106,21 @@ class PlannedWindow:
     Parameters
     ----------
     key
-        Follows from the file's content and the window's frames: the same window has the same key
-        wherever its file lies.
+        Hash of the file's content and the window's frames: a copied or moved file keeps its keys.
     video
         Short name of the video, unique in its session.
     path
-        Where the file lies.
+        Path of the file.
     clip
-        The clip's id, which follows from its content.
+        Id of the clip, a hash of its content.
     number
         The window's number in its video, from 0.
     start_frame, end_frame
         First and last frame, inclusive, counted from the clip's first frame.
     start_s, end_s
-        In seconds of the file.
+        Start and end in seconds of the file.
     source
-        The clip that it is cut from.
+        Clip of the window.
     """
 
     key: str
@@ -144,12 +143,12 @@ class PlannedWindow:
 def plan(
     clip: SourceClip, spans: Sequence[WindowSpan], video: str, content: str, first_number: int = 0
 ) -> list[PlannedWindow]:
-    """Windows of a clip with their keys.
+    """Return the windows of a clip with their keys.
 
     Parameters
     ----------
     clip, spans
-        The clip and its windows' frames.
+        The clip and the frames of its windows.
     video
         Short name of the video.
     content
@@ -180,7 +179,7 @@ def plan(
 
 
 def content_hash(file: Source) -> str:
-    """Hash of a file's content, 32 hexadecimal digits."""
+    """Return the hash of a file's content, 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(file, bytes):
         digest.update(file)

@@ -1,4 +1,4 @@
-"""Which frames belong to a window, and which of them the model sees: arithmetic only."""
+"""Compute the frames of each window, and the frames that the model sees; arithmetic only."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def compute_windows(
 ) -> list[WindowSpan]:
     """Tile ``total_frames`` frames with windows of ``window_size``.
 
-    Fewer than 4 frames give no window, at most one window's length gives one. A remainder of at
-    least ``remainder_threshold`` frames becomes a window of its own, a smaller one extends the last.
+    Fewer than 4 frames make no window, at most ``window_size`` frames make one. A remainder of at least
+    ``remainder_threshold`` frames becomes another window; a smaller remainder extends the last one.
 
     Raises
     ------
     ValueError
-        A negative number of frames, a window of fewer than 4 frames, or a negative threshold.
+        If a number of frames or the threshold is negative, or a window has fewer than 4 frames.
     """
     if total_frames < 0:
         raise ValueError(f"total_frames is {total_frames}; a video has 0 frames or more")
@@ -45,7 +45,7 @@ def compute_windows(
         return [WindowSpan(0, total_frames - 1)]
     starts = list(range(0, total_frames - window_size + 1, window_size))
     remainder = total_frames - len(starts) * window_size
-    # A window of its own must also be long enough to be sampled at all.
+    # Require enough frames for sampling, even if the threshold is lower.
     if remainder and remainder >= max(remainder_threshold, LEAST_FRAMES):
         starts.append(len(starts) * window_size)
     ends = [*(start - 1 for start in starts[1:]), total_frames - 1]
@@ -53,30 +53,30 @@ def compute_windows(
 
 
 def sample_frames(span: WindowSpan, seconds: float, sampling_fps: float = 2.0) -> list[int]:
-    """The frames of a window that the model sees, in the window's own numbering.
+    """Return the frames of a window that the model sees, in the numbering of ``span``.
 
-    An even number of frames (the model reads them in pairs), 4 to 768 and no more than the window
-    has, spread evenly from its first to its last frame.
+    Their number is even (the model reads frames in pairs), 4 to 768 and at most the window's length;
+    they spread evenly from the first to the last frame.
 
     Parameters
     ----------
     span
         The window, of at least 4 frames.
     seconds
-        How long it lasts.
+        Duration of the window.
     sampling_fps
         Wanted frames a second.
 
     Raises
     ------
     ValueError
-        The rate is not above 0, or the window has fewer than 4 frames.
+        If the rate is not above 0, or the window has fewer than 4 frames.
     """
     if not (sampling_fps > 0 and math.isfinite(sampling_fps)):
         raise ValueError(f"sampling_fps is {sampling_fps}; give a number above 0")
     if len(span) < LEAST_FRAMES:
         raise ValueError(f"a window of {len(span)} frames cannot be sampled; {LEAST_FRAMES} needed")
-    # Rounded at the ninth digit: 8.0 seconds may come as 7.999999999999999.
+    # Round at the ninth digit: 8.0 seconds may arrive as 7.999999999999999.
     wanted = math.floor(round(seconds * sampling_fps, 9))
     count = min(max(wanted, LEAST_FRAMES), MOST_FRAMES, len(span))
     count -= count % 2

@@ -1,4 +1,4 @@
-"""The store: runs, captions, ratings and notes in one SQLite file. All SQL stands in this folder."""
+"""The store: runs, captions, ratings and notes in one SQLite file. This folder contains all SQL."""
 
 from captionkit.store.store import DEFAULT_PATH, RunCounts, RunFacts, Store, StoreError, open_store
 from captionkit.store.view import StoredStage, WindowState

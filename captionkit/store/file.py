@@ -1,4 +1,4 @@
-"""The SQLite file: opened, brought to this version, written to in whole transactions."""
+"""The SQLite file: open, migrate to this version, write in whole transactions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _BUSY_S = 30.0
 
 
 class StoreError(RuntimeError):
-    """The store cannot be opened, read or written; the message says what to do."""
+    """Raised when the store cannot be opened, read or written; the message names the remedy."""
 
 
 class StoreFile:
-    """A connection that threads share; other processes may have theirs.
+    """A connection that threads share; other processes open their own.
 
     Parameters
     ----------
     path
-        The file; made if there is none.
+        The file; created if missing.
 
     Raises
     ------
     StoreError
-        The folder cannot be written, or the file is damaged, not a store, or of a newer captionkit.
+        If the folder cannot be written, or the file is damaged, not a store, or of a newer captionkit.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -39,8 +39,7 @@ class StoreFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"cannot make {self.path.parent}: {error.strerror}; give store= a path that can be "
-                "written"
+                f"cannot make {self.path.parent}: {error.strerror}; give store= a writable path"
             ) from error
         with self._explained():
             self._db = sqlite3.connect(
@@ -57,28 +56,28 @@ class StoreFile:
         self._db.execute("PRAGMA foreign_keys = ON")
         if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreError(f"{self.path} is on a disk that cannot hold a store; choose a local one")
-        # A killed process loses nothing this way. Only a power cut may lose the last captions, and
-        # even then the file stays sound.
+        # Sync less often: a killed process loses nothing. A power cut may lose the last captions, but
+        # the file stays sound.
         self._db.execute("PRAGMA synchronous = NORMAL")
         with self.transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 if self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                     raise StoreError(
-                        f"{self.path} is a database of something else; give store= another path"
+                        f"{self.path} is a database of another program; give store= another path"
                     )
                 self._script(TABLES)
             elif version > VERSION:
                 raise StoreError(
                     f"{self.path} was written by a newer captionkit (store version {version}, this "
-                    f"one knows {VERSION}); update captionkit, or give store= another path"
+                    f"version reads {VERSION}); update captionkit, or give store= another path"
                 )
             for step in range(max(version, 1), VERSION if version else 0):
                 self._script(MIGRATIONS[step])
             self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _script(self, script: str) -> None:
-        # executescript would commit the statements before it.
+        # Avoid executescript, which commits earlier statements first.
         for statement in script.split(";"):
             if statement.strip():
                 self._db.execute(statement)
@@ -93,14 +92,14 @@ class StoreFile:
     def _advice(self, error: sqlite3.Error) -> str:
         reason = str(error)
         if "full" in reason:
-            what = "the disk is full: make room and go on; all captions before are in it"
+            what = "the disk is full: free some space and run again; all earlier captions are stored"
         elif "locked" in reason or "busy" in reason:
-            what = f"another process wrote to it for more than {_BUSY_S:.0f} s; try again"
+            what = f"another process held the store for more than {_BUSY_S:.0f} s; try again"
         elif "readonly" in reason or "unable to open" in reason:
-            what = "it cannot be written; give store= a path that can"
+            what = "the file is not writable; give store= a writable path"
         elif isinstance(error, sqlite3.DatabaseError) and ("malformed" in reason or "not a" in reason):
             what = (
-                "it is damaged, or not a store; move it away to begin a new one "
+                "the file is damaged, or not a store; move it away to start a new one "
                 f"(sqlite3 {self.path.name} .recover may save its captions)"
             )
         else:
@@ -109,9 +108,9 @@ class StoreFile:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing.
+        """Commit everything or nothing.
 
-        The write lock is taken at once, so that a reader does not become a writer too late.
+        Take the write lock at once: a reader that becomes a writer later can fail.
         """
         with self._lock, self._explained():
             self._db.execute("BEGIN IMMEDIATE")
@@ -124,7 +123,7 @@ class StoreFile:
             self._db.execute("COMMIT")
 
     def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a query."""
+        """Return the rows of a query."""
         with self._lock, self._explained():
             return self._db.execute(query, values).fetchall()
 

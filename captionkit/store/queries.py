@@ -16,7 +16,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET video = excluded.video, path = excluded.path, number = excluded.number
 """
 
-# Earlier captions of the same recipe on the same window and repeat.
+# Take over earlier captions of the same recipe on the same window and repeat.
 TAKE_OVER = """
 UPDATE jobs SET state = 1, result = (
     SELECT max(id) FROM results WHERE recipe_key = :recipe AND window_key = jobs.window_key
@@ -26,7 +26,7 @@ WHERE run = :run AND EXISTS (
     AND results.repeat = jobs.repeat AND done AND error IS NULL)
 """
 
-# A job whose owner has no lease that holds is free again.
+# Claim open jobs without an owner, or with an owner whose lease has expired.
 CLAIM = """
 UPDATE jobs SET owner = :owner WHERE run = :run AND (repeat, position) IN (
     SELECT repeat, position FROM jobs WHERE run = :run AND state = 0 AND repeat = :repeat AND (
@@ -40,7 +40,7 @@ SELECT position, jobs.repeat, jobs.window_key, state, error FROM jobs
 LEFT JOIN results ON results.id = result WHERE run = ? ORDER BY jobs.repeat, position
 """
 
-# One row a window and stage; a failed window has a row more, with its error.
+# Select one row for each window and stage; a failed window has one more row, with its error.
 CAPTIONS = """
 SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame, end_frame,
     start_s, end_s, json_extract(source, '$.fps'), stage, prompt_text, text, finish_reason,
@@ -59,7 +59,7 @@ WHERE jobs.run = :run AND error IS NOT NULL
 ORDER BY 1, 2, 13
 """
 
-# Of each window the newest run that has something of it, and all stages of that.
+# Select, for each window, all stages of the newest run with a result.
 STATES = """
 SELECT newest.window_key, newest.run, error, done, json_extract(recipe, '$.schema'),
     stage, text, finish_reason, prompt_text, rating, edited_text, prompt, prompt_tokens,

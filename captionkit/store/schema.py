@@ -1,20 +1,20 @@
-"""The tables of the store, and what brings a file of an older version to this one.
+"""The tables of the store, and the migrations from older versions.
 
 ``runs``
     A recipe on some windows.
 ``windows``
-    What `sources.PlannedWindow` knows, by its key.
+    The facts of each `sources.PlannedWindow`, by its key.
 ``jobs``
-    The windows of a run; ``state`` is 0 while the job waits, 1 when it is captioned, 2 when it failed.
-    ``owner`` works on it, as long as its lease in ``workers`` holds.
+    The windows of a run; ``state`` is 0 for an open job, 1 for captioned, 2 for failed. ``owner`` is
+    the worker that claimed the job, valid while its lease in ``workers`` is.
 ``results``
-    What came of a job. Jobs of several runs may show one result.
+    The result of a job. Jobs of several runs may share one result.
 ``captions``
-    A result's stages, and what a person said of them.
+    The stages of a result, with a person's rating, edit and note.
 ``choices``
-    Which of two runs a person preferred for a window.
+    A person's preference between two runs for a window.
 ``workers``
-    Who works on a run, and until when the others believe it: see `store.work`.
+    The workers on a run, with the expiry of each lease; see `store.work`.
 """
 
 VERSION = 2
@@ -70,8 +70,8 @@ CREATE TABLE choices (
 {_WORKERS}
 """
 
-# What brings a file of a version to the next one. Version 1 is captionkit 0.1's: its recipes have
-# other names for three settings, and its jobs have no state of their own.
+# Migrate a file from a version to the next one. Version 1 belongs to captionkit 0.1: its recipes
+# have other names for three settings, and its jobs have no state.
 MIGRATIONS: dict[int, str] = {
     1: f"""
 ALTER TABLE jobs ADD COLUMN state INTEGER NOT NULL DEFAULT 0;

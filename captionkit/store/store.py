@@ -1,7 +1,7 @@
-"""Runs, captions, ratings and notes; each caption is in the file the moment it is done.
+"""Runs, captions, ratings and notes; the file has each caption before its event is emitted.
 
-The file is in write-ahead mode: a kernel that is killed at any moment leaves a sound file with every
-caption that was reported as done, and several notebooks may share it. Times are UTC.
+The file is in write-ahead mode: a kernel killed at any moment leaves a sound file with every caption
+that was reported as done, and several notebooks may share the file. Times are UTC.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run started with."""
+    """The settings of a run."""
 
     recipe: Recipe
     repeats: int
@@ -39,7 +39,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class RunCounts:
-    """How many windows of a run there are, are captioned and failed; whether somebody works on it."""
+    """Counts of a run's windows: all, captioned and failed; ``working`` if a worker has a lease."""
 
     total: int
     done: int
@@ -48,17 +48,17 @@ class RunCounts:
 
 
 class Store:
-    """The file. Safe to use from several threads; several processes may share it.
+    """A store in one file; several threads and processes may share the file.
 
     Parameters
     ----------
     path
-        The SQLite file; made if there is none.
+        The SQLite file; created if missing.
 
     Raises
     ------
     StoreError
-        The folder cannot be written, or the file is damaged, not a store, or of a newer captionkit.
+        If the folder cannot be written, or the file is damaged, not a store, or of a newer captionkit.
     """
 
     def __init__(self, path: str | Path = DEFAULT_PATH) -> None:
@@ -66,7 +66,7 @@ class Store:
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
+        """Path of the file."""
         return self._file.path
 
     def close(self) -> None:
@@ -74,12 +74,12 @@ class Store:
         self._file.close()
 
     def check(self) -> None:
-        """Look through the whole file for damage.
+        """Check the whole file for damage.
 
         Raises
         ------
         StoreError
-            The file is damaged.
+            If the file is damaged.
         """
         found = self._file.rows("PRAGMA integrity_check")
         if found != [("ok",)]:
@@ -94,10 +94,10 @@ class Store:
         batch_size: int,
         fresh: bool,
     ) -> int:
-        """Begin a run, or find the one that did the same work; returns its id.
+        """Add a run, or find the run of the same work; return its id.
 
-        Windows that the same recipe has captioned before are done at once. ``fresh`` begins anew and
-        takes over nothing.
+        Windows that the same recipe has captioned before are done at once. ``fresh`` always adds a run
+        and takes over nothing.
         """
         work = "\n".join([recipe.key, str(repeats), *(window.key for window in windows)])
         key = hashlib.sha256(work.encode()).hexdigest()[:16]
@@ -128,17 +128,17 @@ class Store:
             return run
 
     def begin_work(self, run: int) -> Work:
-        """Claim a part in a run's work; see `store.work.Work`."""
+        """Register a worker on a run; see `store.work.Work`."""
         self.facts(run)
         return Work(self._file, run)
 
     def facts(self, run: int) -> RunFacts:
-        """What a run started with.
+        """Return the settings of a run.
 
         Raises
         ------
         KeyError
-            There is no such run; lists the ones there are.
+            If the run does not exist; the message lists the existing runs.
         """
         found = self._file.rows("SELECT recipe, repeats FROM runs WHERE id = ?", (run,))
         if not found:
@@ -149,7 +149,7 @@ class Store:
         return RunFacts(Recipe.from_json(recipe), repeats)
 
     def counts(self, run: int) -> RunCounts:
-        """How far a run is, whoever works on it."""
+        """Count a run's windows, including the work of other kernels."""
         states = dict(
             self._file.rows("SELECT state, count(*) FROM jobs WHERE run = ? GROUP BY state", (run,))
         )
@@ -164,14 +164,14 @@ class Store:
         return RunCounts(sum(states.values()), done, failed, bool(working))
 
     def jobs(self, run: int) -> list[Job]:
-        """All windows of a run, in order."""
+        """Return all jobs of a run, in order."""
         return [
             Job(position, repeat, key, state != 0, error if state == 2 else None)
             for position, repeat, key, state, error in self._file.rows(queries.JOBS, (run,))
         ]
 
     def forget_failures(self, run: int) -> int:
-        """Let a run's failed windows wait again; returns how many."""
+        """Reopen a run's failed windows; return their number."""
         with self._file.transaction() as db:
             return db.execute(
                 "UPDATE jobs SET state = 0, result = NULL, owner = NULL WHERE run = ? AND state = 2",
@@ -179,20 +179,20 @@ class Store:
             ).rowcount
 
     def caption_rows(self, run: int) -> list[tuple[Any, ...]]:
-        """A run's captions, a row a window and stage; see `queries.CAPTIONS` for the columns."""
+        """Return a run's captions, one row a window and stage, in the columns of `CAPTIONS`."""
         return self._file.rows(queries.CAPTIONS, {"run": run})
 
     def states(
         self, keys: Sequence[str] | None = None, run: int | None = None
     ) -> dict[str, WindowState]:
-        """What the newest run that has something of a window says of it, by window key.
+        """Return the state of each window in the newest run with a result, by window key.
 
         Parameters
         ----------
         keys
-            These windows alone; None takes all.
+            Keys of the windows; None takes all.
         run
-            This run alone; None takes each window's newest.
+            Only this run; None takes each window's newest.
         """
         only, values = ("AND run = ?", (run,)) if run is not None else ("", ())
         if keys is None:
@@ -206,20 +206,20 @@ class Store:
         return found
 
     def captioned_keys(self, run: int) -> set[str]:
-        """Keys of the windows that a run has captioned."""
+        """Return the keys of the windows that a run has captioned."""
         return {key for (key,) in self._file.rows(queries.CAPTIONED_KEYS, (run,))}
 
     def count_captioned(self, recipe_key: str, keys: Iterable[str]) -> int:
-        """How many of some windows a recipe has captioned, in whatever run."""
+        """Count the windows that a recipe has captioned, in any run."""
         known = {key for (key,) in self._file.rows(queries.CAPTIONED_BY_RECIPE, (recipe_key,))}
         return sum(key in known for key in keys)
 
     def history(self) -> list[tuple[Any, ...]]:
-        """Rows of id, created, recipe (JSON), windows, done, failed, seconds, note; newest first."""
+        """Return id, created, recipe (JSON), windows, done, failed, seconds, note; newest first."""
         return self._file.rows(queries.HISTORY)
 
     def window_facts(self, run: int) -> list[tuple[str, str, int, dict[str, Any]]]:
-        """Rows of key, video, number and the decoder's facts, of all windows of a run."""
+        """Return rows of key, video, number and the decoder's facts, for all windows of a run."""
         rows = self._file.rows(queries.WINDOWS_OF_A_RUN, (run,))
         return [(key, video, number, json.loads(source)) for key, video, number, source in rows]
 
@@ -231,7 +231,7 @@ class Store:
         Raises
         ------
         KeyError
-            The run has no such window, or the window has no caption of that stage.
+            If the run lacks the window, or the window lacks a caption of the stage.
         """
         found = self._file.rows(
             "SELECT position FROM jobs JOIN windows ON key = window_key WHERE run = ? AND repeat = ? "
@@ -258,7 +258,7 @@ class Store:
             )
 
     def window_notes(self) -> dict[str, str]:
-        """The notes of windows, by window key."""
+        """Return the notes of windows, by window key."""
         return dict(self._file.rows("SELECT key, note FROM windows WHERE note != ''"))
 
     def note_run(self, run: int, note: str) -> None:
@@ -267,12 +267,12 @@ class Store:
             db.execute("UPDATE runs SET note = ? WHERE id = ?", (note, run))
 
     def choose(self, run_a: int, run_b: int, window_key: str, choice: str) -> None:
-        """Record which of two runs somebody preferred for a window: ``a``, ``b`` or ``tie``."""
+        """Record a person's preference between two runs for a window: ``a``, ``b`` or ``tie``."""
         with self._file.transaction() as db:
             db.execute(queries.CHOOSE, (run_a, run_b, window_key, choice, _now()))
 
     def choices(self, run_a: int, run_b: int) -> dict[str, str]:
-        """What was chosen between two runs, by window key."""
+        """Return the preferences between two runs, by window key."""
         return dict(
             self._file.rows(
                 "SELECT window_key, choice FROM choices WHERE run_a = ? AND run_b = ?", (run_a, run_b)
@@ -280,7 +280,7 @@ class Store:
         )
 
     def delete(self, run: int) -> None:
-        """Delete a run, and the captions that no other run shows."""
+        """Delete a run, and the captions that no other run uses."""
         self.facts(run)
         with self._file.transaction() as db:
             db.execute("DELETE FROM runs WHERE id = ?", (run,))
@@ -290,7 +290,7 @@ class Store:
 
 
 def open_store(store: Store | str | Path | None) -> Store:
-    """A store by its path; None takes the project's own, ``.captionkit/runs.sqlite``."""
+    """Open a store by its path; None takes the project's own, ``.captionkit/runs.sqlite``."""
     return store if isinstance(store, Store) else Store(store or DEFAULT_PATH)
 
 

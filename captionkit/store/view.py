@@ -1,4 +1,4 @@
-"""What the store says of a window: its stages in the newest run that has something of it."""
+"""The state of a window: its stages in the newest run with a result."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StoredStage:
-    """A stage's caption with its figures, and what a person said of it.
+    """A stage's caption with its figures and a person's review.
 
     ``prompt`` is the prompt in the model's chat format, ``prompt_text`` its readable part; ``schema``
-    is the recipe's.
+    comes from the recipe.
     """
 
     schema: str | None
@@ -33,7 +33,7 @@ class StoredStage:
 
 @dataclass(frozen=True)
 class WindowState:
-    """What a run has of a window: its stages so far, and its error or None."""
+    """A run's results for a window: its stages so far, and its error or None."""
 
     run: int
     stages: tuple[StoredStage, ...]
@@ -42,7 +42,7 @@ class WindowState:
 
 
 def window_states(rows: Iterable[Sequence[Any]]) -> dict[str, WindowState]:
-    """Rows of `queries.STATES` by window key."""
+    """Group rows of `queries.STATES` by window key."""
     found: dict[str, WindowState] = {}
     for key, run, error, done, schema, *facts in rows:
         stages = () if facts[0] is None else (StoredStage(schema, *facts),)

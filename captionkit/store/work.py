@@ -1,7 +1,7 @@
-"""Work on a run: jobs are claimed, so that two kernels or threads share it and none is done twice.
+"""Work on a run: workers claim jobs, so that kernels and threads share a run and repeat no job.
 
-A worker has a lease that it renews. Jobs of a worker whose lease has run out, or whose process is gone
-from this machine, are free again at once.
+Each worker renews a lease. Jobs become free again if the lease expires, or if the worker's process is
+gone from this machine.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from captionkit.store.file import StoreError, StoreFile
 
 LEASE_S = 60.0
 RENEW_S = 10.0
-# By how much two processes may disagree on when a third one started.
+# Tolerate this difference between two readings of a process's start time.
 _CLOCK_S = 5.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One window of a run; it waits while it is not ``done``."""
+    """One window of a run, open until ``done``."""
 
     position: int
     repeat: int
@@ -40,7 +40,7 @@ class Job:
 
 
 class Work:
-    """A claim on jobs of one run; `Store.begin_work` makes it.
+    """A worker on one run, with claimed jobs and a lease; made by `Store.begin_work`.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class Work:
         self.run = run
         self.owner = uuid.uuid4().hex
         process = psutil.Process()
-        self._who = (self.owner, run, place(), process.pid, process.create_time())
+        self._identity = (self.owner, run, place(), process.pid, process.create_time())
         self.renew()
 
     def claim(self, count: int, repeat: int = 0) -> list[Job]:
-        """Take up to ``count`` jobs that wait and that no living worker has, in order."""
+        """Claim up to ``count`` open jobs without a living owner, in order."""
         with self._file.transaction() as db:
             drop_dead(db)
             values = {
@@ -68,13 +68,13 @@ class Work:
         return [Job(*row) for row in sorted(rows)]
 
     def waiting(self, repeat: int = 0) -> int:
-        """How many jobs are not done, whoever has them."""
+        """Count all open jobs, claimed or not."""
         query = "SELECT count(*) FROM jobs WHERE run = ? AND state = 0 AND repeat = ?"
         ((count,),) = self._file.rows(query, (self.run, repeat))
         return int(count)
 
     def elsewhere(self, repeat: int = 0) -> int:
-        """How many jobs that are not done other workers have."""
+        """Count the open jobs of other workers."""
         query = (
             "SELECT count(*) FROM jobs WHERE run = ? AND state = 0 AND repeat = ? AND owner IS NOT ?"
         )
@@ -82,18 +82,18 @@ class Work:
         return int(count)
 
     def renew(self) -> None:
-        """Renew the lease; every `RENEW_S` seconds."""
+        """Renew the lease; call every `RENEW_S` seconds."""
         with self._file.transaction() as db:
-            # A machine that slept may find that its lease was dropped meanwhile.
+            # Insert again if another worker dropped the lease, say while this machine slept.
             db.execute(
                 "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)",
-                (*self._who, time.time() + LEASE_S),
+                (*self._identity, time.time() + LEASE_S),
             )
 
     def add_caption(self, job: Job, caption: Caption) -> None:
-        """Record a stage of a window; the first one replaces what an interrupted try left.
+        """Record a stage of a window; stage 1 replaces the rest of an interrupted try.
 
-        Nothing is recorded of a job that another worker has taken over meanwhile.
+        Skip a job that another worker has claimed meanwhile.
         """
         with self._file.transaction() as db:
             result = self._result(db, job, new=caption.stage == 1)
@@ -117,7 +117,7 @@ class Work:
             )
 
     def _result(self, db: sqlite3.Connection, job: Job, *, new: bool) -> int | None:
-        """The open result of a job, a new one if there is none or if ``new``; None if it was lost."""
+        """Return the open result of a job, a new one if missing or ``new``; None for a lost job."""
         where = (self.run, job.position, job.repeat)
         found = db.execute(
             "SELECT recipe_key, window_key, result, owner FROM jobs JOIN runs ON runs.id = run "
@@ -139,12 +139,12 @@ class Work:
         db.execute(
             "UPDATE jobs SET result = ? WHERE run = ? AND position = ? AND repeat = ?", (made, *where)
         )
-        # Left by an interrupted try; a finished one may be shown by other runs.
+        # Delete the result of an interrupted try; other runs may use a finished one.
         db.execute("DELETE FROM results WHERE id = ? AND NOT done", (result,))
         return made
 
     def end(self, busy_s: float = 0.0) -> None:
-        """Give up the lease with the jobs that are not done, and count the time of work."""
+        """Release the lease and the open jobs, and add the time of work."""
         with self._file.transaction() as db:
             db.execute("UPDATE runs SET busy_s = busy_s + ? WHERE id = ?", (busy_s, self.run))
             db.execute(
@@ -155,7 +155,7 @@ class Work:
 
 
 def drop_dead(db: sqlite3.Connection) -> None:
-    """Forget workers of this machine whose process is gone, and those whose lease ran out."""
+    """Delete workers of this machine whose process is gone, and workers with an expired lease."""
     for owner, pid, started in db.execute(
         "SELECT owner, pid, started FROM workers WHERE place = ?", (place(),)
     ).fetchall():
@@ -165,7 +165,7 @@ def drop_dead(db: sqlite3.Connection) -> None:
 
 
 def place() -> str:
-    """Names this machine's process ids: the boot and the namespace that they are counted in."""
+    """Return the scope of this process's id: the machine's boot and the process namespace."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.exists():
         return platform.node()
