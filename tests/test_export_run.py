@@ -234,7 +234,7 @@ def test_a_run_without_captions_is_refused_with_its_reasons(session, fake, tmp_p
     [
         ("a.jsonl", '{"video": "a", "window": 0, "stage": 1}\n{"vid', "a.jsonl, line 2"),
         ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
-        ("a.jsonl", '{"video": "a"}\n', "line 1: it lacks window"),
+        ("a.jsonl", '{"video": "a"}\n', "line 1: the row lacks window"),
         ("a.jsonl", "", "holds no captions"),
         (
             "a.jsonl",

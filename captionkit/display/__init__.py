@@ -1,4 +1,4 @@
-"""Captions, windows and measurements for people: as HTML, as figures, with what differs marked."""
+"""Captions, windows and measurements as HTML and figures, with differences marked."""
 
 from captionkit.display.diff import Piece, overlap, wilson, word_diff
 from captionkit.display.figures import frames_figure, png, sweep_figure

@@ -1,4 +1,4 @@
-"""Two texts word by word, and how sure a share of few is."""
+"""Differences of two texts word by word, and the confidence interval of a share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# A word, or a mark by itself; spaces stay with what is before them.
+# Match a word or a mark, with the spaces after it.
 _TOKEN = re.compile(r"\w+(?:['’-]\w+)*\s*|[^\w\s]\s*|\s+")
-# Between two changes, so few equal words only chop up what reads better as one change.
+# Merge two changes with fewer equal words than this between them: one change reads better.
 _ISLAND = 2
-# Beyond so many pairs of words, as in captions that loop, what lies between counts as one change: the
-# search for the longest match would take minutes.
+# Beyond this number of word pairs, as in captions that loop, count everything as one change: the search
+# for the longest match would take minutes.
 _MOST_PAIRS = 1_000_000
 
 
@@ -28,13 +28,13 @@ class Piece:
 
 
 def word_diff(before: str, after: str) -> list[Piece]:
-    """What changed from one text to another, by words.
+    """Return the changes from one text to another, by words.
 
-    The pieces' ``before`` add up to the first text, their ``after`` to the second. Short equal words
-    between two changes count as changed, so that long captions do not fall into crumbs.
+    The pieces' ``before`` add up to the first text, their ``after`` to the second. A single equal word
+    between two changes counts as changed, so that long captions stay readable.
     """
     a, b = _TOKEN.findall(before), _TOKEN.findall(after)
-    # What differs in its trailing space only is the same word.
+    # Ignore trailing space in the comparison of words.
     words = [[token.strip() for token in side] for side in (a, b)]
     steps = [(same, a[i1:i2], b[j1:j2]) for same, i1, i2, j1, j2 in _steps(*words)]
     merged: list[tuple[bool, list[str], list[str]]] = []
@@ -52,7 +52,7 @@ def word_diff(before: str, after: str) -> list[Piece]:
 
 
 def _steps(a: list[str], b: list[str]) -> Iterator[tuple[bool, int, int, int, int]]:
-    """Stretches that are the same or not, as (same, begin and end in a, begin and end in b)."""
+    """Yield equal and changed stretches as (same, start and end in a, start and end in b)."""
     shorter = min(len(a), len(b))
     head = next((n for n in range(shorter) if a[n] != b[n]), shorter)
     left = shorter - head
@@ -75,7 +75,7 @@ def _words(tokens: Sequence[str]) -> int:
 
 
 def overlap(one: str, two: str) -> float:
-    """The share of words that two texts have in common (multisets, case aside), 0 to 1."""
+    """Return the share of common words of two texts (as multisets, ignoring case), 0 to 1."""
     bags: list[dict[str, int]] = []
     for text in (one, two):
         bag: dict[str, int] = {}
@@ -88,7 +88,7 @@ def overlap(one: str, two: str) -> float:
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share of ``count``."""
+    """Return Wilson's 95% interval of a share of ``count``."""
     if not count:
         return 0.0, 1.0
     z = 1.959964

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
+    """Return a figure as a PNG file."""
     packed = io.BytesIO()
     figure.savefig(packed, format="png", dpi=100)
     return packed.getvalue()
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure that a notebook shows, sizes in inches.
+    """Return an empty figure that a notebook shows, sizes in inches.
 
-    Not pyplot's: one that nobody closes would stay in memory and be shown twice; and without pyplot,
-    IPython does not know how to show a plain one.
+    Avoid pyplot, which keeps unclosed figures in memory and shows them twice. The subclass draws
+    itself, because IPython cannot show a plain figure without pyplot.
     """
     from matplotlib.figure import Figure
 
@@ -37,22 +37,22 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def frames_figure(pixels: NDArray[np.uint8], seconds: Sequence[float]) -> Figure:
-    """Frames (uint8 of shape (frames, 3, height, width)) in rows of eight, with their times."""
+    """Draw frames (uint8 of shape (frames, 3, height, width)) in rows of eight, with their times."""
     columns = min(8, len(pixels))
     rows = -(-len(pixels) // columns)
     high = pixels.shape[2] / pixels.shape[3] * 1.4 + 0.25
     figure = _figure(1.4 * columns, high * rows)
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for place in places:
-        place.axis("off")
-    for place, picture, second in zip(places, pixels, seconds, strict=False):
-        place.imshow(picture.transpose(1, 2, 0))
-        place.set_title(f"{second:.1f} s", fontsize=8)
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in cells:
+        axes.axis("off")
+    for axes, picture, second in zip(cells, pixels, seconds, strict=False):
+        axes.imshow(picture.transpose(1, 2, 0))
+        axes.set_title(f"{second:.1f} s", fontsize=8)
     return figure
 
 
 def sweep_figure(table: pd.DataFrame) -> Figure:
-    """Throughput and time a window by batch size, a line for each prompt, fp8 and cache state."""
+    """Draw throughput and time a window by batch size, a line for each prompt, fp8 and cache state."""
     measured = table[table["windows_per_s"].notna()]
     if measured.empty:
         raise ValueError("no setting was measured; there is nothing to draw")
@@ -60,16 +60,16 @@ def sweep_figure(table: pd.DataFrame) -> Figure:
     left, right = figure.subplots(1, 2)
     styles: dict[str, Any] = {"cold": {"linestyle": "-"}, "warm": {"linestyle": "--"}}
     several = measured["prompt"].nunique() > 1, measured["fp8"].nunique() > 1
-    for place, ((prompt, eight), group) in enumerate(measured.groupby(["prompt", "fp8"], sort=False)):
+    for index, ((prompt, eight), group) in enumerate(measured.groupby(["prompt", "fp8"], sort=False)):
         for cache, line in group.groupby("cache", sort=False):
             name = [_shortened(prompt)] if several[0] else []
             name += ["fp8" if eight else "bf16"] if several[1] else []
-            look = {"color": f"C{place}", "marker": "os^Dv"[place % 5], **styles[cache]}
+            look = {"color": f"C{index}", "marker": "os^Dv"[index % 5], **styles[cache]}
             sizes = line["batch_size"].to_numpy()
             left.plot(sizes, line["windows_per_s"], label=", ".join([*name, cache]), **look)
             right.plot(sizes, line["seconds_p50"], **look)
             right.fill_between(
-                sizes, line["seconds_p50"], line["seconds_p95"], alpha=0.12, color=f"C{place}"
+                sizes, line["seconds_p50"], line["seconds_p95"], alpha=0.12, color=f"C{index}"
             )
     for axes, title in ((left, "windows a second"), (right, "seconds a window, p50 to p95")):
         axes.set_title(title, loc="left")

@@ -1,7 +1,7 @@
 """Windows and captions as HTML for people.
 
-All text from a model or a file is escaped. Colours are readable on a light and a dark ground and are
-never the only mark.
+All text from a model or a file is escaped. Colours are readable on light and dark backgrounds and never
+the only mark.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 
 from captionkit.display.diff import Piece, word_diff
 
-# The thumbnail of a window by its key, or None.
+# Function from a window's key to its thumbnail, or None.
 Images = Callable[[str], "bytes | None"]
 
 MOST_ROWS = 50
@@ -31,7 +31,7 @@ STYLE = """
 """
 
 
-# Control marks and marks that turn the direction of writing are shown, not obeyed.
+# Show control characters and direction marks instead of obeying them.
 _VISIBLE = {
     **{code: chr(0x2400 + code) for code in range(32) if code not in (9, 10)},
     **{code: f"[U+{code:04X}]" for code in range(0x80, 0xA0)},
@@ -44,22 +44,22 @@ _VISIBLE = {
 
 
 def visible(text: str) -> str:
-    """Text with its control and direction marks made visible."""
+    """Make control characters and direction marks of a text visible."""
     return text.replace("\r\n", "\n").translate(_VISIBLE)
 
 
 def escape(text: object) -> str:
-    """Untrusted text as HTML."""
+    """Escape untrusted text as HTML."""
     return html.escape(visible(str(text)))
 
 
 def no_images(key: str) -> bytes | None:
-    """Thumbnails of windows whose frames nobody can read here."""
+    """Return None: windows without readable frames have no thumbnails."""
     return None
 
 
 def picture(images: Images, key: str, name: str) -> str:
-    """A window's thumbnail as an image element, its name for those who do not see it; else nothing."""
+    """Return a window's thumbnail as an image with its name as alternative text, or an empty text."""
     data = images(key)
     if data is None:
         return ""
@@ -67,18 +67,18 @@ def picture(images: Images, key: str, name: str) -> str:
 
 
 def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """A table; cells are HTML already, heads and caption are text."""
+    """Return a table as HTML; ``rows`` are HTML already, ``heads`` and ``caption`` are text."""
     head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    said = f'<div class="ck-m">{escape(caption)}</div>' if caption else ""
+    above = f'<div class="ck-m">{escape(caption)}</div>' if caption else ""
     return (
-        f'<style>{STYLE}</style>{said}<table class="ck"><thead><tr>{head}</tr></thead>'
+        f'<style>{STYLE}</style>{above}<table class="ck"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
 
 
 def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
-    """Both sides of a word diff as HTML; removed words struck through, added ones underlined."""
+    """Return both sides of a word diff as HTML; removed words struck through, added ones underlined."""
     left = right = ""
     for piece in pieces:
         before, after = escape(piece.before), escape(piece.after)
@@ -89,7 +89,7 @@ def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
 
 
 class WindowTable(pd.DataFrame):
-    """Windows as rows; what pandas makes of it is one too. Shows thumbnails in a notebook."""
+    """Windows as rows, kept through operations of pandas; a notebook shows thumbnails."""
 
     _metadata = ["images"]  # noqa: RUF012
     images: Images | None = None
@@ -105,7 +105,7 @@ class WindowTable(pd.DataFrame):
 
 
 def windows_html(table: pd.DataFrame, images: Images) -> str:
-    """Windows with thumbnails."""
+    """Return windows with thumbnails."""
     timed = {"start_s", "end_s"} <= set(table.columns)
     rows = []
     for row in table.head(MOST_ROWS).itertuples():
@@ -121,7 +121,7 @@ def windows_html(table: pd.DataFrame, images: Images) -> str:
 
 
 def run_html(table: pd.DataFrame, images: Images, *, two_stages: bool, summary: str) -> str:
-    """The captions of a run (`Run.captions`) with thumbnails; the summary stands above them."""
+    """Return the captions of a run (`Run.captions`) with thumbnails, below the summary."""
     shown = table[table["key"].isin(table["key"].drop_duplicates().head(MOST_ROWS))]
     rows = []
     for key, group in shown.groupby("key", sort=False):
@@ -144,13 +144,13 @@ def _stage(group: pd.DataFrame, stage: int) -> str:
 
 
 def where(row: pd.Series) -> str:
-    """Name and time of a window, from a row of captions."""
+    """Return name and time of a window, from a row of captions."""
     span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s".replace(" ", "&nbsp;")
     return f"{escape(row['video'])} {row['window']}\n{span}"
 
 
 def comparison_html(table: pd.DataFrame, names: tuple[str, str], summary: str, images: Images) -> str:
-    """Two captions of each window (`Comparison.table`), with what differs marked."""
+    """Return two captions of each window (`Comparison.table`), with differences marked."""
     rows = []
     for _, row in table.head(MOST_ROWS).iterrows():
         cells = diff_cells(word_diff(row["before"], row["after"]))
@@ -160,7 +160,7 @@ def comparison_html(table: pd.DataFrame, names: tuple[str, str], summary: str, i
 
 
 def matrix_html(table: pd.DataFrame, keys: Mapping[tuple[str, int], str], images: Images) -> str:
-    """Windows against prompts (`Matrix.table`); ``keys`` are the windows' by (video, number)."""
+    """Return windows against prompts (`Matrix.table`); ``keys`` are keys by (video, number)."""
     rows = []
     for index, row in table.head(MOST_ROWS).iterrows():
         video, number = index
@@ -172,6 +172,6 @@ def matrix_html(table: pd.DataFrame, keys: Mapping[tuple[str, int], str], images
     return table_html(["", "window", *map(str, table.columns)], rows, _count(len(table), "window"))
 
 
-def _count(count: int, what: str) -> str:
+def _count(count: int, noun: str) -> str:
     shown = f", the first {MOST_ROWS} shown" if count > MOST_ROWS else ""
-    return f"{count} {what}{'' if count == 1 else 's'}{shown}"
+    return f"{count} {noun}{'' if count == 1 else 's'}{shown}"

@@ -1,4 +1,4 @@
-"""Results as files: for spreadsheets, players, people and pipelines; and read back from them.
+"""Results as files: write captions for spreadsheets, players, people and pipelines, and read them back.
 
 A new format is one file in ``formats/`` and one line in `FORMATS`.
 """

@@ -1,4 +1,4 @@
-"""What an export format is, and what it is given."""
+"""The interface of an export format, and its input."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Exportable(Protocol):
 
     @property
     def captions(self) -> pd.DataFrame:
-        """One row a window and stage."""
+        """One row for each window and stage."""
 
     @property
     def progress(self) -> object:
-        """How far it is."""
+        """Counts of the run's windows."""
 
     def thumbnail(self, key: str) -> bytes | None:
-        """A small JPEG of a window."""
+        """Return a small JPEG of a window."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """A run and its rows as they are to be written.
+    """A run and the rows to write.
 
     Parameters
     ----------
     run
         The run.
     table
-        Its captions, chosen and edited as was asked; paths are relative to the home folder.
+        Selected captions, with a person's edits if requested; paths are relative to the home folder.
     checks
-        Whether what `review.checks` finds is to be added.
+        Whether to add the findings of `review.checks`.
     """
 
     run: Exportable
@@ -56,7 +56,7 @@ class Export:
 class Format:
     """A way to write a run.
 
-    ``write`` returns the file's bytes, or for a folder the bytes of each file by its name in it.
+    ``write`` returns a file's bytes, or for a folder the bytes of each file by its name.
     """
 
     description: str
@@ -64,11 +64,11 @@ class Format:
 
 
 def without_home(path: str) -> str:
-    """A path that does not say whose machine it was; `with_home` gives it back."""
+    """Replace the home folder, which names its user, by ``~``; `with_home` reverses this."""
     home = str(Path.home())
     return "~" + path[len(home) :] if path.startswith(home + os.sep) else path
 
 
 def with_home(path: str) -> str:
-    """A path from a file, as this user has it."""
+    """Replace a leading ``~`` by this user's home folder."""
     return str(Path.home()) + path[1:] if path.startswith("~" + os.sep) else path

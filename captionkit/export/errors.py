@@ -1,5 +1,5 @@
-"""What may go wrong with files of results."""
+"""Errors of files with results."""
 
 
 class ExportError(OSError):
-    """A file cannot be written or read; what was written before is intact."""
+    """Raised when a file cannot be written or read; earlier content stays intact."""

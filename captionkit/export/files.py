@@ -1,4 +1,4 @@
-"""Writes a whole run in one of several formats: all of it or nothing."""
+"""Write a whole run in one of several formats, all or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def export_run(
     prefer_human: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write a run's captions; returns the path.
+    """Write a run's captions and return the path.
 
     Parameters
     ----------
@@ -35,20 +35,20 @@ def export_run(
     format
         One of `FORMATS`; None takes the path's suffix.
     stage
-        1 or 2 for that stage alone. None takes all stages, and for subtitles the last one.
+        Only this stage, 1 or 2. None takes all stages, and for subtitles the last one.
     checks
-        Add what `review.checks` finds: columns, or a line below a subtitle.
+        Add the findings of `review.checks`: as columns, or as a line below a subtitle.
     prefer_human
-        An edited text stands in place of the generated one. Of a window with ratings, the best-rated
-        stage alone is written; of one without, the last stage.
+        Prefer an edited text to the generated one. For a window with ratings, write only the stage
+        rated best; without ratings, write the last stage.
     overwrite
-        Replace what stands there.
+        Replace an existing file.
 
     Raises
     ------
     ExportError
-        An unknown format, a run without captions, a path that is taken or cannot be written. Nothing
-        is left half written.
+        If the format is unknown, the run has no captions, or the path exists or is not writable.
+        No file is left half written.
     """
     path = Path(path)
     name = format or path.suffix.lower().lstrip(".")
@@ -62,8 +62,8 @@ def export_run(
         return _write_folder(path, written, overwrite)
     if len(written) > 1:
         raise ExportError(
-            f"run {run.id} has {len(written)} videos, and {name} is a file a video: give a folder "
-            f"instead of {path}"
+            f"run {run.id} has {len(written)} videos, and {name} has one file for each: give a "
+            f"folder instead of {path}"
         )
     return _write(path, next(iter(written.values())), overwrite)
 
@@ -81,7 +81,7 @@ def _table(run: Exportable, stage: int | None, prefer_human: bool) -> pd.DataFra
                 f"run {run.id} has no captions of stage {stage}; its recipe has one stage"
             )
     if prefer_human:
-        # A stable sort: of equal ratings the later stage wins, and none is less than any.
+        # Sort stably: among equal ratings the later stage wins, and no rating ranks lowest.
         ranked = table.assign(_rank=table["rating"].fillna(0)).sort_values("_rank", kind="stable")
         kept = ranked.drop_duplicates(["repeat", "key"], keep="last").index.sort_values()
         table = table.loc[kept]
@@ -115,7 +115,7 @@ def _write(path: Path, data: bytes, overwrite: bool) -> Path:
 
 
 def _write_folder(path: Path, files: dict[str, bytes], overwrite: bool) -> Path:
-    """Write all files beside their places first, so that a full disk leaves nothing half done."""
+    """Write all files beside their targets first, so that a full disk leaves no half-done folder."""
     taken = [name for name in files if (path / name).exists()]
     if path.is_file() or (taken and not overwrite):
         where = path / taken[0] if taken else path

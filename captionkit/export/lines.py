@@ -1,4 +1,4 @@
-"""JSON lines that grow with a run: the rows of a window the moment it is done."""
+"""JSON lines that grow with a run, by the rows of each finished window."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from captionkit.export.formats.tables import json_lines
 
 
 class JsonLines:
-    """Writes windows to a file as they are done, the rows of each whole or not at all.
+    """Writes finished windows to a file, the rows of each completely or not at all.
 
-    A file of that name that holds something is kept beside it as ``NAME.bak``.
+    Keep an existing file with content as ``NAME.bak``.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class JsonLines:
     Raises
     ------
     ExportError
-        The file cannot be written.
+        If the file cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -40,25 +40,25 @@ class JsonLines:
             raise ExportError(f"cannot write {self.path}: {error.strerror}") from error
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Append the rows of some windows (as of `CaptionRow`), all or none.
+        """Append rows of windows (with the columns of `CaptionRow`), all or none.
 
         Raises
         ------
         ExportError
-            The rows cannot be written (disk full, say); the lines before are whole.
+            If the rows cannot be written (disk full, say); earlier lines stay complete.
         """
         data = json_lines({**each, "path": without_home(each["path"])} for each in records)
         try:
             written = self._file.write(data)
             if written != len(data):
-                # A full disk may take a part first; asking again says why.
+                # Write the rest: a full disk may accept a part, and the next write raises the reason.
                 self._file.write(data[written:])
         except OSError as failure:
-            with contextlib.suppress(OSError):  # /dev/stdout and its like cannot be cut
+            with contextlib.suppress(OSError):  # pipes such as /dev/stdout cannot be truncated
                 self._file.truncate(self._end)
             raise ExportError(
                 f"cannot write {self.path}: {failure.strerror}; the {self.windows} windows written "
-                "before are in it"
+                "before are in the file"
             ) from failure
         self._end += len(data)
         self.windows += len({each["key"] for each in records})

@@ -1,4 +1,4 @@
-"""Captions read back: from JSONL, CSV, Parquet, an HTML report, or a folder of Ray's parts."""
+"""Read captions back from JSONL, CSV, Parquet, an HTML report, or a folder of Ray's parts."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from captionkit.export.formats.tables import FORMULA, GUARD
 from captionkit.recipe import Recipe
 
 _Records = Iterator[tuple[str, dict[str, Any]]]
-# What captionkit 0.1 kept of a window beside its stages.
+# Columns of a window in captionkit 0.1, besides its stages.
 _OLD_WINDOW = ("clip", "window", "start_frame", "end_frame", "start_s", "end_s", "warnings", "recipe")
 
 
 def load_captions(path: str | Path) -> pd.DataFrame:
-    """Read captions as a table with the columns of `CaptionRow`, and whatever else the file has.
+    """Read captions as a table with the columns of `CaptionRow`, then any other columns of the file.
 
     Parameters
     ----------
     path
         A file that `Run.export` or ``captionkit caption --out`` wrote (.jsonl, .csv, .parquet, .html),
-        or the output folder of Ray. Files of captionkit 0.1 are read as well; what they lack is None.
+        or the output folder of Ray. Files of captionkit 0.1 work as well; missing values are None.
 
     Raises
     ------
     ExportError
-        The file is missing, damaged, or of another kind; names the line of a bad row.
+        If the file is missing, damaged, or of another kind; the message names the line of a bad row.
     """
     path = Path(path)
     if path.is_dir():
@@ -52,7 +52,7 @@ def load_captions(path: str | Path) -> pd.DataFrame:
 
 
 def _parts(folder: Path) -> pd.DataFrame:
-    """All parts of Ray's output; of a window that failed and was captioned later, the captions."""
+    """Read all parts of Ray's output; a later caption replaces a failure."""
     inside = folder / "parts" if (folder / "parts").is_dir() else folder
     files = sorted(inside.glob("*.parquet"))
     if not files:
@@ -62,10 +62,10 @@ def _parts(folder: Path) -> pd.DataFrame:
 
 
 def settled(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of parts without what a later try has replaced.
+    """Return the rows of parts without failures that a later try has replaced.
 
-    A window that has captions and no error in one part is done; its rows from parts in which it failed
-    are dropped, and so is the row (window -1) of a video that could be read later.
+    A window with captions and no error in one part is done: drop its rows from other parts with an
+    error. Drop the row (window -1) of a video that a later try could read.
     """
     names = ["path", "window"]
     parts = table.groupby([*names, "part"], sort=False)["error"].transform(lambda e: e.notna().any())
@@ -100,16 +100,16 @@ def _table(path: Path, records: _Records) -> pd.DataFrame:
 
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose known columns are of their types.
+    """Return a row after checking the types of its known columns.
 
     Raises
     ------
     ValueError
-        Names the column and its value.
+        If a value does not fit; the message names the column and the value.
     """
     for name in ("video", "window", "stage"):
         if row.get(name) is None:
-            raise ValueError(f"it lacks {name}, so it is not a caption")
+            raise ValueError(f"the row lacks {name}, so it is not a caption")
     for name, kind in KINDS.items():
         value = row.get(name)
         if value is None:
@@ -126,7 +126,7 @@ _NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A record as rows; one of captionkit 0.1 may hold all stages of a window."""
+    """Return a record as rows; a record of captionkit 0.1 may have all stages of a window."""
     if "key" in record:
         return [record]
     if isinstance(record.get("captions"), list):
@@ -140,7 +140,7 @@ def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _rows_of_a_line(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A line of ``captionkit caption --out`` of captionkit 0.1."""
+    """Convert a line of ``captionkit caption --out`` of captionkit 0.1."""
     common = _old_window(record)
     rows = [
         {**common, **stage, "prompt": stage.get("prompt_text"), "error": None}
@@ -154,7 +154,7 @@ def _rows_of_a_line(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _rows_of_a_part(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row of Ray's parts of captionkit 0.1."""
+    """Convert a row of Ray's parts of captionkit 0.1."""
     common = _old_window(record)
     if record.get("error"):
         return [{**common, "stage": 1, "text": None, "error": record["error"]}]
@@ -166,7 +166,7 @@ def _rows_of_a_part(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _old_window(record: dict[str, Any]) -> dict[str, Any]:
-    """The columns of a window as 0.1 wrote them; its ``video`` was the path."""
+    """Convert the columns of a window of captionkit 0.1, whose ``video`` was the path."""
     warnings = record.get("warnings")
     return {
         **{name: record.get(name) for name in _OLD_WINDOW},
@@ -205,7 +205,7 @@ def _csv(path: Path) -> _Records:
             for record in reader:
                 row = {name: _cell(name, value) for name, value in record.items() if name}
                 if row.get("error") is None and row.get("text") is None:
-                    # A CSV cannot tell an empty caption from none.
+                    # Read a missing text as empty: a CSV has the same cell for both.
                     row["text"] = ""
                 yield f"line {reader.line_num}", row
     except (csv.Error, UnicodeDecodeError, ValueError) as error:
@@ -235,7 +235,7 @@ def _parquet(path: Path) -> _Records:
 
 
 class _Rows(html.parser.HTMLParser):
-    """Collects the text of the element that holds a report's rows."""
+    """Collects the text of the element with a report's rows."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""Looking at captions: what may be wrong with them, what differs, and which of two is better."""
+"""Review of captions: rule-based checks, differences between runs, blind A/B comparison."""
 
 from captionkit.review.blind import AB, Choice, Pair, ab
 from captionkit.review.checks import CHECKS, FAULTS, check, check_table, faults

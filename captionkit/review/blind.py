@@ -1,4 +1,4 @@
-"""Blind A/B: which of two runs is better, chosen without knowing which is which."""
+"""Blind A/B comparison of two runs, without the names of the runs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ class Pair:
 class AB:
     """A blind comparison of two runs: pairs in random order with random sides.
 
-    Choices are kept in the store of the first run; a second session on the same runs goes on.
+    The store of the first run keeps the choices; a second session on the same runs resumes.
     """
 
     def __init__(self, run_a: Comparable, run_b: Comparable, seed: int) -> None:
         if run_a.store.path.resolve() != run_b.store.path.resolve():
-            raise ValueError("the two runs are in different stores; choices have to be kept in one")
+            raise ValueError("the two runs are in different stores; choices need a common store")
         table = compare(run_a, run_b).table
         table = table[~table["same"]]
         if table.empty:
-            raise ValueError("the two runs say the same of every window; there is nothing to choose")
+            raise ValueError(
+                "the two runs have equal captions for all windows; there is nothing to choose"
+            )
         rng = np.random.default_rng(seed)
         self._runs = run_a, run_b
         flipped = rng.random(len(table)) < 0.5
@@ -91,11 +93,11 @@ class AB:
 
 
 def ab(run_a: Comparable, run_b: Comparable, seed: int = 0) -> AB:
-    """Compare two runs blind: shuffled pairs of captions, choices kept, a win rate at the end.
+    """Compare two runs blind: shuffled pairs of captions, stored choices, and a win rate.
 
     Raises
     ------
     ValueError
-        The runs have no common window with different captions, or lie in different stores.
+        If the runs have no common window with different captions, or are in different stores.
     """
     return AB(run_a, run_b, seed)

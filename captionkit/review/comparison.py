@@ -1,4 +1,4 @@
-"""Two captions of each window, word by word; and how alike the repeats of a window are."""
+"""Compare two captions of each window word by word, and the repeats of a window."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Comparable(Protocol):
 
     @property
     def final(self) -> pd.DataFrame:
-        """One row a window."""
+        """One row for each window."""
 
     def thumbnail(self, key: str) -> bytes | None:
-        """A small JPEG of a window."""
+        """Return a small JPEG of a window."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Comparison:
     """Two captions of each window.
 
     ``table`` has the columns video, window, key, start_s, end_s, before, after, same, overlap, added
-    and removed (words); ``names`` says what the two are. Shows itself as HTML in a notebook.
+    and removed (words); ``names`` has the names of both sides. A notebook shows HTML.
     """
 
     table: pd.DataFrame
@@ -53,7 +53,7 @@ class Comparison:
         }
 
     def diff(self, video: str, window: int) -> list[Piece]:
-        """The word diff of one window."""
+        """Return the word diff of one window."""
         found = self.table[(self.table["video"] == video) & (self.table["window"] == window)]
         if found.empty:
             raise KeyError(f"window {window} of {video!r} has no caption on both sides")
@@ -71,7 +71,7 @@ def compare_tables(
     names: tuple[str, str],
     images: Images = display.no_images,
 ) -> Comparison:
-    """Compare two tables of captions (as `Run.captions`, one row a window) by the windows' keys."""
+    """Compare two tables of captions (one row for each window) by the windows' keys."""
     sides = [side.dropna(subset="text").drop_duplicates("key") for side in (one, two)]
     both = sides[0].merge(sides[1][["key", "text"]], on="key", suffixes=("_before", "_after"))
     table = both[["video", "window", "key", "start_s", "end_s"]].copy()
@@ -88,12 +88,12 @@ def compare_tables(
 
 
 def compare(run_a: Comparable, run_b: Comparable) -> Comparison:
-    """Final captions of two runs, on the windows that both have.
+    """Compare the final captions of two runs, on their common windows.
 
     Raises
     ------
     ValueError
-        They have no window in common.
+        If the runs have no window in common.
     """
     names = (f"run {run_a.id}", f"run {run_b.id}")
     found = compare_tables(run_a.final, run_b.final, names, run_a.thumbnail)
@@ -105,10 +105,10 @@ def compare(run_a: Comparable, run_b: Comparable) -> Comparison:
 
 
 def stability(table: pd.DataFrame) -> pd.DataFrame:
-    """How alike the captions of each window are over repeats.
+    """Compare the repeated captions of each window.
 
-    One row a window: ``repeats``, ``same`` (share of pairs with equal text) and ``overlap`` (mean of
-    all pairs).
+    One row for each window: ``repeats``, ``same`` (share of pairs with equal text), and ``overlap`` as
+    the mean of all pairs.
     """
     rows = []
     for (video, window), group in table.dropna(subset="text").groupby(["video", "window"], sort=False):

@@ -1,4 +1,4 @@
-"""NeMo Curator's layout: a metadata file a clip, as the reference's ``ClipWriterStage`` writes it."""
+"""NeMo Curator's layout: a metadata file for each clip, as the reference's ``ClipWriterStage``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from captionkit.review import faults
 
 
 def curator(export: Export) -> dict[str, bytes]:
-    """The files of a run.
+    """Return the files of a run.
 
-    The last stage is ``<variant>_caption``, the first of two ``<variant>_stage1_caption``. The recipe,
-    and what is wrong with a caption, stand under names of ours.
+    The last stage is ``<variant>_caption``, the first of two ``<variant>_stage1_caption``. The recipe
+    and the faults of a caption have names of captionkit's own.
     """
     run, table = export.run, export.table
     facts = {key: source for key, _, _, source in run.store.window_facts(run.id)}

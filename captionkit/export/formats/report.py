@@ -1,7 +1,7 @@
-"""One HTML file that shows a run: thumbnails, both stages, what changed, filters.
+"""A run as one HTML file: thumbnails, both stages, their differences, filters.
 
-Everything is in the file and nothing is loaded from elsewhere; a policy in its head forbids all
-scripts but its own. Its last part holds the run's rows as JSON lines, which `load_captions` reads.
+The file loads nothing from elsewhere; a policy in its head forbids all foreign scripts. Its last part
+has the run's rows as JSON lines, which `load_captions` reads.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from captionkit.export.base import Export
 from captionkit.export.formats.tables import json_lines, records_of
 from captionkit.review import faults
 
-#: The element that holds the rows.
+#: Id of the element with the rows.
 ROWS_ID = "captions"
 _SCRIPT = """
 const rows = [...document.querySelectorAll("tbody tr")];
 const [words, video, faults] = ["words", "video", "faults"].map((id) => document.getElementById(id));
-const said = document.getElementById("said");
+const count = document.getElementById("count");
 function show() {
   let shown = 0;
   for (const row of rows) {
@@ -32,7 +32,7 @@ function show() {
     row.hidden = !hit;
     shown += hit;
   }
-  said.textContent = shown + " of " + rows.length + " windows shown";
+  count.textContent = shown + " of " + rows.length + " windows shown";
 }
 for (const control of [words, video, faults]) control.addEventListener("input", show);
 show();
@@ -48,7 +48,7 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere}
 
 
 def report(export: Export) -> bytes:
-    """The report of a run as one HTML file."""
+    """Return the report of a run as one HTML file."""
     run, table = export.run, export.table
     found = faults(table, run.recipe.schema)
     two = run.recipe.stage2 is not None
@@ -73,7 +73,7 @@ def report(export: Export) -> bytes:
 <div class="bar"><label>Text <input id="words" type="search"></label>
 <label>Video <select id="video"><option value="">all</option>{choices}</select></label>
 <label><input id="faults" type="checkbox"> only with findings</label>
-<output id="said" aria-live="polite"></output></div>
+<output id="count" aria-live="polite"></output></div>
 <table class="ck"><thead><tr>{head}</tr></thead><tbody>
 {"".join(rows)}
 </tbody></table>
@@ -85,7 +85,7 @@ def report(export: Export) -> bytes:
 
 
 def _row(export: Export, key: str, group: pd.DataFrame, found: dict[object, list[str]]) -> str:
-    """A window as a row of the page."""
+    """Return a window as a row of the page."""
     two = export.run.recipe.stage2 is not None
     first = group.iloc[0]
     texts = {int(row.stage): row.text for row in group.itertuples() if isinstance(row.text, str)}

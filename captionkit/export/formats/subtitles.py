@@ -1,4 +1,4 @@
-"""Captions as WebVTT and SRT: subtitles over the video's own time line, a file a video."""
+"""Captions as WebVTT and SRT: subtitles on the video's own time line, one file for each video."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Cue:
 
 
 def vtt_files(export: Export) -> dict[str, bytes]:
-    """WebVTT, the recipe in a note."""
+    """Return WebVTT with the recipe in a note."""
     return _files(export, "vtt", vtt)
 
 
 def srt_files(export: Export) -> dict[str, bytes]:
-    """SubRip, which has no room for a recipe."""
+    """Return SubRip, a format without a place for the recipe."""
     return _files(export, "srt", srt)
 
 
@@ -60,14 +60,14 @@ def _cues(group: pd.DataFrame, export: Export) -> list[Cue]:
 
 
 def file_name(video: object) -> str:
-    """A video's name as one name in a folder, with room for a suffix on every file system."""
+    """Return a video's name as a safe file name, short enough for a suffix on every file system."""
     name = "".join(c if c.isalnum() or c in " ._-" else "_" for c in str(video)).lstrip(".")
     return name.encode()[:_LONGEST_NAME].decode(errors="ignore") or "video"
 
 
 def vtt(cues: Sequence[Cue], recipe: Recipe) -> bytes:
-    """WebVTT, the recipe in a note."""
-    # A note ends at an empty line and may not hold an arrow.
+    """Return WebVTT with the recipe in a note."""
+    # Escape arrows, which a note must not contain.
     text = recipe.to_json().replace("-->", "--\\u003e")
     blocks = ["WEBVTT", f"NOTE captionkit recipe\n{text}"]
     for cue in cues:
@@ -77,7 +77,7 @@ def vtt(cues: Sequence[Cue], recipe: Recipe) -> bytes:
 
 
 def srt(cues: Sequence[Cue], recipe: Recipe) -> bytes:
-    """SubRip, which has no room for a recipe."""
+    """Return SubRip, a format without a place for the recipe."""
     blocks = []
     for number, cue in enumerate(cues, 1):
         text = _lines(cue.text).replace("-->", "->")
@@ -86,7 +86,7 @@ def srt(cues: Sequence[Cue], recipe: Recipe) -> bytes:
 
 
 def _lines(text: str) -> str:
-    """A text without the empty lines that would end its cue."""
+    """Remove empty lines, which would end the cue."""
     return "\n".join(line for line in text.splitlines() if line.strip()) or "…"
 
 

@@ -1,7 +1,7 @@
-"""Captions as JSONL, CSV and Parquet: a row a window and stage with the columns of `CaptionRow`.
+"""Captions as JSONL, CSV and Parquet: one row a window and stage, in the columns of `CaptionRow`.
 
-A recipe with a schema adds a column ``json.NAME`` for each property, and ``json.invalid`` with what is
-wrong with a text; checks are added as columns if that is asked.
+A recipe with a schema adds a column ``json.NAME`` for each property, and ``json.invalid`` with the
+error of a text; checks are added as columns on request.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from captionkit import structured
 from captionkit.export.base import Export
 from captionkit.review import check_table
 
-# A spreadsheet takes a cell that begins so for a formula and runs it.
+# First characters of a formula, which a spreadsheet would run.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 GUARD = "'"
 
 
 def jsonl(export: Export) -> bytes:
-    """One JSON object a line."""
+    """Return one JSON object a line."""
     return json_lines(records_of(_columns(export)))
 
 
 def csv(export: Export) -> bytes:
-    """Comma-separated, UTF-8 with a mark by which Excel knows it.
+    """Return comma-separated values in UTF-8, with the byte-order mark that Excel expects.
 
-    A text that a spreadsheet would run gets an apostrophe before it, and so does one that begins with
-    an apostrophe, so that `load_captions` gives back either.
+    Put an apostrophe before a text that a spreadsheet would run, and before a text that begins with an
+    apostrophe, so that `load_captions` restores both.
     """
     guarded = _columns(export).copy()
     for name in guarded.columns:
@@ -42,31 +42,31 @@ def csv(export: Export) -> bytes:
                 else value
                 for value in guarded[name]
             ]
-    # With this end of a line, a lone carriage return within a text is quoted too.
+    # End lines with CRLF, so that a lone carriage return in a text is quoted too.
     return guarded.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
 
 
 def parquet(export: Export) -> bytes:
-    """Parquet by pyarrow."""
+    """Return Parquet, written by pyarrow."""
     packed = io.BytesIO()
     _columns(export).to_parquet(packed, index=False)
     return packed.getvalue()
 
 
 def json_lines(records: Iterable[Mapping[str, Any]], *, ascii_only: bool = False) -> bytes:
-    """Rows as JSON lines."""
+    """Return rows as JSON lines."""
     lines = (json.dumps(record, ensure_ascii=ascii_only, default=_plain) + "\n" for record in records)
     return "".join(lines).encode("utf-8", "replace")
 
 
 def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table's rows, a missing value as None."""
+    """Return a table's rows, with None for a missing value."""
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows
 
 
 def _plain(value: Any) -> object:
-    """Numpy's numbers as Python's."""
+    """Convert a number of numpy to Python."""
     return value.item()
 
 
@@ -81,5 +81,5 @@ def _columns(export: Export) -> pd.DataFrame:
 
 
 def _cell(value: Any) -> Any:
-    """A value of a structured caption as a table can hold it: lists and objects as JSON text."""
+    """Return a value of a structured caption as a cell: lists and objects as JSON text."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value

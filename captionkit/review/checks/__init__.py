@@ -1,6 +1,6 @@
-"""What may be wrong with a caption, found by rule and without a second model.
+"""Find faults of captions by rule, without a second model.
 
-A new check is one function in a file of its own and one line in `CHECKS`.
+A new check is one function in its own file and one line in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ CHECKS: dict[str, Callable[[CheckedText], bool | int]] = {
     "invalid": invalid,
     "language": another_language,
 }
-# Checks that find a fault; ``words`` is a number.
+# Exclude ``words``, which is a number and not a fault.
 FAULTS = tuple(name for name in CHECKS if name != "words")
 
 
 def check(text: str, **facts: Any) -> dict[str, Any]:
-    """The findings of one caption, by the names of `CHECKS`; facts as `CheckedText` takes them."""
+    """Return the findings of one caption by the names of `CHECKS`; ``facts`` go to `CheckedText`."""
     caption = CheckedText(text, **facts)
     return {name: rule(caption) for name, rule in CHECKS.items()}
 
@@ -44,7 +44,7 @@ def check(text: str, **facts: Any) -> dict[str, Any]:
 def check_table(
     captions: pd.DataFrame, language: str = "en", schema: str | None = None
 ) -> pd.DataFrame:
-    """The findings of each row of a table like `Run.captions`; rows without text have none."""
+    """Return the findings of each row of a table like `Run.captions`, or NA for a row without text."""
     rows = [
         check(text, finish_reason=reason, prompt=prompt or "", language=language, schema=schema)
         if isinstance(text, str)
@@ -58,6 +58,6 @@ def check_table(
 
 
 def faults(captions: pd.DataFrame, schema: str | None = None) -> dict[Any, list[str]]:
-    """For each row of a table like `Run.captions`, by its index, the faults found in it."""
+    """Return the faults of each row of a table like `Run.captions`, by its index."""
     found = check_table(captions, schema=schema)[list(FAULTS)].fillna(False)
     return {index: [name for name in FAULTS if row[name]] for index, row in found.iterrows()}

@@ -1,4 +1,4 @@
-"""Captions that say their prompt again."""
+"""Captions that repeat their prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LEAST = 4
 
 
 def echoes(caption: CheckedText) -> bool:
-    """Eight words in a row are the prompt's, or all of a shorter prompt or caption (at least four)."""
+    """Share eight words in a row with the prompt, or all of a shorter text (at least four words)."""
     prompt = words_of(caption.prompt)
     length = min(_ECHO, len(caption.words), len(prompt))
     if length < _LEAST:

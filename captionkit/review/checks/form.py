@@ -1,4 +1,4 @@
-"""The form of a caption: its length, and whether it came to an end."""
+"""The form of a caption: its length and its end."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ _ENDS = tuple(".!?…\"'”’»)]}。！？」』）।؟")
 
 
 def count_words(caption: CheckedText) -> int:
-    """Number of words."""
+    """Count the words."""
     return len(caption.words)
 
 
 def truncated(caption: CheckedText) -> bool:
-    """The finish reason is ``length``: ``max_tokens`` cut it off."""
+    """End with the finish reason ``length``, at ``max_tokens``."""
     return caption.finish_reason == "length"
 
 
 def empty(caption: CheckedText) -> bool:
-    """No letter or digit."""
+    """Have no letter and no digit."""
     return not caption.words
 
 
 def unfinished(caption: CheckedText) -> bool:
-    """Has words, but does not end in a full stop, a closing mark or their like in other scripts."""
+    """Have words, but no full stop or closing mark of any script at the end."""
     return bool(caption.words) and not caption.text.rstrip().endswith(_ENDS)

@@ -1,4 +1,4 @@
-"""Captions that do not fit their schema."""
+"""Captions that violate their schema."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from captionkit.review.checks.text import CheckedText
 
 
 def invalid(caption: CheckedText) -> bool:
-    """The recipe has a schema, and the text is not JSON that fits it."""
+    """Violate the recipe's schema, if there is one."""
     return caption.schema is not None and structured.read(caption.text, caption.schema)[1] is not None

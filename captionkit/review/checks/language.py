@@ -1,4 +1,4 @@
-"""Captions in another language than the one asked for."""
+"""Captions in another language than the requested one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 from captionkit.review.checks.text import CheckedText
 
-# Frequent small words, each in one of these languages only.
+# Frequent function words, each in exactly one of these languages.
 _SMALL_WORDS = {
     "en": "the and of is with are in to it its by at from on there",
     "de": "der die das und ist ein eine mit auf dem den nicht sich im zu",
@@ -33,7 +33,9 @@ _SCRIPTS = {
 
 
 def another_language(caption: CheckedText) -> bool:
-    """Most of its known function words (at least three), or of its letters by script, say so."""
+    """Have mostly letters of another script, or mostly words of another language.
+
+    Only function words count as words of a language; another language needs three of them."""
     language = caption.language
     wanted = _SCRIPTS.get(language, ("LATIN",) if language in _FUNCTION_WORDS else None)
     letters = [c for c in caption.text if c.isalpha()]

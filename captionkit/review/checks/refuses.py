@@ -15,5 +15,5 @@ _REFUSAL = re.compile(
 
 
 def refuses(caption: CheckedText) -> bool:
-    """Begins like a refusal ("I'm sorry", "As an AI", "I cannot …")."""
+    """Begin like a refusal ("I'm sorry", "As an AI", "I cannot …")."""
     return bool(_REFUSAL.match(caption.text))

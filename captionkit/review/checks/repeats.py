@@ -11,13 +11,13 @@ _PHRASE = 8
 
 
 def repeats(caption: CheckedText) -> bool:
-    """A phrase of one to eight words stands three times or more in a row (one word: four times).
+    """Have a phrase of one to eight words three times or more in a row (a single word: four times).
 
-    Also a sentence of five words or more that comes three times.
+    Three equal sentences of five words or more count as well, in any place.
     """
     words = caption.words
     for length in range(1, _PHRASE + 1):
-        # So many words that equal those one phrase earlier are that many phrases more.
+        # Count words that equal the word one phrase earlier: each full phrase of them is one repeat.
         needed, run = (3 if length == 1 else 2) * length, 0
         for word, earlier in zip(words[length:], words, strict=False):
             run = run + 1 if word == earlier else 0

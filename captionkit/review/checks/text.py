@@ -1,4 +1,4 @@
-"""What a check looks at."""
+"""Input of the checks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class CheckedText:
-    """A caption as checks see it.
+    """A caption with the facts that checks need.
 
     Parameters
     ----------
     text
         The caption.
     finish_reason
-        vLLM's.
+        Finish reason from vLLM.
     prompt
         The prompt's readable text.
     language
-        Two-letter code of the language that was asked for; unknown codes find nothing.
+        Two-letter code of the requested language; an unknown code finds nothing.
     schema
-        The recipe's.
+        Schema of the recipe, or None.
     words
         The caption's words in lower case.
     """
@@ -38,5 +38,5 @@ class CheckedText:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case."""
+    """Return the words of a text in lower case."""
     return re.findall(r"\w+", text.lower())
