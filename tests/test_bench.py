@@ -55,7 +55,7 @@ def test_a_film_is_made_long_by_repeating_its_packets(tmp_path):
 
 
 def test_work_that_asks_for_more_windows_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="has 4 windows, 5 are asked for"):
+    with pytest.raises(ValueError, match="has 4 windows; the work needs 5"):
         planned(Work(str(VIDEOS / "harbour.mp4"), 5, [16] * 5))
 
 

@@ -1,8 +1,8 @@
-"""NeMo Curator's own caption stages as a side of the benchmark, where the package is installed.
+"""NeMo Curator's own caption stages as a side of the benchmark, if the package is installed.
 
-They decode all windows at the film's own size, then caption in blocking chunks; they cannot be told a
-frame size, so captionkit is measured beside them at theirs. Their second stage says the first prompt
-again and is left out.
+The stages decode all windows at the film's own size, then caption in blocking chunks. Their frame size
+is fixed, so this case measures captionkit at the same size. Their second stage repeats the first prompt
+and is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _VARIANT = "qwen2.5"
 
 
 class Curator:
-    """Its stages with the demo model's weights under the name of one of its own."""
+    """NeMo Curator's stages, with the demo model's weights under the name of a known variant."""
 
     def __init__(self, model: str, **settings: Any) -> None:
         from nemo_curator.models import prompt_formatter, qwen_vl
@@ -30,7 +30,7 @@ class Curator:
         self.generation.setup()
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Caption a film of as many windows as the work has; all captions are of one length."""
+        """Caption a film with the windows of the work; all captions have the same length."""
         from nemo_curator.stages.video.caption.caption_preparation import CaptionPreparationStage
         from nemo_curator.tasks.video import Clip, Video, VideoTask
         from vllm import SamplingParams

@@ -1,9 +1,8 @@
-"""vLLM without captionkit: the reference's loop, and the ceiling. A process of its own.
+"""vLLM without captionkit, in its own process: the reference's loop, and the ceiling.
 
-The reference loop is what NeMo Curator does, written from its description: decode all windows of the
-video, then blocking chunks of the batch size through ``LLM.generate``, then stage 2 over the chunk.
-The ceiling has all frames in memory and submits every request at once. Started by `bench.speed` as
-``python -m captionkit.bench.plain FD``; imports vLLM.
+The reference's loop follows the description of NeMo Curator: decode all windows of the video, then pass
+chunks of the batch size through a blocking ``LLM.generate``, then run stage 2 over the chunk. The
+ceiling has all frames in memory and submits every request at once.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class _Plain:
         self._curator: Curator | None = None
 
     def forget(self) -> None:
-        """Empty all caches, so that the next run is a cold one."""
+        """Empty all caches, so that the next run is cold."""
         engines = [self.llm, *([self._curator.generation.model.model] if self._curator else [])]
         for llm in engines:
             llm.reset_prefix_cache()
@@ -58,11 +57,11 @@ class _Plain:
         for start in range(0, len(inputs), work.batch_size):
             chunk = inputs[start : start + work.batch_size]
             some = work.lengths[start : start + work.batch_size]
-            said = self._ask([each.prompt for each in chunk], chunk, some)
-            texts += [[each] for each in said]
+            captions = self._ask([each.prompt for each in chunk], chunk, some)
+            texts += [[each] for each in captions]
             if work.stage2:
-                asked = [_second(work.stage2, each) for each in said]
-                for kept, more in zip(texts[start:], self._ask(asked, chunk, some), strict=True):
+                second = [_second(work.stage2, each) for each in captions]
+                for kept, more in zip(texts[start:], self._ask(second, chunk, some), strict=True):
                     kept.append(more)
             first = first or time.monotonic() - started
         return {"seconds": time.monotonic() - started, "first_s": first, "texts": texts}
@@ -72,8 +71,8 @@ class _Plain:
         started = time.monotonic()
         texts = [[each] for each in self._ask([each.prompt for each in inputs], inputs, work.lengths)]
         if work.stage2:
-            asked = [_second(work.stage2, said) for (said,) in texts]
-            for kept, more in zip(texts, self._ask(asked, inputs, work.lengths), strict=True):
+            second = [_second(work.stage2, first) for (first,) in texts]
+            for kept, more in zip(texts, self._ask(second, inputs, work.lengths), strict=True):
                 kept.append(more)
         return {"seconds": time.monotonic() - started, "first_s": 0.0, "texts": texts}
 
@@ -101,7 +100,7 @@ class _Plain:
 
 
 def _decoded(work: Work) -> list[PreparedWindow]:
-    """All windows of the video, one after another, as the reference does before its first caption."""
+    """Decode all windows of the video in turn, as the reference does before its first caption."""
     pool = decoders(1)
     return [prepare(window, recipe(work), pool) for window in planned(work, workers=1)]
 
@@ -111,7 +110,7 @@ def _second(template: str, caption: str) -> str:
 
 
 def main() -> None:
-    """Do what the parent asks until it closes the channel."""
+    """Serve the parent's requests until the parent closes the channel."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     ipc.leave_with_parent()
     message, _ = ipc.receive(channel)

@@ -1,4 +1,4 @@
-"""The sides of the benchmark as the parent sees them: captionkit itself, and plain vLLM."""
+"""The sides of the benchmark in the parent process: captionkit, and plain vLLM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from captionkit.system import ipc, loop
 
 
 class Plain:
-    """vLLM in a process of its own, with its defaults; ``start_s`` is the time until it is ready."""
+    """vLLM in its own process, with its defaults; ``start_s`` is the start-up time."""
 
     def __init__(self, log: Path) -> None:
         started = time.monotonic()
@@ -40,11 +40,11 @@ class Plain:
         return answer
 
     def run(self, side: str, work: Work, *, fresh: bool = True) -> dict[str, Any]:
-        """Do some work as ``reference`` or ``ceiling``; ``fresh`` empties all caches first."""
+        """Do the work as ``reference`` or ``ceiling``; ``fresh`` empties all caches first."""
         return self._ask({"side": side, "work": asdict(work), "fresh": fresh})
 
     def close(self) -> None:
-        """End it with its children."""
+        """End the process and its children."""
         for child in psutil.Process(self._process.pid).children(recursive=True):
             child.kill()
         self._process.kill()
@@ -53,7 +53,7 @@ class Plain:
 
 
 class _Forced:
-    """A backend whose captions have forced lengths, by the windows' ids."""
+    """A backend with forced lengths of captions, by the windows' ids."""
 
     def __init__(self, backend: Backend, lengths: Mapping[str, int]) -> None:
         self._backend = backend
@@ -76,7 +76,7 @@ class _Forced:
 
 
 class Ours:
-    """captionkit, from the file; ``start_s`` is the time until its engine is ready."""
+    """captionkit, from the file; ``start_s`` is the start-up time of its engine."""
 
     def __init__(self) -> None:
         started = time.monotonic()
@@ -84,7 +84,7 @@ class Ours:
         self.start_s = time.monotonic() - started
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Do some work; under a new salt it is cold."""
+        """Do the work; a new salt makes it cold."""
         started = time.monotonic()
         first = 0.0
         made, pool, windows = recipe(work), decoders(None), planned(work)
@@ -117,7 +117,7 @@ class Ours:
         }
 
     def encoder_runs(self) -> int:
-        """How often the vision encoder ran since the last call."""
+        """Return how often the vision encoder ran since the last call."""
         engine = Engine.live()
         assert engine is not None
         return engine.encoder_runs()
@@ -129,7 +129,7 @@ class Ours:
 
 
 def memory_beside_the_engine() -> int:
-    """What this process and its decoders hold to themselves, in bytes."""
+    """Return the private memory of this process and its decoders, in bytes."""
     own, engine = psutil.Process(), Engine.live()
     total = own.memory_full_info().uss
     for child in own.children(recursive=True):

@@ -1,7 +1,7 @@
 """``captionkit bench``: captionkit, the reference's loop and vLLM's ceiling, side by side in one run.
 
-All sides take the same windows, frames, prompts, output lengths and sampling on the same machine,
-alternating and repeated; a goal is a ratio of medians.
+All sides take the same windows, frames, prompts, output lengths and sampling on the same machine, in
+alternating and repeated runs. A goal is a ratio of medians.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from captionkit.system.memory import PeakMemory
 
 @dataclass(frozen=True)
 class Goal:
-    """One row: a figure, what it has to reach, and the seconds of both sides that it came from."""
+    """One row: a figure, its bound, and the seconds of both sides."""
 
     name: str
     figure: float
@@ -51,13 +51,13 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether the figure reaches the bound."""
+        """True if the figure reaches the bound."""
         return self.figure >= self.bound if self.at_least else self.figure <= self.bound
 
 
 @dataclass
 class Report:
-    """All goals, other measurements by name, and what they were measured on."""
+    """All goals, other measurements by name, and the machine."""
 
     machine: dict[str, str]
     goals: list[Goal] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Report:
     same_text: dict[str, str] = field(default_factory=dict)
 
     def print(self, console: Console) -> None:
-        """The tables."""
+        """Print the tables."""
         console.print(", ".join(f"{name}: {value}" for name, value in self.machine.items()))
         cases = Table("case", "side", "median s", "all s", title="Seconds")
         for case in self.cases:
@@ -82,8 +82,8 @@ class Report:
                 "met" if goal.met else "missed",
             )
         console.print(cases, goals)
-        for name, said in self.same_text.items():
-            console.print(f"{name}: {said}")
+        for name, share in self.same_text.items():
+            console.print(f"{name}: {share}")
 
     def save(self, path: Path) -> None:
         """Write everything as JSON."""
@@ -110,14 +110,14 @@ class _Bench:
         self._console.print(f"[dim]{text}[/dim]")
 
     def warm_up(self, work: Work) -> None:
-        """Have all sides do a little first, apart from what is measured."""
+        """Run a little work on all sides before the measurements."""
         work = replace(work, windows=8, lengths=[32] * 8, stage2=STAGE2)
         self._cold(work)
         for side in ("reference", "ceiling"):
             self.plain.run(side, work)
 
     def engines(self) -> None:
-        """Start-up and import, measured apart."""
+        """Measure start-up and import."""
         ours, plain = self.ours.start_s, self.plain.start_s
         self._goal("engine start against LLM(...)", ours / plain, 0.5, at_least=False)
         code = "import time; t = time.perf_counter(); import captionkit; print(time.perf_counter() - t)"
@@ -132,7 +132,7 @@ class _Bench:
         self._keep()
 
     def _keep(self) -> None:
-        """Write what is measured so far: a run that is stopped has not been for nothing."""
+        """Save the measurements so far, for an interrupted run."""
         if self._kept:
             self.report.save(self._kept)
 
@@ -142,7 +142,7 @@ class _Bench:
     def compare(
         self, case: str, sides: dict[str, Callable[[], dict[str, Any]]], repeats: int | None = None
     ) -> dict[str, Any]:
-        """Run all sides in turn, several times; returns each side's medians and first captions."""
+        """Run all sides in turn, several times; return each side's medians and first captions."""
         self._say(case)
         spent: dict[str, list[float]] = {name: [] for name in sides}
         firsts: dict[str, list[float]] = {name: [] for name in sides}
@@ -156,10 +156,10 @@ class _Bench:
         for name, seconds in spent.items():
             self.report.cases.append({"case": case, "side": name, "seconds": seconds})
         some = next(iter(texts.values()))
-        for name, said in texts.items():
-            assert len(said) == len(some)
-            assert all(all(each) for each in said), f"{name} left windows without a caption"
-        same = [sum(a == b for a, b in zip(some, said, strict=True)) for said in texts.values()]
+        for name, captions in texts.items():
+            assert len(captions) == len(some)
+            assert all(all(each) for each in captions), f"{name} left windows without a caption"
+        same = [sum(a == b for a, b in zip(some, each, strict=True)) for each in texts.values()]
         self.report.same_text[case] = f"{min(same)} of {len(some)} windows have the same text"
         self._keep()
         return {
@@ -172,7 +172,7 @@ class _Bench:
         return self.ours.run(replace(work, salt=uuid.uuid4().hex))
 
     def one_stage(self, work: Work, *, goals: bool = True) -> None:
-        """Mixed lengths, from the file, against the loop; once if it is not a goal."""
+        """Compare mixed lengths, from the file, with the loop; only once without ``goals``."""
         found = self.compare(
             f"one stage, {_named(work)}",
             {
@@ -188,7 +188,7 @@ class _Bench:
         self._faster(f"first caption against the loop, {name}", found["first"], "reference", 5)
 
     def beside_curator(self, work: Work) -> None:
-        """NeMo Curator's own stages, where they are installed, at the frame size that they take."""
+        """Compare with NeMo Curator's own stages, at their fixed frame size."""
         work = replace(work, pixel_budget=640 * 360)
         self.compare(
             f"one stage at 640 x 360, {_named(work)}",
@@ -200,7 +200,7 @@ class _Bench:
         )
 
     def all_at_once(self, work: Work) -> None:
-        """From the file, as many at once as there are windows, against frames in memory."""
+        """Compare all windows at once, from the file, with frames in memory."""
         work = replace(work, batch_size=work.windows)
         found = self.compare(
             f"one stage, {_named(work)}",
@@ -213,7 +213,7 @@ class _Bench:
         self._faster(f"one stage against the ceiling, {name}", found["median"], "ceiling", 0.9)
 
     def two_stages(self, work: Work, *, goals: bool = True) -> None:
-        """Mixed lengths and a second stage; once if it is not a goal."""
+        """Compare mixed lengths and a second stage; only once without ``goals``."""
         work = replace(work, stage2=STAGE2)
         found = self.compare(
             f"two stages, {_named(work)}",
@@ -228,18 +228,18 @@ class _Bench:
         self._faster(f"two stages against the loop, {_named(work)}", found["median"], "reference", 2)
 
     def edits(self, work: Work) -> None:
-        """A new prompt, and a new stage-2 prompt, on windows that are known."""
+        """Measure a new prompt, and a new stage-2 prompt, on known windows."""
         salt = uuid.uuid4().hex
         known = replace(work, salt=salt)
         self.ours.run(known)
         number = iter(range(1000))
 
         def edited() -> dict[str, Any]:
-            # Each repetition is an edit of its own; the last words alone differ.
+            # Edit only the last words, anew for each repeat.
             return self.ours.run(replace(known, prompt=f"{EDITED} {next(number)}"))
 
         def loop_again() -> dict[str, Any]:
-            # The reference begins with the file; vLLM's own caches are as they are by default.
+            # Start from the file, as the reference does, with vLLM's default caches.
             again = replace(work, prompt=f"{EDITED} {next(number)}")
             return self.plain.run("reference", again, fresh=False)
 
@@ -262,7 +262,7 @@ class _Bench:
         self._goal("vision encoder runs at stage 2", self.ours.encoder_runs(), 0, at_least=False)
 
     def memory(self, film: Path) -> None:
-        """Peak memory outside the engine, an hour against ten minutes."""
+        """Measure peak memory outside the engine, an hour against ten minutes."""
         self._say("memory: ten minutes and an hour")
         peaks = []
         for seconds in (600, 3600):
@@ -286,7 +286,7 @@ def _named(work: Work) -> str:
 
 
 def _machine() -> str:
-    """The processor and its cores."""
+    """Return the processor and its cores."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     named = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
@@ -305,7 +305,7 @@ def _version(package: str) -> str:
 def bench(console: Console, *, quick: bool, kept: Path | None = None) -> Report:
     """Measure all goals, and keep the report in a file after each case.
 
-    ``quick`` takes fewer windows, repeats and cases, and under five minutes.
+    ``quick`` has fewer windows, repeats and cases, and takes under five minutes.
     """
     count = 24 if quick else 64
     most = count if quick else 256

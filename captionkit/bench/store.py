@@ -1,7 +1,6 @@
-"""Measurements: ``python -m captionkit.bench.store``.
+"""Measure the store: ``python -m captionkit.bench.store``.
 
-``store``: what it costs to record captions of 10,000 windows, two stages each, and to read them back,
-as a session does while it runs.
+Records captions of 10,000 windows, two stages each, and reads them back, as a running session does.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from captionkit.video import VideoMetadata
 
 
 def bench_store(windows: int) -> dict[str, float]:
-    """Times in milliseconds for a run of so many windows with two stages each."""
+    """Return times in milliseconds for a run of ``windows`` windows with two stages each."""
     caption = Caption(
         prompt="<chat> " * 40,
         text="A red boat moves left over the sea by day, and a white bird follows it. " * 6,
@@ -73,7 +72,7 @@ def bench_store(windows: int) -> dict[str, float]:
 
 
 def _film(windows: int) -> list[PlannedWindow]:
-    """Windows of a film that nobody has to render: the store never reads a frame."""
+    """Return windows of an imaginary film: the store never reads a frame."""
     times = np.arange(256 * windows) / 30
     facts = VideoMetadata(640, 360, times, 30.0, 256 * windows / 30, "h264", "mp4", 0, "bench")
     clip = SourceClip("film.mp4", "film.mp4", facts, 0, len(times), (0.0, facts.duration))

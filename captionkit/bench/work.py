@@ -1,4 +1,4 @@
-"""What every side of the benchmark does: the same windows, prompts, lengths and sampling."""
+"""The work of every side of the benchmark: the same windows, prompts, lengths and sampling."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ PROMPT = "Describe this video in every detail."
 EDITED = "List all that is seen in this video, and what it does."
 STAGE2 = "Add what is missing: {caption}"
 STAGE2_EDITED = "Correct this caption: {caption}"
-# As many video tokens a window as a 7B gets of 20 frames of 448 x 252, give or take: 34 frames of
-# 280 x 168 are 1,020. At the demo model's own size encoding would hardly count beside generating.
+# Match the video tokens of a 7B model with 20 frames of 448 x 252 roughly: 34 frames of 280 x 168 make
+# 1,020 tokens. At the demo model's own frame size, encoding would be negligible.
 SAMPLING_FPS = 4.0
 PIXEL_BUDGET = 224 * 224
-# Windows of the case with NeMo Curator's own stages, which hold all of a video's frames as float32.
+# Limit the windows for NeMo Curator's own stages, which keep all frames of a video as float32.
 SHORT = 4
 _MIXED = (16, 24, 32, 48, 64, 96, 160, 256)
 
 
 @dataclass(frozen=True)
 class Work:
-    """Captions to make: ``lengths`` are output tokens a window, forced, so that sides are alike."""
+    """Captions to make; ``lengths`` are forced output tokens of each window, the same for all sides."""
 
     path: str
     windows: int
@@ -47,14 +47,14 @@ class Work:
 
 
 def lengths(windows: int, tokens: int | None) -> list[int]:
-    """Output tokens of each window: all alike, or mixed from 16 to 256 (None)."""
+    """Return the output tokens of each window: all equal, or mixed from 16 to 256 (None)."""
     if tokens is not None:
         return [tokens] * windows
     return [int(each) for each in np.random.default_rng(0).choice(_MIXED, windows)]
 
 
 def recipe(work: Work) -> Recipe:
-    """The recipe of some work; greedy, so that all sides say the same."""
+    """Return the recipe of some work; greedy, so that all sides write the same text."""
     return Recipe(
         prompt=work.prompt,
         stage2=work.stage2,
@@ -67,30 +67,30 @@ def recipe(work: Work) -> Recipe:
 
 @functools.cache
 def decoders(workers: int | None) -> DecodePool:
-    """The decoders of this process, kept over runs, as a session keeps its own."""
+    """Return the decoders of this process, shared by all runs as in a session."""
     return DecodePool(workers)
 
 
 def planned(work: Work, workers: int | None = None) -> list[PlannedWindow]:
-    """The first windows of the video.
+    """Return the first windows of the video.
 
     Raises
     ------
     ValueError
-        The video has fewer windows than the work asks for.
+        If the video has fewer windows than the work.
     """
     made = recipe(work)
     clip = SourceClip.open(decoders(workers), work.path, work.path)
     spans = clip.cut(made.window_size, made.remainder_threshold)
     if len(spans) < work.windows:
-        raise ValueError(f"{work.path} has {len(spans)} windows, {work.windows} are asked for")
-    # The path stands for the content: nothing is kept in a store.
+        raise ValueError(f"{work.path} has {len(spans)} windows; the work needs {work.windows}")
+    # Use the path as content hash, because no store keeps these windows.
     return plan(clip, spans[: work.windows], Path(work.path).stem, work.path)
 
 
 @contextmanager
 def films(windows: int) -> Iterator[Path]:
-    """A folder with ``film.mp4``, a rendered film of so many windows, and ``short.mp4`` of `SHORT`."""
+    """Yield a folder with ``film.mp4`` of ``windows`` windows, and ``short.mp4`` of `SHORT` windows."""
     folder = Path(tempfile.mkdtemp(prefix="captionkit-bench-"))
     try:
         write_film(folder / "film.mp4", large_scenes(windows))
@@ -101,7 +101,7 @@ def films(windows: int) -> Iterator[Path]:
 
 
 def repeat_film(source: Path, target: Path, seconds: float) -> None:
-    """A long film without rendering one: the packets of a short one, again and again."""
+    """Write a long film by repeating the packets of a short one."""
     import av
 
     with av.open(str(target), "w") as out:

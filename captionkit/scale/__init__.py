@@ -1,6 +1,6 @@
 """Recipes at scale: Ray Data, and stages for NeMo Curator's pipelines.
 
-Each imports its package (extras ``ray`` and ``curator``) when it is used.
+Ray (extra ``ray``) is imported at its first use; `scale.nemo_curator` needs the extra ``curator``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """captionkit's two stages inside NeMo Curator's pipelines, versions 1.0 to 1.4 (extra ``curator``).
 
-Drop-in replacements for its stages of the same names, on its own ``VideoTask`` objects, with a second
-stage that works and failures that stay with their window::
+Drop-in replacements for NeMo Curator's stages of the same names, on its ``VideoTask`` objects, with a
+working second stage and failures that stay with their window::
 
     pipeline.add_stage(CaptionPreparationStage.from_recipe(recipe))
     pipeline.add_stage(CaptionGenerationStage.from_recipe(recipe))
@@ -28,7 +28,7 @@ _HAS_LLM_INPUTS = "llm_inputs" in _Window.__dataclass_fields__
 
 
 class _Stage(ProcessingStage[VideoTask, VideoTask]):
-    """What both stages say of themselves."""
+    """Inputs, outputs, name and resources of both stages."""
 
     def inputs(self) -> tuple[list[str], list[str]]:
         """Attributes that the stage reads."""
@@ -39,7 +39,7 @@ class _Stage(ProcessingStage[VideoTask, VideoTask]):
         return ["data"], ["clips"]
 
     def _introduce(self, name: str, resources: Resources) -> None:
-        """Set name and resources, which are kept under names with an underscore up to version 1.2."""
+        """Set name and resources, whose attributes have an underscore up to version 1.2."""
         hidden = "_" if isinstance(inspect.getattr_static(ProcessingStage, "name"), property) else ""
         setattr(self, f"{hidden}name", name)
         setattr(self, f"{hidden}resources", resources)
@@ -47,14 +47,14 @@ class _Stage(ProcessingStage[VideoTask, VideoTask]):
 
 @dataclass
 class CaptionPreparationStage(_Stage):
-    """Cuts each clip's buffer into windows and gives each its inputs.
+    """Cuts each clip's buffer into windows and prepares the inputs of each.
 
     Parameters
     ----------
     model_variant, prompt_variant, prompt_text, sampling_fps, window_size, remainder_threshold, verbose
         See `captionkit.stages.CaptionPreparationStage`.
     recipe
-        See there.
+        As in that class.
     """
 
     model_variant: str = "qwen"
@@ -73,11 +73,11 @@ class CaptionPreparationStage(_Stage):
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> CaptionPreparationStage:
-        """The stage that a recipe asks for."""
+        """Return the stage of a recipe."""
         return cls(recipe=recipe)
 
     def setup(self, worker_metadata: Any = None) -> None:
-        """Get the decoder ready."""
+        """Prepare the decoder."""
         if self._stage is None:
             self._stage = stages.CaptionPreparationStage(recipe=self.recipe, workers=1)
             self._stage.setup()
@@ -89,7 +89,7 @@ class CaptionPreparationStage(_Stage):
             self._stage = None
 
     def process(self, task: VideoTask) -> VideoTask:
-        """Prepare all clips of a task; what cannot be read is recorded in ``clip.errors``."""
+        """Prepare all clips of a task; record failures in ``clip.errors``."""
         self.setup()
         assert self._stage is not None
         for clip in task.data.clips:
@@ -116,7 +116,7 @@ class CaptionGenerationStage(_Stage):
     model_dir, model_variant, caption_batch_size, fp8, max_output_tokens, disable_mmcache, verbose
         See `captionkit.stages.CaptionGenerationStage`.
     generate_stage2_caption, stage2_prompt_text, recipe, backend
-        See there.
+        As in that class.
     """
 
     model_dir: str = "models/qwen"
@@ -141,11 +141,11 @@ class CaptionGenerationStage(_Stage):
     def from_recipe(
         cls, recipe: Recipe, *, model_dir: str = "models/qwen", caption_batch_size: int = 16
     ) -> CaptionGenerationStage:
-        """The stage that a recipe asks for."""
+        """Return the stage of a recipe."""
         return cls(recipe=recipe, model_dir=model_dir, caption_batch_size=caption_batch_size)
 
     def setup_on_node(self, node_info: Any = None, worker_metadata: Any = None) -> None:
-        """Have the weights on this machine."""
+        """Make sure that this machine has the weights."""
         self._ours().setup_on_node()
 
     def setup(self, worker_metadata: Any = None) -> None:
@@ -165,13 +165,13 @@ class CaptionGenerationStage(_Stage):
         )
 
     def process(self, task: VideoTask) -> VideoTask:
-        """Caption all prepared windows; returns the same task."""
+        """Caption all prepared windows; return the same task."""
         self.setup()
         assert self._stage is not None
         ours = OurTask(Video("task"))
         windows: list[tuple[Any, Window]] = []
         for clip in task.data.clips:
-            # The very same errors: what our stage records lands in the task.
+            # Share the dict of errors, so that errors of the inner stage appear in the task.
             made = Clip(str(clip.source_video), uuid=clip.uuid, errors=clip.errors)
             for window in clip.windows:
                 made.windows.append(Window(window.start_frame, window.end_frame))
@@ -194,7 +194,7 @@ def _set_inputs(window: Any, variant: str, inputs: Any) -> None:
 
 
 def _take_inputs(window: Any, variant: str) -> Any:
-    """A window's inputs, released from it."""
+    """Return a window's inputs and release them from the window."""
     if _HAS_LLM_INPUTS:
         return window.llm_inputs.pop(variant, None)
     inputs, window.qwen_llm_input = window.qwen_llm_input, None

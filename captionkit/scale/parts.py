@@ -1,9 +1,8 @@
-"""An output folder of Parquet parts: which recipe it belongs to, what is in it, one more part.
+"""An output folder of Parquet parts: claim it for a recipe, read its contents, add parts.
 
-A part appears whole or not at all, under a name that follows from the windows in it; whoever computes
-the same windows again writes the same file. Windows that failed have parts of their own, which a later
-run replaces. Works on local paths and on fsspec addresses (``s3://``, ``gs://``, ``hf://``, with their
-usual packages).
+A part appears complete or not at all, under a name derived from its windows; computing the same windows
+again writes the same file. Failed windows have their own parts, which a later run replaces. Works on
+local paths and on fsspec addresses (``s3://``, ``gs://``, ``hf://``, with their usual packages).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _FAILED = "failed-"
 
 
 class ScaleError(RuntimeError):
-    """Captioning at scale cannot begin; the message says why and what to do."""
+    """Raised when captioning at scale cannot start; the message names reason and remedy."""
 
 
 class Parts:
@@ -44,7 +43,7 @@ class Parts:
     Raises
     ------
     ScaleError
-        The address cannot be used.
+        If the address cannot be used.
     """
 
     def __init__(self, address: str) -> None:
@@ -60,12 +59,12 @@ class Parts:
         return posixpath.join(self._root, *names)
 
     def claim(self, recipe: Recipe) -> None:
-        """Make the folder this recipe's.
+        """Claim the folder for this recipe.
 
         Raises
         ------
         ScaleError
-            It holds another recipe's captions, or cannot be written.
+            If the folder has another recipe's captions, or cannot be written.
         """
         path = self._path(RECIPE)
         try:
@@ -73,8 +72,8 @@ class Parts:
                 first = self._files.cat_file(path).decode().splitlines()[0]
                 if first != _claim(recipe).splitlines()[0]:
                     raise ScaleError(
-                        f"{self.address} holds captions of another recipe (see its {RECIPE}); give an "
-                        "output folder of its own"
+                        f"{self.address} holds captions of another recipe (see its {RECIPE}); give "
+                        "another output folder"
                     )
                 return
             if self._files.exists(self._root) and self._files.ls(self._root):
@@ -85,7 +84,7 @@ class Parts:
             raise ScaleError(f"the output {self.address} cannot be written: {error}") from error
 
     def done(self) -> dict[str, set[int]]:
-        """Numbers of the windows that are captioned, by the path of their video."""
+        """Return the numbers of captioned windows, by the path of their video."""
         found: dict[str, set[int]] = {}
         for path, window, error in self._rows():
             if error is None:
@@ -93,7 +92,7 @@ class Parts:
         return found
 
     def counts(self) -> tuple[int, int]:
-        """How many windows are captioned; how many failed, and videos that cannot be read."""
+        """Count the captioned windows, and the failed windows and unreadable videos."""
         done: set[tuple[str, int]] = set()
         failed: set[tuple[str, int]] = set()
         for path, window, error in self._rows():
@@ -103,7 +102,7 @@ class Parts:
         return len(done), len(left)
 
     def failures(self) -> dict[str, set[str]]:
-        """Parts of windows that failed, by name, with the paths of their videos."""
+        """Return the parts of failed windows by name, with the paths of their videos."""
         return {
             name: set(self._read(name, ["path"])["path"].to_pylist())
             for name in self._names()
@@ -111,17 +110,17 @@ class Parts:
         }
 
     def drop(self, names: Iterable[str]) -> None:
-        """Delete parts of windows that failed, once they were tried again."""
+        """Delete parts of failed windows, after another try."""
         for name in names:
             self._files.rm(self._path("parts", name))
 
     def write(self, rows: Sequence[CaptionRow]) -> None:
-        """Write the rows of some windows: one part of those that are done, one of those that failed."""
+        """Write the rows of some windows: one part for captioned, one for failed windows."""
         bad = {(row.path, row.window) for row in rows if row.error is not None}
         done = [row for row in rows if (row.path, row.window) not in bad]
         names = "\n".join(sorted({f"{row.path}:{row.window}" for row in done}))
         self._write(done, hashlib.sha256(names.encode()).hexdigest()[:32])
-        # Not named by the windows: the next run drops the parts that were there when it began.
+        # Use a random name: the next run deletes the failed parts that existed at its start.
         failed = [row for row in rows if (row.path, row.window) in bad]
         self._write(failed, f"{_FAILED}{uuid.uuid4().hex}")
 
@@ -148,16 +147,16 @@ class Parts:
 
     def _read(self, name: str, columns: list[str]) -> pa.Table:
         with self._files.open(self._path("parts", name), "rb") as file:
-            there = pq.read_schema(file).names
-            if "path" not in there:
+            present = pq.read_schema(file).names
+            if "path" not in present:
                 raise ScaleError(
-                    f"{self.address} was written by captionkit 0.1; give an output folder of its own, "
+                    f"{self.address} was written by captionkit 0.1; give another output folder, "
                     "and read this one with load_captions"
                 )
             return pq.read_table(file, columns=columns)
 
     def _rows(self) -> Iterable[tuple[str, int, str | None]]:
-        """Path, window and error of each window of each part; a window with an error has failed."""
+        """Yield path, window and error of each window of each part; an error means a failed window."""
         for name in self._names():
             table = self._read(name, ["path", "window", "error"])
             windows: dict[tuple[str, int], str | None] = {}
@@ -166,7 +165,7 @@ class Parts:
             yield from ((path, window, error) for (path, window), error in windows.items())
 
     def _put(self, path: str, data: bytes) -> None:
-        # Object stores show a file when it is whole; on a disk a rename does the same.
+        # Rename a complete file: object stores show complete files only, and a disk then does the same.
         beside = f"{path}.{uuid.uuid4().hex[:8]}.part"
         self._files.pipe_file(beside, data)
         self._files.mv(beside, path)

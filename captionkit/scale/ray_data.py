@@ -1,23 +1,22 @@
 """One recipe over many videos with Ray Data: ``captionkit caption … --ray``, `caption_videos`.
 
-Videos → prepared windows (CPU tasks that stream their windows, so that a long video is never whole in
-memory) → captions (a pool of actors, each with one engine) → Parquet parts, written by the actor the
-moment a batch is done. What is captioned in the output is not done again; what failed is tried again.
-Needs the extra ``ray``.
+Videos → prepared windows (CPU tasks stream windows, so that a long video never fills the memory) →
+captions (a pool of actors, each with one engine) → Parquet parts, one for each finished batch. A later
+run skips captioned windows and tries failed windows again. Needs the extra ``ray``.
 
-A plan for 1,000 GPUs, on paper, for Qwen2.5-VL-7B with the reference's windows (256 frames at 30 a
-second, 17 of them seen at 448 x 252, about 1,300 video tokens, 150 tokens out):
+An estimate for 1,000 GPUs with Qwen2.5-VL-7B and the reference's windows (256 frames at 30 a second;
+the model sees 17 of them at 448 x 252, about 1,300 video tokens, and writes 150 tokens):
 
-- *Captions.* A GPU that makes 3,000 output tokens a second at batch 64 (an assumption until measured:
-  the field's published samples are 500 to 5,000) makes 20 windows a second; 1,000 make 20,000, and a
-  million windows (100 days of video) take 50 s of work behind the model's loading.
-- *Decoding.* A window of 720p30 costs about 0.25 CPU seconds (256 frames; `bench` tells this machine's
-  figure): 20 windows/s want 5 cores a GPU, 5,000 in all. Fewer cores make the GPUs wait.
-- *Storage.* At 4 Mbit/s a window is 4.3 MB: 20,000 windows/s read 85 GB/s in all, 85 MB/s a GPU.
-- *In flight.* A prepared window is 17 x 448 x 252 x 3 = 5.8 MB: 128 of them a GPU are 0.75 GB of object
-  store; Ray holds preparation back above its share of memory.
-- *Driver.* It holds a path a video and the numbers of its windows that are done: a million windows,
-  100 MB; each task gets those of its own video alone.
+- *Captions.* Assume 3,000 output tokens a second for each GPU at batch 64; published figures range
+  from 500 to 5,000. A GPU then captions 20 windows a second, and 1,000 GPUs 20,000. A million
+  windows (100 days of video) take 50 s after the model is loaded.
+- *Decoding.* A window of 720p30 costs about 0.25 CPU seconds (256 frames). 20 windows/s need 5 cores a
+  GPU, 5,000 in all. With fewer cores, the GPUs wait.
+- *Storage.* At 4 Mbit/s a window is 4.3 MB. 20,000 windows/s read 85 GB/s in all, 85 MB/s a GPU.
+- *In flight.* A prepared window is 17 x 448 x 252 x 3 = 5.8 MB. 128 windows a GPU need 0.75 GB of
+  object store; Ray slows preparation down above its share of memory.
+- *Driver.* The driver has the path of each video and the numbers of its finished windows: 100 MB for a
+  million windows. Each task receives the numbers of its own video only.
 - *Parts.* A batch of 16 windows is a file of about 10 kB; a million windows are 62,500 files.
 """
 
@@ -55,11 +54,11 @@ from captionkit.system import loop
 from captionkit.video import DecodePool
 
 _LEAST_RAY = (2, 48)
-# Two batches a worker: while the slowest captions of one end, the next is under way.
+# Run two batches on each worker, so that the next one fills the engine while the last captions end.
 _BATCHES_AT_ONCE = 2
 _BLOCK_BYTES = 64 << 20
 _ANSWER_S = 5.0
-# The window number of the row of a video that cannot be read.
+# Window number in the row of a video that cannot be read.
 _NO_WINDOW = -1
 
 
@@ -73,36 +72,36 @@ def caption_videos(
     model_dir: str = "models/qwen",
     address: str | None = None,
 ) -> dict[str, Any]:
-    """Caption all windows of some videos on a Ray cluster; returns the summary.
+    """Caption all windows of some videos on a Ray cluster; return the summary.
 
-    A video that cannot be read, and a window that cannot be captioned, is a row with its ``error``.
-    Run it again after whatever stopped it: windows that are captioned are not computed again, those
-    that failed are tried again. `load_captions` reads the output.
+    An unreadable video and a failed window become rows with an ``error``. After any interruption, call
+    the function again: the next run skips captioned windows and retries failed windows.
+    `load_captions` reads the output.
 
     Parameters
     ----------
     paths
         Videos: files (on every node), folders, patterns, or fsspec addresses.
     recipe
-        What a tuning session ended with.
+        Settings of all captions.
     output
-        Folder or address; gets ``parts/*.parquet``, ``recipe.toml`` and ``summary.json``.
+        Folder or address for ``parts/*.parquet``, ``recipe.toml`` and ``summary.json``.
     actors
-        Engines; None takes one a GPU of the cluster, and one without GPUs.
+        Number of engines; None takes one for each GPU of the cluster, or one without GPUs.
     batch_size
         Captions that run at once in an engine.
     model_dir
         Folder for downloaded weights, on every node.
     address
-        Of a running cluster; None takes this machine.
+        Address of a running cluster; None takes this machine.
 
     Raises
     ------
     ScaleError
-        Ray is missing or too old, the address does not answer, the output holds another recipe's
-        captions; before any engine starts.
+        If Ray is missing or too old, the address does not answer, or the output has another recipe's
+        captions; raised before any engine starts.
     ValueError, FileNotFoundError
-        A bad argument, or no video.
+        If an argument does not fit, or there is no video.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; give 1 or more")
@@ -118,7 +117,7 @@ def caption_videos(
     started = time.monotonic()
     before = sum(map(len, done.values()))
     _run(ray, videos, recipe, parts, done, actors, batch_size, os.path.abspath(model_dir))
-    parts.drop(name for name, of in failures.items() if of <= set(videos))
+    parts.drop(name for name, paths in failures.items() if paths <= set(videos))
     captioned, failed = parts.counts()
     spent = time.monotonic() - started
     summary = {
@@ -179,7 +178,7 @@ def _run(
 
 
 class _Prepare:
-    """Windows of one video, a few at a time, as rows with their frames."""
+    """Prepares windows of one video, a few at a time, as rows with their frames."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -198,7 +197,7 @@ class _Prepare:
                 clip = SourceClip.open(pool, file, path)
                 spans = clip.cut(self._recipe.window_size, self._recipe.remainder_threshold)
                 windows = plan(clip, spans, name, content_hash(file))
-            except Exception as error:  # of any file system's package
+            except Exception as error:  # any error of a file system's package
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
                 nothing = dict.fromkeys(WINDOW_COLUMNS)
                 columns = {**nothing, "video": name, "path": path, "window": _NO_WINDOW}
@@ -224,7 +223,7 @@ def _row(
     error: str = "",
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One window as a batch of its own: JSON, and the bytes of its frames."""
+    """Return one window as a batch: JSON, and the bytes of its frames."""
     content: dict[str, Any] = {"window": columns, "error": error or None, "warnings": list(warnings)}
     frames = b""
     if prepared is not None:
@@ -243,7 +242,7 @@ def _row(
 
 
 class _Caption:
-    """An actor: one engine, which captions batches and writes each as a part."""
+    """Actor with one engine, which captions batches and writes each as a part."""
 
     def __init__(self, recipe: Recipe, output: str, batch_size: int, model_dir: str) -> None:
         self._recipe = recipe
@@ -278,7 +277,7 @@ class _Caption:
 
 @contextlib.contextmanager
 def _local(video: str) -> Iterator[str]:
-    """A video as a file of this node; fetched from elsewhere it is gone again afterwards."""
+    """Yield a video as a file of this node; delete a fetched copy afterwards."""
     if "://" not in video:
         yield video
         return
@@ -286,8 +285,8 @@ def _local(video: str) -> Iterator[str]:
 
     with tempfile.TemporaryDirectory(prefix="captionkit-") as folder:
         path = os.path.join(folder, os.path.basename(video) or "video")
-        files, there = fsspec.core.url_to_fs(video)
-        files.get_file(there, path)
+        files, remote = fsspec.core.url_to_fs(video)
+        files.get_file(remote, path)
         yield path
 
 
@@ -317,7 +316,7 @@ def _connect(ray: Any, address: str | None) -> None:
         except (OSError, ValueError) as error:
             raise ScaleError(
                 f"the Ray address {address} does not answer ({error}); give HOST:PORT of a running "
-                "cluster (ray status shows it), or none for this machine"
+                "cluster (see ray status), or leave it out for this machine"
             ) from error
     try:
         ray.init(address=address, log_to_driver=False)

@@ -1,4 +1,4 @@
-"""The reference's two stages with its contract, on its tasks; the rest of captionkit needs neither."""
+"""The reference's two stages with its contract, on its tasks; only the adapters use this folder."""
 
 from captionkit.stages.base import NodeInfo, ProcessingStage, Resources, WorkerMetadata
 from captionkit.stages.generation import CaptionGenerationStage

@@ -1,4 +1,4 @@
-"""Between the reference's words and ours: keywords and recipes, clips and windows, inputs."""
+"""Convert between the reference and captionkit: keywords and recipes, clips and windows, inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from captionkit.sources import (
 from captionkit.stages.tasks import Clip, LlmInputs, VideoTask
 from captionkit.video import Source
 
-# The reference's keywords that are settings of a recipe under another name or the same.
+# The reference's keywords, and the settings of a recipe that they become.
 _KEYWORDS = {
     "model_variant": "model",
     "fp8": "fp8",
@@ -37,14 +37,14 @@ _KEYWORDS = {
 
 
 def take_over(stage: Any) -> Recipe:
-    """The recipe of a stage or model with the reference's keywords as attributes.
+    """Return the recipe of a stage or model with the reference's keywords as attributes.
 
-    If its ``recipe`` is given, the keywords are set from that; else the recipe is made from them.
+    If the stage has a ``recipe``, set the keywords from the recipe; else make a recipe of the keywords.
 
     Raises
     ------
     ValueError
-        A keyword has a value that no recipe may have; the message names the keyword.
+        If a value does not fit a recipe; the message names the keyword.
     """
     if stage.recipe is None:
         return _from_keywords(stage)
@@ -70,7 +70,7 @@ def _from_keywords(stage: Any) -> Recipe:
     try:
         if hasattr(stage, "stage2_prompt_text"):
             text = stage.stage2_prompt_text
-            # Also a text that is not used yet is checked here, not in the middle of a pipeline.
+            # Check an unused text here as well, not in the middle of a pipeline.
             Recipe(stage2=text)
             if stage.generate_stage2_caption:
                 settings["stage2"] = prompts.STAGE2_DEFAULT if text is None else text
@@ -84,19 +84,19 @@ def _from_keywords(stage: Any) -> Recipe:
 
 
 def file_of(clip: Clip) -> Source:
-    """What a clip is read from: its bytes where it has them, else its file."""
+    """Return the source of a clip: its bytes if present, else its file."""
     return clip.source_video if clip.buffer is None else clip.buffer
 
 
 def video_requests(
     source: str | Path | VideoTask | Sequence[str | Path | VideoTask],
 ) -> tuple[list[VideoRequest], dict[str, str]]:
-    """The videos that a session's source means, and what in it leads to none.
+    """Return the videos of a session's source, and the problems of the rest.
 
     Raises
     ------
     ValueError, FileNotFoundError
-        See `sources.find_videos`.
+        As `sources.find_videos`.
     """
     given = [source] if isinstance(source, (str, Path, VideoTask)) else source
     tasks = [each for each in given if isinstance(each, VideoTask)]
@@ -114,7 +114,7 @@ def video_requests(
 
 
 def _clips_of(task: VideoTask) -> tuple[ClipRequest, ...]:
-    """A task's clips with the windows that they have."""
+    """Return a task's clips with their windows."""
     return tuple(
         ClipRequest(
             file_of(clip),
@@ -127,7 +127,7 @@ def _clips_of(task: VideoTask) -> tuple[ClipRequest, ...]:
 
 
 def planned(clip: Clip, source: SourceClip, number: int) -> PlannedWindow:
-    """A clip's window with the identity that it has within its task."""
+    """Return a clip's window, identified within its task."""
     window = clip.windows[number]
     start_s, end_s = source.times(window.start_frame, window.end_frame)
     return PlannedWindow(
@@ -145,7 +145,7 @@ def planned(clip: Clip, source: SourceClip, number: int) -> PlannedWindow:
 
 
 def to_inputs(prepared: PreparedWindow) -> LlmInputs:
-    """A prepared window as the reference's stages pass it on."""
+    """Convert a prepared window to the inputs of the reference's stages."""
     return LlmInputs(
         prompt=prepared.prompt,
         multi_modal_data={"video": prepared.video.frames},
@@ -156,13 +156,13 @@ def to_inputs(prepared: PreparedWindow) -> LlmInputs:
 
 
 def from_inputs(inputs: LlmInputs, grid: int) -> PreparedWindow:
-    """Inputs as a prepared window; width and height must be multiples of ``grid`` pixels.
+    """Convert inputs to a prepared window; width and height must be multiples of ``grid`` pixels.
 
     Raises
     ------
     RequestError
-        The inputs lack something, or the frames are not what the model takes: vLLM accepts broken
-        frames in silence.
+        If the inputs lack an entry, or the frames do not fit the model: vLLM accepts broken frames
+        silently.
     """
     try:
         frames = inputs["multi_modal_data"]["video"]
@@ -192,7 +192,7 @@ def _check_frames(frames: np.ndarray, grid: int) -> None:
         raise RequestError(f"the frames have the shape {frames.shape}; give (frames, 3, height, width)")
     count, _, height, width = frames.shape
     if count < 2 or count % 2:
-        raise RequestError(f"there are {count} frames; the model reads an even number from 2 on")
+        raise RequestError(f"there are {count} frames; the model reads an even number, 2 or more")
     if height % grid or width % grid:
         raise RequestError(
             f"the frames have {width} x {height} pixels; both must be multiples of {grid}"

@@ -1,4 +1,4 @@
-"""The contract of a stage, as the reference's pipelines know it."""
+"""The contract of a stage in the reference's pipelines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captionkit.stages.tasks import VideoTask
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a stage needs: CPU cores and GPUs."""
+    """Needs of one worker of a stage: CPU cores and GPUs."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -19,14 +19,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """The machine that a stage is set up on."""
+    """Machine of a stage's setup."""
 
     node_id: str = ""
 
 
 @dataclass(frozen=True)
 class WorkerMetadata:
-    """The worker that a stage is set up in."""
+    """Worker of a stage's setup."""
 
     worker_id: str = ""
     allocation: Any = None
@@ -34,7 +34,7 @@ class WorkerMetadata:
 
 @dataclass
 class ProcessingStage(ABC):
-    """One step over `VideoTask`s: set up once a worker, then called for each task."""
+    """One step over `VideoTask` objects: set up once for each worker, then called for each task."""
 
     _name: str = field(default="stage", kw_only=True)
     _resources: Resources = field(default_factory=Resources, kw_only=True)
@@ -46,7 +46,7 @@ class ProcessingStage(ABC):
 
     @property
     def resources(self) -> Resources:
-        """What a worker needs."""
+        """Needs of one worker."""
         return self._resources
 
     def inputs(self) -> tuple[list[str], list[str]]:
@@ -57,15 +57,15 @@ class ProcessingStage(ABC):
         """Attributes of the task, and of its data, that the stage writes."""
         return ["data"], ["clips"]
 
-    def setup_on_node(  # noqa: B027 (most stages need nothing there)
+    def setup_on_node(  # noqa: B027 (most stages have nothing to do)
         self, node_info: NodeInfo | None = None, worker_metadata: WorkerMetadata | None = None
     ) -> None:
-        """Called once a machine, before any `setup`."""
+        """Prepare a machine, once and before any `setup`."""
 
     @abstractmethod
     def setup(self, worker_metadata: WorkerMetadata | None = None) -> None:
-        """Called once a worker."""
+        """Prepare a worker, once."""
 
     @abstractmethod
     def process(self, task: VideoTask) -> VideoTask:
-        """Work on a task; returns the same object."""
+        """Work on a task; return the same object."""

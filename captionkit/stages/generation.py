@@ -1,7 +1,7 @@
-"""CaptionGenerationStage: prepared windows to captions, in one stage or two.
+"""CaptionGenerationStage: caption prepared windows, in one stage or two.
 
-The reference's stage with its public fields, a second stage that works, and failures that stay with
-their window.
+The reference's stage with its public fields, a working second stage, and failures that stay with their
+window.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 class CaptionGenerationStage(ProcessingStage):
     """Captions every prepared window of a task.
 
-    The final text lands in ``window.caption[model_variant]``, every stage's `Caption` in
-    ``window.captions[model_variant]``; the error of a window that fails in
+    The final text goes to ``window.caption[model_variant]``, every stage's `Caption` to
+    ``window.captions[model_variant]``, and the error of a failed window to
     ``clip.errors["window-N"]``.
 
     Parameters
@@ -44,7 +44,7 @@ class CaptionGenerationStage(ProcessingStage):
     generate_stage2_caption
         Caption each window a second time, with its first caption in the prompt.
     stage2_prompt_text
-        Text of the second stage; ``{caption}`` marks the first caption's place.
+        Text of the second stage; ``{caption}`` stands for the first caption.
     recipe, endpoint, backend
         See `stages.QwenVL`.
     """
@@ -78,7 +78,7 @@ class CaptionGenerationStage(ProcessingStage):
         caption_batch_size: int = 16,
         endpoint: str | None = None,
     ) -> CaptionGenerationStage:
-        """The stage that a recipe asks for."""
+        """Return the stage of a recipe."""
         return cls(
             recipe=recipe,
             model_dir=model_dir,
@@ -89,7 +89,7 @@ class CaptionGenerationStage(ProcessingStage):
     def setup_on_node(
         self, node_info: NodeInfo | None = None, worker_metadata: WorkerMetadata | None = None
     ) -> None:
-        """Have the weights on this machine."""
+        """Make sure that this machine has the weights."""
         if self.endpoint is None and self.backend is None:
             ensure_weights(get_variant(self.model_variant), self.model_dir)
 
@@ -108,15 +108,15 @@ class CaptionGenerationStage(ProcessingStage):
         self._model = model
 
     def process(self, task: VideoTask) -> VideoTask:
-        """Caption every prepared window; returns the same task."""
+        """Caption every prepared window; return the same task."""
         return loop.run(self.aprocess(task))
 
     async def aprocess(self, task: VideoTask) -> VideoTask:
-        """`process` for a running event loop."""
+        """Run `process` in a running event loop."""
         video = task.data
         mapping = self._prepared_windows(video)
         if mapping and self._model is None:
-            # Loading takes seconds to minutes: not in the caller's loop.
+            # Load in a thread: loading takes seconds to minutes, and the loop belongs to the caller.
             await asyncio.to_thread(self.setup)
         async with asyncio.TaskGroup() as group:
             for request in mapping:
@@ -124,7 +124,7 @@ class CaptionGenerationStage(ProcessingStage):
         return task
 
     def _prepared_windows(self, video: Video) -> dict[int, tuple[int, int]]:
-        """Request number to (clip, window), and the errors of clips and windows without inputs."""
+        """Map requests to (clip, window), and record errors of clips and windows without inputs."""
         mapping: dict[int, tuple[int, int]] = {}
         for clip_index, clip in enumerate(video.clips):
             if not clip.windows:
@@ -133,7 +133,7 @@ class CaptionGenerationStage(ProcessingStage):
                 if window.llm_inputs.get(self.model_variant) is None:
                     clip.errors.setdefault(
                         f"window-{window_index}",
-                        f"no inputs for {self.model_variant}; run CaptionPreparationStage before",
+                        f"no inputs for {self.model_variant}; run CaptionPreparationStage first",
                     )
                 else:
                     mapping[len(mapping)] = (clip_index, window_index)
@@ -142,7 +142,7 @@ class CaptionGenerationStage(ProcessingStage):
     async def _caption(
         self, video: Video, mapping: Mapping[int, tuple[int, int]], request: int
     ) -> None:
-        """Caption one prepared window; its inputs are released afterwards."""
+        """Caption one prepared window, then release its inputs."""
         clip_index, window_index = mapping[request]
         clip = video.clips[clip_index]
         window, name = clip.windows[window_index], f"window-{window_index}"
@@ -168,14 +168,14 @@ class CaptionGenerationStage(ProcessingStage):
         mapping: Mapping[Hashable, tuple[int, int]] | Mapping[int, tuple[int, int]],
         captions: Iterable[tuple[int, str] | str],
     ) -> None:
-        """Put captions where they belong.
+        """Assign captions to their windows.
 
         Parameters
         ----------
         video
-            The windows' video.
+            Video of the windows.
         mapping
-            Request to (clip index, window index).
+            From request to (clip index, window index).
         captions
             Pairs of request and text, or texts in the order of the requests 0, 1, 2, …
         """

@@ -1,4 +1,4 @@
-"""CaptionPreparationStage: clips to windows, windows to prompt and exact frames for the model."""
+"""CaptionPreparationStage: cut clips into windows, and prepare their prompts and exact frames."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from captionkit.video import DecodePool, Reader, VideoError
 
 @dataclass
 class CaptionPreparationStage(ProcessingStage):
-    """Cuts clips into windows and gives each its inputs in ``window.llm_inputs[variant]``.
+    """Cuts clips into windows and puts the inputs of each in ``window.llm_inputs[variant]``.
 
     Parameters
     ----------
     model_variant
-        See `models.variants.get_variant`.
+        A registered name, a folder with weights, or a repository id.
     prompt_variant
-        Name from the prompt library.
+        A name from the prompt library.
     prompt_text
-        A text instead of a library prompt; may hold ``{start}``, ``{end}``, ``{duration}`` (seconds)
+        A text instead of a library prompt; may contain ``{start}``, ``{end}``, ``{duration}`` (seconds)
         and ``{video}``.
     sampling_fps
         Frames a second that the model sees.
@@ -35,15 +35,15 @@ class CaptionPreparationStage(ProcessingStage):
     model_does_preprocess
         Deliver frames as decoded and leave resizing to the model's processor.
     pixel_budget
-        Most pixels a frame; None takes the variant's.
+        Most pixels of a frame; None takes the variant's budget.
     reader
-        ``"pyav"``, or ``"decord"`` for the streams that it reads exactly.
+        ``"pyav"``, or ``"decord"`` for streams that decord reads exactly.
     workers
-        Decoding processes; None takes a few.
+        Number of decoding processes; None chooses by the number of cores.
     verbose
         Kept for the reference's signature.
     recipe
-        A recipe instead of the keywords above, which are then set from it.
+        A recipe instead of the keywords above, which then take its values.
     """
 
     model_variant: str = "qwen"
@@ -66,11 +66,11 @@ class CaptionPreparationStage(ProcessingStage):
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, reader: Reader = "pyav") -> CaptionPreparationStage:
-        """The stage that a recipe asks for."""
+        """Return the stage of a recipe."""
         return cls(recipe=recipe, reader=reader)
 
     def setup(self, worker_metadata: WorkerMetadata | None = None) -> None:
-        """Get the decode pool ready; its processes start when they are needed."""
+        """Make the decode pool; its processes start on demand."""
         get_variant(self.model_variant)
         if self._pool is None:
             self._pool = DecodePool(self.workers, self.reader)
@@ -82,10 +82,10 @@ class CaptionPreparationStage(ProcessingStage):
             self._pool = None
 
     def process(self, task: VideoTask) -> VideoTask:
-        """Give every window of every clip its inputs; returns the same task.
+        """Prepare every window of every clip; return the same task.
 
-        What cannot be read is recorded in ``clip.errors`` (``"video"``, ``"windows"``,
-        ``"window-N"``) and costs its neighbours nothing.
+        Failures go to ``clip.errors`` (``"video"``, ``"windows"``, ``"window-N"``); other windows are
+        prepared all the same.
         """
         self.setup()
         assert self._pool is not None
@@ -100,7 +100,7 @@ class CaptionPreparationStage(ProcessingStage):
         return task
 
     def _cut(self, video: Video, clip: Clip, pool: DecodePool) -> SourceClip | None:
-        """Open a clip, and cut it into windows if it has none; None if it cannot be read."""
+        """Open a clip, and cut a clip without windows; return None if the clip cannot be read."""
         span = clip.span if clip.buffer is None else None
         try:
             source = SourceClip.open(pool, adapter.file_of(clip), clip.source_video, span)

@@ -1,4 +1,4 @@
-"""QwenVL: the reference's model class; a window's inputs go in, its captions come out."""
+"""QwenVL: the reference's model class, from a window's inputs to its captions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from captionkit.system import loop
 
 
 class GenerationError(RuntimeError):
-    """Some videos of a `QwenVL.generate` got no caption.
+    """Raised when some videos of `QwenVL.generate` got no caption.
 
-    ``captions`` holds the others' (None for the ones without), ``errors`` the reasons by index.
+    ``captions`` has the captions in order (None if missing), ``errors`` the reasons by index.
     """
 
     def __init__(self, captions: list[str | None], errors: dict[int, str]) -> None:
@@ -35,36 +35,36 @@ class GenerationError(RuntimeError):
 
 @dataclass
 class QwenVL:
-    """A vision-language model, run by vLLM in a process of its own.
+    """A vision-language model, run by vLLM in its own process.
 
     Parameters
     ----------
     model_dir
-        Folder under which downloaded weights are kept.
+        Folder of downloaded weights.
     model_variant
-        See `models.variants.get_variant`.
+        A registered name, a folder with weights, or a repository id.
     caption_batch_size
-        Captions that run at once; may be changed at any time, without a reload.
+        Captions that run at once; may change at any time, without a reload.
     fp8
         Weights in fp8; needs a GPU with fp8 units.
     max_output_tokens
-        Longest caption.
+        Longest caption, in tokens.
     model_does_preprocess
-        Whether frames come as decoded and the model's processor resizes them, or at their final
+        Whether the model's processor resizes the decoded frames; if not, frames come at their final
         size.
     disable_mmcache
-        Switch vLLM's cache of processed videos off.
+        Disable vLLM's cache of processed videos.
     stage2_prompt_text
-        Text of the second stage, see `prompts.stage2_template`; None takes the library's.
+        Text of the second stage, see `prompts.stage2_template`; None takes the library's text.
     verbose
         Kept for the reference's signature; the stage logs captions.
     recipe
-        A recipe instead of the keywords above, which are then set from it.
+        A recipe instead of the keywords above, which then take its values.
     endpoint
-        Address of a vLLM server (``http://localhost:8000/v1``) that captions instead of an engine of
-        our own.
+        Address of a vLLM server (``http://localhost:8000/v1``) used instead of an own
+        engine.
     backend
-        Who captions; None starts what the recipe needs.
+        Backend of the captions; None starts the recipe's backend.
     """
 
     model_dir: str = "models/qwen"
@@ -83,22 +83,22 @@ class QwenVL:
     def __post_init__(self) -> None:
         if self.caption_batch_size < 1:
             raise ValueError(f"caption_batch_size is {self.caption_batch_size}; give 1 or more")
-        # Each call says whether there is a second stage.
+        # Default to one stage; each call decides anew.
         self.generate_stage2_caption = False
         self.recipe = adapter.take_over(self)
         self._given = self.backend is not None
 
     def download_weights_on_node(self) -> Path:
-        """Have the weights on this machine; see `models.weights.ensure_weights`."""
+        """Make sure that this machine has the weights; see `models.weights.ensure_weights`."""
         return ensure_weights(get_variant(self.model_variant), self.model_dir)
 
     def setup(self) -> None:
-        """Start the backend, or take the one that runs with the same settings.
+        """Start the backend, or take the running one with the same settings.
 
         Raises
         ------
         ValueError, WeightsError, EngineError
-            See `pipeline.open_backend`.
+            As `pipeline.open_backend`.
         """
         assert self.recipe is not None
         if self.backend is not None and self._given:
@@ -113,33 +113,33 @@ class QwenVL:
         )
 
     def knows(self, uid: str) -> bool:
-        """Whether the backend can caption this window without its frames."""
+        """Return whether the backend can caption this window without its frames."""
         return self.backend is not None and not self.disable_mmcache and self.backend.knows(uid)
 
     async def stream(
         self, inputs: LlmInputs, *, generate_stage2_caption: bool = False, priority: int = 0
     ) -> AsyncIterator[Caption]:
-        """Caption one window; yields the `Caption` of each stage as it ends.
+        """Caption one window; yield the `Caption` of each stage as it ends.
 
         Parameters
         ----------
         inputs
-            From the preparation stage.
+            Inputs from the preparation stage.
         generate_stage2_caption
             Whether there is a second stage.
         priority
-            Lower goes first: -1 for a window that somebody is looking at.
+            Lower goes first: -1 for a window on the screen.
 
         Raises
         ------
         RequestError
-            This window cannot be captioned; others are not concerned.
+            If this window cannot be captioned; other windows are not affected.
         CacheMissError
-            The inputs came without frames and the backend does not hold them.
+            If the inputs have no frames and the backend does not know the window.
         """
         assert self.recipe is not None
         if self.backend is None or (isinstance(self.backend, Engine) and self.backend.closed):
-            # Loading takes seconds to minutes: not in the caller's loop.
+            # Load in a thread: loading takes seconds to minutes, and the loop belongs to the caller.
             await asyncio.to_thread(self.setup)
         assert self.backend is not None
         grid = 1 if self.model_does_preprocess else get_variant(self.model_variant).grid_factor
@@ -160,7 +160,7 @@ class QwenVL:
         generate_stage2_caption: bool = False,
         batch_size: int | None = None,
     ) -> list[str]:
-        """Final captions of several windows, in order.
+        """Return the final captions of several windows, in order.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class QwenVL:
         Raises
         ------
         GenerationError
-            Some got no caption; it carries the others'.
+            If a window got no caption; the error has the other captions.
         """
         if batch_size is not None:
             if batch_size < 1:

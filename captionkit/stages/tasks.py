@@ -1,6 +1,6 @@
-"""The reference's tasks: videos, clips and windows as NVIDIA NeMo Curator's stages pass them on.
+"""The reference's tasks: videos, clips and windows of NVIDIA NeMo Curator's stages.
 
-They exist for the stages of this folder alone; everything else works on `sources.PlannedWindow`.
+Only the stages of this folder use tasks; everything else works on `sources.PlannedWindow`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from captionkit.video.metadata import VideoMetadata
 
 
 class LlmInputs(TypedDict):
-    """What the caption stage needs of a window, made by the preparation stage.
+    """Inputs of the caption stage for a window, from the preparation stage.
 
-    ``prompt`` is the text of stage 1, its placeholders filled in. ``multi_modal_data["video"]`` is a
+    ``prompt`` is the text of stage 1, with its placeholders filled. ``multi_modal_data["video"]`` is a
     uint8 array of shape (frames, 3, height, width), or None for a window that the engine has seen
-    under the same id. ``video_metadata`` is what vLLM asks for with it, ``multi_modal_uuids["video"]``
-    the window's id, ``values`` the placeholders of a stage-2 text but for the caption.
+    under the same id. ``video_metadata`` is vLLM's metadata, ``multi_modal_uuids["video"]`` the
+    window's id, ``values`` the placeholders of a stage-2 text except the caption.
     """
 
     prompt: str
@@ -35,12 +35,12 @@ class LlmInputs(TypedDict):
 
 @dataclass
 class Window:
-    """Some consecutive frames of a clip that get one caption.
+    """Consecutive frames of a clip that get one caption.
 
     ``start_frame`` and ``end_frame`` (inclusive) count from the clip's first frame. ``llm_inputs``,
-    ``caption`` and ``captions`` are keyed by model variant: ``caption`` holds the final text,
-    ``captions`` every stage's `Caption`. ``warnings`` says what the decoder reported while the window
-    was captioned all the same.
+    ``caption`` and ``captions`` are keyed by model variant: ``caption`` has the final text,
+    ``captions`` every stage's `Caption`. ``warnings`` has the decoder's reports on a window that got
+    captions.
     """
 
     start_frame: int
@@ -57,10 +57,10 @@ class Window:
 
 @dataclass
 class Clip:
-    """A stretch of a video: bytes of its own (``buffer``), or a span of ``source_video``.
+    """A stretch of a video: its own bytes (``buffer``), or a span of ``source_video``.
 
-    ``span`` is (start, end) in seconds of the source; None means all of it. ``errors`` says what went
-    wrong, by ``"video"``, ``"windows"`` or ``"window-N"``.
+    ``span`` is (start, end) in seconds of the source, None for the whole file. ``errors`` has the
+    failures by ``"video"``, ``"windows"`` or ``"window-N"``.
     """
 
     source_video: str
@@ -83,7 +83,7 @@ class Video:
 
 @dataclass
 class VideoTask:
-    """What stages take and give: one video."""
+    """Input and output of a stage: one video."""
 
     data: Video
     task_id: str = ""
