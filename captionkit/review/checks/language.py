@@ -35,7 +35,8 @@ _SCRIPTS = {
 def another_language(caption: CheckedText) -> bool:
     """Have mostly letters of another script, or mostly words of another language.
 
-    Only function words count as words of a language; another language needs three of them."""
+    Only function words count as words of a language; another language needs three of them.
+    """
     language = caption.language
     wanted = _SCRIPTS.get(language, ("LATIN",) if language in _FUNCTION_WORDS else None)
     letters = [c for c in caption.text if c.isalpha()]
