@@ -70,7 +70,8 @@ class TestApart(pytest.Item):
         own = [(outcome, text) for name, outcome, text in results if name == self.short_name]
         assert own, f"no result\n{output}"
         failures = [text for outcome, text in own if outcome != "passed"]
-        assert not failures, "\n".join(failures)
+        if failures:
+            pytest.fail("\n".join(failures), pytrace=False)
 
     def repr_failure(self, excinfo):
         return str(excinfo.value)
