@@ -1,4 +1,4 @@
-"""Notebooks under nbmake have to produce the results that they keep."""
+"""Notebooks under nbmake must produce their kept results."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from nbmake.pytest_items import NotebookFailedException
 from notebook_results import differences
 
 
+# First: pytest-xdist reads the groups in this hook, too.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Group tests for pytest-xdist's ``--dist=loadgroup``: by file, all notebooks as one.
 

@@ -1,4 +1,4 @@
-"""Films in which every frame shows its own number, to tell right frames from wrong ones."""
+"""Films whose frames show their own numbers, to distinguish right frames from wrong ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CELL = WIDTH // BITS
 
 
 def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """Frame ``number``: a row of black and white bars, over a texture that moves."""
+    """Draw frame ``number``: a row of black and white bars, over a moving texture."""
     image = np.full((HEIGHT, WIDTH, 3), 96, np.uint8)
     rows = np.arange(HEIGHT // 2)[:, None] + number * 3
     image[HEIGHT // 2 :] = (((rows // 8) % 2) * 60 + 80)[..., None]
@@ -30,7 +30,7 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray
 
 
 def read_number(frame: np.ndarray) -> int:
-    """The number in a frame of shape (3, height, width)."""
+    """Read the number in a frame of shape (3, height, width)."""
     _, height, width = frame.shape
     cell = width // BITS
     number = 0
@@ -73,10 +73,10 @@ def write(
 
 @contextmanager
 def _priority_kept() -> Iterator[None]:
-    """Restore this thread's scheduling: SVT-AV1, as root, makes the thread a real-time one for good.
+    """Restore this thread's scheduling, because SVT-AV1, as root, makes the thread a real-time one.
 
-    All that the thread starts would inherit SCHED_FIFO 99: an engine and a browser would never yield to
-    each other.
+    Processes started later would inherit SCHED_FIFO 99, and an engine and a browser would never yield
+    to each other.
     """
     policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
@@ -86,7 +86,7 @@ def _priority_kept() -> Iterator[None]:
 
 
 def copy_cut(source: Path, target: Path, start_s: float) -> Path:
-    """Cut by stream copy from the keyframe before ``start_s``, hiding what is before by edit list."""
+    """Cut by stream copy from the key frame before ``start_s``; an edit list hides earlier frames."""
     with av.open(str(source)) as into, av.open(str(target), "w") as out:
         track = into.streams.video[0]
         copy = out.add_stream_from_template(track)

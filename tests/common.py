@@ -1,4 +1,4 @@
-"""What tests share that is no fixture: places, and inputs of windows."""
+"""Helpers of several tests: paths, tasks, and inputs of windows."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SHARED = ROOT.parent / "shared" / "videos"
 
 
 def whole_file(path: str) -> VideoTask:
-    """A task of one video with one clip, which is all of it."""
+    """Return a task of one video, with the whole video as its clip."""
     return VideoTask(Video(path, clips=[Clip(path)]))
 
 
 def is_engine(command: list[str] | None) -> bool:
-    """Whether a command line is that of an engine's process."""
+    """Return whether a command line belongs to an engine's process."""
     return any("captionkit.engine" in word and word.endswith("worker") for word in command or [])
 
 
 def noise_inputs(seed: int, prompt: str = "Describe this video.", frames: int = 4) -> LlmInputs:
-    """Inputs of a window that shows noise; each seed is a video of its own."""
+    """Return inputs of a window of noise; each seed makes another video."""
     pixels = np.random.default_rng(seed).integers(0, 255, (frames, 3, 112, 196), dtype=np.uint8)
     return LlmInputs(
         prompt=prompt,

@@ -1,4 +1,4 @@
-"""Fixtures that tests share: one real engine for all that need it, and a fake for the rest."""
+"""Fixtures of all tests: one shared real engine, and a fake backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captionkit.stages import CaptionPreparationStage, QwenVL
 
 
 def pytest_collection_modifyitems(items):
-    """Fast tests first: what needs the engine comes last."""
+    """Sort fast tests first, and tests with the engine last."""
     items.sort(key=lambda item: item.get_closest_marker("engine") is not None)
     if importlib.util.find_spec("vllm") is None:
         skip = pytest.mark.skip(reason='needs vLLM: pip install -e ".[cpu,test]"')
@@ -29,7 +29,7 @@ def harbour() -> str:
 
 @pytest.fixture
 def model() -> QwenVL:
-    """The demo model on the engine that all tests share (`Engine.get` returns the live one)."""
+    """Return the demo model on the engine that all tests share (`Engine.get` returns the live one)."""
     model = QwenVL(model_variant="demo", max_output_tokens=64)
     model.setup()
     return model
@@ -42,7 +42,7 @@ def fake() -> FakeBackend:
 
 @pytest.fixture
 def session(fake, tmp_path):
-    """Four windows of one film, captioned by the fake."""
+    """Yield a session of four windows of one film, with the fake backend."""
     session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite", backend=fake)
     yield session
     session.close()

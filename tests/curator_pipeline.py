@@ -1,4 +1,4 @@
-"""NeMo Curator's reader, fixed-stride clips, our stages and its writer, on its own Ray executor.
+"""Run NeMo Curator's reader, fixed-stride clips and writer with captionkit's stages, on Curator's Ray.
 
 ``python tests/curator_pipeline.py VIDEOS OUTPUT``; a program, so that Ray's processes end with it.
 """
@@ -22,7 +22,7 @@ from captionkit.scale.nemo_curator import CaptionGenerationStage, CaptionPrepara
 
 
 def main(videos: str, output: str) -> None:
-    # Each of its stages wants a core to itself; small machines have two.
+    # Share cores: each of Curator's stages takes a whole core, and small machines have two.
     ray.init(num_cpus=8, include_dashboard=False)
     recipe = ck.Recipe(prompt="short", stage2="Add what is missing: {caption}")
     pipeline = Pipeline(name="captionkit")

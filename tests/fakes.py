@@ -1,4 +1,4 @@
-"""A backend that answers at once, for tests of bookkeeping; what is about captions uses real vLLM."""
+"""A backend that answers at once, for tests of bookkeeping; tests of captions use real vLLM."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from captionkit.engine import CacheMissError, Completion, EngineError, Request, 
 
 
 class FakeBackend:
-    """Says of each window what it was asked, and where the window begins.
+    """Captions each window with its prompt and the window's start.
 
-    ``fail`` names windows (by their start, as ``"8.53"``) that get no caption, ``known`` the ids that
-    need no frames; ``gate`` holds captions back until it is set. ``broken`` is raised instead of any
-    caption.
+    ``fail`` has the windows without a caption (by their start, as ``"8.53"``), ``known`` the ids that
+    need no frames; ``gate`` holds captions back until the event is set. ``broken`` is raised instead of
+    any caption.
     """
 
     def __init__(self, say: Callable[[str, str, int], str] | None = None) -> None:
@@ -65,14 +65,14 @@ class FakeBackend:
         )
 
     def _stage(self, request: Request) -> tuple[int, str]:
-        """The stage, and the prompt of stage 1: a second prompt holds what was said of its video."""
+        """Return the stage and the prompt of stage 1; a prompt with an earlier text is of stage 2."""
         for (uid, text), prompt in self._first.items():
             if uid == request.video.uid and text and text in request.prompt:
                 return 2, prompt
         return 1, request.prompt
 
     async def open_gate(self) -> None:
-        """Let captions go on: an event may be set in its waiters' loop only, so `loop.submit` this."""
+        """Release captions; run with `loop.submit`, because an event belongs to its waiters' loop."""
         self.gate.set()
 
     def close(self) -> None:

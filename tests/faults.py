@@ -1,4 +1,4 @@
-"""Kill the engine at random moments and count what becomes of the windows.
+"""Kill the engine at random moments and count the outcomes of the windows.
 
 ``python tests/faults.py --kills 50`` prints the table; the suite does the same with fewer kills.
 """
@@ -31,13 +31,13 @@ async def _caption(model: QwenVL, seed: int) -> Texts:
 
 
 async def _wave(model: QwenVL, wave: int) -> list[Texts | BaseException]:
-    """Captions of a wave's windows, each of two stages, or why there are none."""
+    """Return the captions of a wave's windows, two stages each, or their errors."""
     seeds = [9000 + wave * WINDOWS + number for number in range(WINDOWS)]
     return await asyncio.gather(*(_caption(model, each) for each in seeds), return_exceptions=True)
 
 
 def _kill_now_and_then(kills: int, rng: random.Random, ended: threading.Event) -> None:
-    """Kill the engine, or its children where it has some, until that was done so many times."""
+    """Kill the engine, or its children if there are any, ``kills`` times."""
     killed = 0
     while killed < kills:
         time.sleep(rng.uniform(0.2, 6.0))
@@ -53,14 +53,14 @@ def _kill_now_and_then(kills: int, rng: random.Random, ended: threading.Event) -
             for victim in victims:
                 victim.kill()
         except psutil.NoSuchProcess:
-            # The engine is between two lives.
+            # Skip an engine that is restarting.
             continue
         killed += 1
     ended.set()
 
 
 def kill_at_random(model: QwenVL, kills: int, seed: int = 0) -> Counter[str]:
-    """Caption waves of windows while the engine is killed; counts windows by what became of them."""
+    """Caption waves of windows while the engine is killed; count windows by outcome."""
     counts: Counter[str] = Counter(kills=kills)
     outcomes: list[tuple[int, list[Texts | BaseException]]] = []
     ended = threading.Event()
@@ -75,18 +75,18 @@ def kill_at_random(model: QwenVL, kills: int, seed: int = 0) -> Counter[str]:
     model.setup()
     truth = {wave: asyncio.run(_wave(model, wave)) for wave in {wave for wave, _ in outcomes}}
     for wave, disturbed in outcomes:
-        for said, own in zip(disturbed, truth[wave], strict=True):
+        for result, own in zip(disturbed, truth[wave], strict=True):
             counts["windows"] += 1
-            if isinstance(said, EngineError):
+            if isinstance(result, EngineError):
                 counts["failed with a reason"] += 1
                 continue
-            if isinstance(said, BaseException):
-                counts[f"other: {type(said).__name__}: {said}"] += 1
+            if isinstance(result, BaseException):
+                counts[f"other: {type(result).__name__}: {result}"] += 1
                 continue
-            counts["captioned" if len(said) == 2 else "lost a stage"] += 1
-            # Undisturbed, each window says what it said between kills.
-            if said != own:
-                other = any(said in texts for texts in truth.values())
+            counts["captioned" if len(result) == 2 else "lost a stage"] += 1
+            # Compare with the captions of the same windows without kills.
+            if result != own:
+                other = any(result in texts for texts in truth.values())
                 counts["mixed up" if other else "worded anew"] += 1
     return counts
 

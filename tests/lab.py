@@ -1,4 +1,4 @@
-"""A real JupyterLab on loopback, a real browser, and a notebook as a person uses it."""
+"""A real JupyterLab on loopback, a real browser, and a notebook with a user's actions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Locator, Page, expect
 
 WAIT_MS = 90_000
-# Wait for a condition however slow the machine is.
+# Wait for a condition on a machine of any speed.
 expect.set_options(timeout=WAIT_MS)
 
 
@@ -24,7 +24,7 @@ TESTS = Path(__file__).parent
 
 
 def cells(name: str) -> list[str]:
-    """The cells of a file in ``cells/``; each begins with ``# %%``."""
+    """Return the cells of a file in ``cells/``; each begins with ``# %%``."""
     return (TESTS / "cells" / f"{name}.py").read_text().split("# %%\n")[1:]
 
 
@@ -70,7 +70,7 @@ class Lab:
         raise AssertionError("JupyterLab did not start: " + (home / "lab.log").read_text())
 
     def write(self, name: str) -> str:
-        """Put a file of `cells` into the folder as a notebook; returns the notebook's name."""
+        """Write a file of `cells` into the folder as a notebook; return the notebook's name."""
         content = {
             "nbformat": 4,
             "nbformat_minor": 5,
@@ -85,7 +85,7 @@ class Lab:
         return f"{name}.ipynb"
 
     def open(self, browser: Browser, name: str, *, width: int = 1280, dark: bool = False) -> Notebook:
-        """Open a notebook in a page of its own."""
+        """Open a notebook in a new page."""
         settings = self.folder / ".home" / "@jupyterlab" / "apputils-extension"
         settings.mkdir(parents=True, exist_ok=True)
         (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
@@ -93,7 +93,7 @@ class Lab:
         (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
         page = browser.new_page(viewport={"width": width, "height": 1000})
         page.set_default_timeout(WAIT_MS)
-        # A workspace of its own: what an earlier page left open is not opened again.
+        # Take a new workspace, which opens no documents of an earlier page.
         workspace = secrets.token_hex(4)
         page.goto(
             f"http://127.0.0.1:{self.port}/lab/workspaces/{workspace}/tree/{name}?token={self.token}"
@@ -133,14 +133,14 @@ class Notebook:
         return self.page.locator(".jp-CodeCell").nth(number)
 
     def start(self, number: int) -> Locator:
-        """Run a cell; gives it without waiting for its end."""
+        """Start a cell and return the cell at once."""
         cell = self.cell(number)
         cell.locator(".jp-InputArea-editor").click()
         self.page.keyboard.press("Control+Enter")
         return cell
 
     def run(self, number: int) -> Locator:
-        """Run a cell to its end."""
+        """Run a cell, and return the cell after its end."""
         cell = self.cell(number)
         prompt = cell.locator(".jp-InputPrompt")
         before = prompt.text_content()
@@ -154,7 +154,7 @@ class Notebook:
         return cell
 
     def output(self, number: int) -> str:
-        """The text that a cell printed."""
+        """Return the text that a cell printed."""
         return (self.cell(number).locator(".jp-OutputArea-output").first.text_content() or "").strip()
 
     def save(self) -> Path:

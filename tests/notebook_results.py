@@ -1,7 +1,7 @@
-"""The rendered results that notebooks keep; ``python tests/notebook_results.py`` refreshes them.
+"""Rendered results in notebooks; ``python tests/notebook_results.py`` refreshes them.
 
 Notebooks are committed without outputs, except in the cells tagged ``keep``, for readers without a
-kernel. When a notebook runs under nbmake, these are compared with what it produces.
+kernel. A run under nbmake compares its outputs with the kept ones.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from captionkit.display.diff import overlap
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 MOST_BYTES = 300_000
-# A word may change, since other processors round differently; a changed table does not pass.
+# Allow a changed word, because other processors round differently, but not a changed table.
 LEAST_ALIKE = 0.9
 
 
 def kept(notebook: nbformat.NotebookNode) -> dict[str, list[nbformat.NotebookNode]]:
-    """Outputs of the cells that keep theirs, by cell id."""
+    """Return the outputs of tagged cells, by cell id."""
     return {
         cell["id"]: cell["outputs"]
         for cell in notebook["cells"]
@@ -32,7 +32,7 @@ def kept(notebook: nbformat.NotebookNode) -> dict[str, list[nbformat.NotebookNod
 
 
 def text_of(outputs: list[nbformat.NotebookNode]) -> str:
-    """Text and tables of a cell's outputs, without pictures, numbers of runs and times."""
+    """Return text and tables of a cell's outputs, without pictures, numbers of runs and times."""
     texts = []
     for output in outputs:
         data = output.get("data", {})
@@ -55,7 +55,7 @@ def differences(committed: nbformat.NotebookNode, produced: nbformat.NotebookNod
 
 
 def strip(notebook: nbformat.NotebookNode) -> None:
-    """Remove all outputs except those that are kept."""
+    """Remove all outputs except those of tagged cells."""
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         cell["metadata"].pop("execution", None)
@@ -70,7 +70,7 @@ def strip(notebook: nbformat.NotebookNode) -> None:
 
 
 def refresh(path: Path) -> None:
-    """Run a notebook and keep what its tagged cells produce."""
+    """Run a notebook and keep the outputs of its tagged cells."""
     notebook = nbformat.read(path, 4)
     NotebookClient(notebook, timeout=300).execute(cwd=path.parent)
     strip(notebook)

@@ -1,8 +1,8 @@
-"""Thousands of windows through the real engine, with random cancels and changes of recipe.
+"""Send thousands of windows through the real engine, with random cancels and changes of recipe.
 
-``python tests/soak.py --windows 5000`` prints what became of them and how memory, handles and threads
-grew; the suite does the same with fewer. Every window shows a scene with known truth, so that a caption
-that landed at another window is seen.
+``python tests/soak.py --windows 5000`` prints the outcomes of the windows and the growth of memory,
+handles and threads; the suite runs fewer windows. Every window shows a scene with known truth, so that
+a caption of another window is noticed.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ _SEED = 700_000
 
 @dataclass
 class Report:
-    """What became of the windows; ``samples`` are RSS of both sides in MB, handles and threads."""
+    """Outcomes of the windows; ``samples`` are RSS of both sides in MB, handles and threads."""
 
     counts: Counter[str] = field(default_factory=Counter)
     samples: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
 
     def growth(self, name: str) -> float:
-        """The last fifth of the samples against the third one, as a ratio of means."""
+        """Return the ratio of means of the last fifth of the samples and the third one."""
         values = [sample[name] for sample in self.samples]
         fifth = max(1, len(values) // 5)
         return float(np.mean(values[-fifth:]) / np.mean(values[2 * fifth : 3 * fifth]))
 
 
 def films() -> list[np.ndarray]:
-    """Frames of shape (16, 3, 112, 196) of each scene."""
+    """Render frames of shape (16, 3, 112, 196) of each scene."""
     found = []
     for seed in range(_SEED, _SEED + SCENES):
         scene = Scene.random(seed)
@@ -82,7 +82,7 @@ async def say(
     batch_size: int = BATCH_SIZE,
     on_text: Callable[[int, str], None] = lambda stage, text: None,
 ) -> tuple[str, ...]:
-    """Texts of one stage or two."""
+    """Return the texts of one stage or two."""
     recipe = Recipe(stage2=STAGE2_DEFAULT if two else None, max_tokens=96, temperature=0)
     captions = caption_stages(window, recipe, engine, on_text, batch_size=batch_size)
     return tuple([each.text async for each in captions])
@@ -101,7 +101,7 @@ def sample(engine: Engine) -> dict[str, float]:
 
 
 async def run(engine: Engine, windows: int, seed: int = 0) -> Report:
-    """Caption so many windows; one in twelve is cancelled, at once or at its first text."""
+    """Caption ``windows`` windows; cancel one in twelve, at once or at its first text."""
     rng = random.Random(seed)
     shown, report = films(), Report()
     keys = [(scene, kind, two) for scene in range(SCENES) for kind in KINDS for two in (False, True)]
@@ -116,7 +116,7 @@ async def run(engine: Engine, windows: int, seed: int = 0) -> Report:
         async with room:
             key = (rng.randrange(SCENES), rng.choice(KINDS), rng.random() < 0.3)
             scene, kind, two = key
-            # One in three is a window that was seen before, under another prompt maybe.
+            # Make one in three a new window; the others may repeat an earlier one, with any prompt.
             name = f"soak-{scene}-{rng.randrange(max(1, number))}" if number % 3 else f"soak-{number}"
             batch_size = rng.choice((4, BATCH_SIZE, 2 * BATCH_SIZE))
             spoke = asyncio.Event()
@@ -129,15 +129,15 @@ async def run(engine: Engine, windows: int, seed: int = 0) -> Report:
                     await spoke.wait()
                 task.cancel()
             try:
-                said = await task
+                texts = await task
             except asyncio.CancelledError:
                 report.counts["cancelled"] += 1
             except Exception as error:
                 report.counts[f"failed: {type(error).__name__}: {error}"[:120]] += 1
             else:
                 others = {truth[k] for k in keys if k[1:] == key[1:] and truth[k] != truth[key]}
-                own = said == truth[key]
-                report.counts["right" if own else "mixed up" if said in others else "worded anew"] += 1
+                own = texts == truth[key]
+                report.counts["right" if own else "mixed up" if texts in others else "worded anew"] += 1
         if number % max(10, windows // 40) == 0:
             report.samples.append(sample(engine))
 

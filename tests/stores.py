@@ -1,4 +1,4 @@
-"""What tests of the store share; imports little, for the processes that are killed."""
+"""Helpers of store tests; few imports, for processes that are killed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def begin(store: Store, recipe: Recipe | None = None, windows=WINDOWS, fresh: bo
 
 
 def claimed(store: Store, run: int) -> tuple[Work, dict[int, Job]]:
-    """A claim on all that waits in a run, by position."""
+    """Claim all open jobs of a run; return the work and the jobs by position."""
     work = store.begin_work(run)
     return work, {job.position: job for job in work.claim(1_000_000)}
 

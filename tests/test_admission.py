@@ -1,4 +1,4 @@
-"""Who is admitted to a vLLM that runs as it is: how many, in what order, and after a cancel."""
+"""Admission of requests to an unpatched vLLM: number, order, and cancellation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Line:
 
 
 async def settle() -> None:
-    """Let every task that can run do so."""
+    """Let every ready task run."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -105,7 +105,7 @@ def test_the_newest_request_decides_how_many_run():
 
 
 @pytest.mark.parametrize("cancelled", ["running", "waiting"])
-def test_a_cancelled_request_leaves_its_place_to_the_next(cancelled):
+def test_a_cancelled_request_passes_its_permit_to_the_next(cancelled):
     async def check():
         line = Line()
         for name in ("running", "waiting", "next", "last"):

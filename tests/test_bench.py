@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: forced lengths, known windows, goals told as they are."""
+"""The benchmark: forced lengths, known windows, goals reported by their figures."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def test_a_goal_is_met_or_missed_by_its_figure():
     assert not Goal("smaller", 0.6, 0.5, at_least=False).met
 
 
-def test_the_report_tells_every_goal_and_is_written_as_json(tmp_path):
+def test_the_report_prints_every_goal_and_is_written_as_json(tmp_path):
     report = Report({"date": "2026-11-23"})
     report.goals = [Goal("a", 2.0, 1.5), Goal("b", 0.8, 0.9)]
     report.cases = [{"case": "one", "side": "captionkit", "seconds": [1.0, 3.0, 2.0]}]
-    with (tmp_path / "told").open("w") as file:
+    with (tmp_path / "printed").open("w") as file:
         report.print(Console(file=file, width=120))
-    told = (tmp_path / "told").read_text()
-    assert told.count("missed") == 1
-    assert "2.00" in told
+    printed = (tmp_path / "printed").read_text()
+    assert printed.count("missed") == 1
+    assert "2.00" in printed
     report.save(tmp_path / "bench.json")
     kept = json.loads((tmp_path / "bench.json").read_text())
     assert [goal["met"] for goal in kept["goals"]] == [True, False]
@@ -54,7 +54,7 @@ def test_a_film_is_made_long_by_repeating_its_packets(tmp_path):
     assert (frames.pixels[0] == frames.pixels[1]).all()
 
 
-def test_work_that_asks_for_more_windows_than_there_are_is_refused():
+def test_work_with_more_windows_than_the_video_is_refused():
     with pytest.raises(ValueError, match="has 4 windows; the work needs 5"):
         planned(Work(str(VIDEOS / "harbour.mp4"), 5, [16] * 5))
 

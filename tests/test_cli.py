@@ -1,4 +1,4 @@
-"""The command line as a user types it: exit codes, one-line errors, nothing lost."""
+"""The command line: exit codes, one-line errors, no lost captions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from captionkit.recipe import SETTINGS, Recipe
 
 @pytest.fixture(autouse=True)
 def a_folder_of_its_own(tmp_path, monkeypatch):
-    """The store of a project lies in its folder."""
+    """Work in an empty folder, which has the project's store."""
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
 
@@ -66,15 +66,15 @@ def rows(path: Path) -> list[dict]:
 def test_bad_usage_is_one_clear_line_and_exit_code_2(arguments, word, harbour, capsys):
     try:
         code = main(["caption", harbour, *arguments])
-    except SystemExit as leaving:  # argparse's own way
+    except SystemExit as leaving:  # raised by argparse
         code = leaving.code
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert code == 2
-    assert word in said
-    assert "Traceback" not in said
+    assert word in printed
+    assert "Traceback" not in printed
 
 
-def test_options_are_taken_by_their_whole_names_in_every_command(capsys):
+def test_options_cannot_be_abbreviated_in_any_command(capsys):
     for words in (
         ["doctor", "--model", "qwen"],
         ["runs", "--sto", "x"],
@@ -88,13 +88,13 @@ def test_options_are_taken_by_their_whole_names_in_every_command(capsys):
 def test_every_setting_is_an_option_with_the_help_of_the_recipe(capsys):
     with pytest.raises(SystemExit):
         main(["caption", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     for name, setting in SETTINGS.items():
-        assert f"--{name.replace('_', '-')}" in said
-        assert setting.help in said
+        assert f"--{name.replace('_', '-')}" in printed
+        assert setting.help in printed
 
 
-def test_files_that_cannot_be_captioned_are_told_and_exit_code_is_1(tmp_path, capsys):
+def test_files_that_cannot_be_captioned_are_listed_and_exit_code_is_1(tmp_path, capsys):
     (tmp_path / "nothing").mkdir()
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no film")
@@ -107,12 +107,12 @@ def test_files_that_cannot_be_captioned_are_told_and_exit_code_is_1(tmp_path, ca
         one,
     ]
     assert main(["caption", *map(str, bad)]) == 1
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for path in bad:
-        assert str(path) in said
+        assert str(path) in printed
     for reason in ("no such file", "holds no video", "is empty", "cannot be read", "at least 4"):
-        assert reason in said
-    assert "Traceback" not in said
+        assert reason in printed
+    assert "Traceback" not in printed
 
 
 def test_weights_without_a_config_are_bad_usage(tmp_path, harbour, capsys):
@@ -120,7 +120,7 @@ def test_weights_without_a_config_are_bad_usage(tmp_path, harbour, capsys):
     assert "config.json" in capsys.readouterr().err
 
 
-def test_no_vllm_says_which_extra_to_install(harbour, monkeypatch, capsys):
+def test_without_vllm_the_error_names_the_extra_to_install(harbour, monkeypatch, capsys):
     import importlib.util
 
     real = importlib.util.find_spec
@@ -132,7 +132,7 @@ def test_no_vllm_says_which_extra_to_install(harbour, monkeypatch, capsys):
     assert "captionkit[cpu]" in capsys.readouterr().err
 
 
-def test_doctor_says_what_is_there_and_what_to_do(tmp_path):
+def test_doctor_lists_findings_and_remedies(tmp_path):
     done = run("doctor", "--model-dir", tmp_path, env={**os.environ, "COLUMNS": "200"})
     for word in ("Python", "torch", "vLLM", "GPU", "fp8", "window cache", "PyAV", "weights demo"):
         assert word in done.stdout
@@ -165,9 +165,9 @@ def test_captions_are_written_as_lines_with_everything_recorded(tmp_path, harbou
         if row["stage"] == 2:
             assert texts[row["window"], 1] in row["prompt"]
         assert row["end_s"] > row["start_s"]
-    said = capsys.readouterr()
-    assert "4 of 4 windows captioned" in said.err
-    assert "harbour.mp4" in said.out
+    printed = capsys.readouterr()
+    assert "4 of 4 windows captioned" in printed.err
+    assert "harbour.mp4" in printed.out
 
 
 @engine
@@ -179,23 +179,23 @@ def test_the_same_command_again_ends_at_once_and_is_listed_as_one_run(tmp_path, 
     assert main(["caption", str(folder), "--max-tokens", "20"]) == 0
     capsys.readouterr()
     out = tmp_path / "again.jsonl"
-    # A pattern in quotes means the same videos, and what is known is written too.
+    # A quoted pattern finds the same videos, and known captions are written too.
     assert main(["caption", str(folder / "*.mp4"), "--max-tokens", "20", "--out", str(out)]) == 0
-    said = capsys.readouterr().err
-    assert "6 of 6 windows captioned" in said
-    assert "all of them were in the store already" in said
+    printed = capsys.readouterr().err
+    assert "6 of 6 windows captioned" in printed
+    assert "all of them were in the store already" in printed
     assert len(rows(out)) == 6
     assert list(ck.runs()["done"]) == [6]
     assert main(["runs"]) == 0
     assert "6 of 6" in capsys.readouterr().out
-    # A session finds them, too.
+    # A session finds the same run.
     session = ck.Session(folder, recipe=ck.Recipe(max_tokens=20))
     assert session.caption().id == 1
     session.close()
 
 
 @engine
-def test_a_command_that_was_killed_goes_on_where_it_was(tmp_path, model):
+def test_a_killed_command_resumes(tmp_path, model):
     words = [
         sys.executable,
         "-m",
@@ -230,16 +230,16 @@ def test_an_earlier_result_is_kept_beside_the_new_one(tmp_path, harbour, model):
 
 
 @engine
-def test_one_bad_file_among_good_ones_costs_only_itself(tmp_path, harbour, model, capsys):
+def test_one_bad_file_leaves_good_files_captioned(tmp_path, harbour, model, capsys):
     (tmp_path / "bad.mp4").write_text("no film")
     odd = tmp_path / "my film 🎬 [x].mp4"
     odd.write_bytes((VIDEOS / "street.mp4").read_bytes())
     out = tmp_path / "out.jsonl"
     code = main(["caption", harbour, str(tmp_path / "bad.mp4"), str(odd), "--out", str(out)])
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code == 1
-    assert "9 of 9 windows captioned" in said.err
-    assert "bad.mp4 cannot be read as a video" in said.err
+    assert "9 of 9 windows captioned" in printed.err
+    assert "bad.mp4 cannot be read as a video" in printed.err
     assert {row["path"] for row in rows(out)} == {harbour, str(odd)}
 
 
@@ -261,13 +261,13 @@ def test_max_tokens_beyond_the_model_are_bad_usage(harbour, model, capsys):
 
 
 @engine
-def test_a_full_disk_is_one_line_and_what_was_written_is_whole(harbour, model, capsys):
+def test_a_full_disk_is_one_line_and_written_lines_stay_complete(harbour, model, capsys):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     assert main(["caption", harbour, "--max-tokens", "4", "--out", "/dev/full"]) == 1
-    said = capsys.readouterr().err
-    assert "cannot write /dev/full: No space left on device" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "cannot write /dev/full: No space left on device" in printed
+    assert "Traceback" not in printed
 
 
 @engine
@@ -291,8 +291,8 @@ def test_killing_the_engine_in_mid_run_loses_no_window(tmp_path):
     assert victims
     for each in victims:
         each.send_signal(signal.SIGKILL)
-    said = process.communicate(timeout=240)[0]
-    assert process.returncode == 0, said
+    printed = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, printed
     written = rows(out)
     assert len(written) == len({(row["key"], row["stage"]) for row in written}) == 66
     assert all(row["text"] for row in written)
@@ -305,10 +305,10 @@ def test_real_videos_get_a_caption_or_a_clear_error(tmp_path, model, capsys):
     films = [path for path in sorted(SHARED.iterdir()) if path.suffix in (".mp4", ".mkv", ".mov")]
     out = tmp_path / "out.jsonl"
     code = main(["caption", *map(str, films), "--out", str(out)])
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     captioned = {row["path"] for row in rows(out) if row["text"]}
-    # Three frames only; the corrupted one is captioned as far as it can be decoded, or says why not.
+    # One film has three frames only. The corrupted one is captioned in part or has a reason.
     assert code == 1
     for film in films:
-        assert str(film) in captioned or str(film) in said
+        assert str(film) in captioned or str(film) in printed
     assert len(captioned) >= 5

@@ -1,4 +1,4 @@
-"""Comparing captions: word diffs, runs, blind choices; and what may be wrong with a caption."""
+"""Comparison of captions: word diffs, runs, blind choices; and checks of single captions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_diff_goes_by_words():
     assert changed("same", "same") == []
 
 
-def test_a_long_rewritten_caption_does_not_fall_into_crumbs():
+def test_a_long_rewritten_caption_has_few_changes():
     before = "A man in the park walks the dog along the river on the left of the road " * 5
     after = "Over the hill a woman rides the bike to the shop at the end of the village " * 5
     pieces = word_diff(before, after)
@@ -88,7 +88,7 @@ def test_runs_without_a_common_window_cannot_be_compared(session):
         ck.compare(one, two)
 
 
-def test_stages_are_compared_where_there_are_two(session):
+def test_stages_are_compared_if_there_are_two(session):
     run = session.caption("Say it.", stage2="More: {caption}")
     assert run.compare_stages().names == ("stage 1", "stage 2")
     assert list(run.compare_stages().table["added"]) == [3] * 4
@@ -96,7 +96,7 @@ def test_stages_are_compared_where_there_are_two(session):
         session.caption("Say it.").compare_stages()
 
 
-def test_what_is_shown_of_hostile_captions_is_text(session, fake):
+def test_hostile_captions_are_shown_as_text(session, fake):
     fake.say = lambda prompt, start, stage: f"{HOSTILE} {prompt}"
     run = session.caption("Say it.", stage2="More: {caption}")
     matrix = session.matrix(["Say it.", HOSTILE])
@@ -112,8 +112,8 @@ def test_a_blind_choice_shows_no_side_and_gives_a_win_rate(session):
     assert len(duel) == 4
     assert {pair.left.split()[1] for pair in duel.pairs} == {"one.", "two."}
     assert not any("run" in repr(pair) for pair in duel.pairs)
-    for place, pair in enumerate(duel.pairs[:3]):
-        duel.choose(place, "left" if "two." in pair.left else "right")
+    for index, pair in enumerate(duel.pairs[:3]):
+        duel.choose(index, "left" if "two." in pair.left else "right")
     result = duel.result
     assert (result["a"], result["b"], result["tie"], result["win_rate"]) == (0, 3, 0, 0.0)
     assert result["low"] == 0
@@ -126,7 +126,7 @@ def test_a_blind_choice_shows_no_side_and_gives_a_win_rate(session):
     assert again.result["a"] == 1
 
 
-def test_a_senseless_choice_is_refused(session, fake, tmp_path):
+def test_an_invalid_choice_is_refused(session, fake, tmp_path):
     one, two = session.caption("Say one."), session.caption("Say two.")
     duel = ck.ab(one, two)
     with pytest.raises(ValueError, match="'left', 'right' or 'tie'"):
@@ -183,12 +183,12 @@ FINE = "A red boat moves left over the sea by day."
         ("language", "", False),
     ],
 )
-def test_each_check_finds_what_its_rule_says(name, text, found):
+def test_each_check_follows_its_rule(name, text, found):
     prompt = "Describe this video. Say who is in it, and how it looks."
     assert check(text, prompt=prompt)[name] is found
 
 
-def test_truncation_is_told_by_the_finish_reason_and_language_by_what_was_asked():
+def test_truncation_follows_the_finish_reason_and_language_the_requested_one():
     assert check(FINE, finish_reason="length")["truncated"]
     assert not check(FINE)["truncated"]
     assert check("The boat is in the harbour.", language="de")["language"]

@@ -1,4 +1,4 @@
-"""The contract of NeMo Curator's caption stages, held by ours on its own tasks. The model is a fake."""
+"""The contract of NeMo Curator's caption stages, on Curator's tasks, with a fake model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common import VIDEOS
 
 pytest.importorskip("nemo_curator", reason='needs NeMo Curator: pip install -e ".[cpu,test]"')
 
-# Of its imports, which are not ours to mend.
+# Ignore warnings of Curator's own imports.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -41,7 +41,7 @@ def film():
     return (VIDEOS / "winter.mp4").read_bytes()
 
 
-def test_stages_introduce_themselves_and_may_be_given_other_resources(curator):
+def test_stages_have_names_and_take_other_resources(curator):
     from nemo_curator.stages.resources import Resources
 
     stage = curator.CaptionGenerationStage(model_variant="qwen")
@@ -53,7 +53,7 @@ def test_stages_introduce_themselves_and_may_be_given_other_resources(curator):
     assert curator.CaptionGenerationStage(model_variant="demo").resources.gpus == 0
 
 
-def test_stages_travel_to_workers(curator):
+def test_stages_can_be_pickled_for_workers(curator):
     for stage in (curator.CaptionPreparationStage(), curator.CaptionGenerationStage()):
         assert pickle.loads(pickle.dumps(stage)).name == stage.name
 
@@ -75,7 +75,7 @@ def test_a_task_comes_back_captioned_with_its_inputs_released(curator, fake):
     assert all(window.llm_inputs == {} for window in windows)
 
 
-def test_one_bad_clip_and_one_bad_window_cost_no_neighbour(curator, fake):
+def test_one_bad_clip_and_one_bad_window_leave_their_neighbours_captioned(curator, fake):
     fake.fail = {"8.53"}
     task = task_of(b"no video", film(), None)
     curator.CaptionPreparationStage(model_variant="demo", prompt_text="Say it.").process(task)
@@ -88,7 +88,7 @@ def test_one_bad_clip_and_one_bad_window_cost_no_neighbour(curator, fake):
     assert [bool(window.caption) for window in good.windows] == [True, False, True]
 
 
-def test_a_window_without_inputs_is_told_and_left_out(curator, fake):
+def test_a_window_without_inputs_is_an_error_and_is_skipped(curator, fake):
     from nemo_curator.tasks.video import _Window
 
     task = task_of(film())
@@ -98,7 +98,7 @@ def test_a_window_without_inputs_is_told_and_left_out(curator, fake):
     assert fake.calls == []
 
 
-def test_tasks_of_versions_up_to_1_2_keep_their_inputs_where_those_look(curator, fake, monkeypatch):
+def test_tasks_of_versions_up_to_1_2_keep_their_inputs_in_the_old_attribute(curator, fake, monkeypatch):
     monkeypatch.setattr(curator, "_HAS_LLM_INPUTS", False)
     task = task_of(film())
     curator.CaptionPreparationStage(model_variant="demo", prompt_text="Say it.").process(task)

@@ -1,4 +1,4 @@
-"""JSON lines: whole lines, also when the disk is full."""
+"""JSON lines: complete lines, even if the disk is full."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_line_holds_the_columns_of_a_caption_row(tmp_path):
     assert (second["text"], second["error"], second["warnings"]) == (None, "it broke", "damaged")
 
 
-def test_lines_before_a_write_that_failed_are_whole(tmp_path):
+def test_lines_before_a_failed_write_are_complete(tmp_path):
     path = tmp_path / "out.jsonl"
     process = programs.start("full_disk", path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     printed, errors = process.communicate()
@@ -46,6 +46,6 @@ def test_lines_before_a_write_that_failed_are_whole(tmp_path):
     assert f"cannot write {path}: File too large; the {int(printed)} windows" in errors
 
 
-def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+def test_a_path_that_cannot_be_written_is_named_in_the_error(tmp_path):
     with pytest.raises(ExportError, match=r"cannot write .*nowhere/out\.jsonl: No such file"):
         JsonLines(tmp_path / "nowhere" / "out.jsonl")

@@ -1,4 +1,4 @@
-"""Runs as files: every format, nothing lost, nothing half written."""
+"""Runs as files: every format, complete and never half written."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def run(session):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "html"])
-def test_what_is_written_is_read_back_to_the_last_character(run, suffix, tmp_path, monkeypatch):
-    # Paths below the home folder are written without it.
+def test_written_captions_are_read_back_to_the_last_character(run, suffix, tmp_path, monkeypatch):
+    # Paths below the home folder are written relative to it.
     monkeypatch.setenv("HOME", str(VIDEOS.parent))
     written = run.export(tmp_path / f"captions.{suffix}")
     assert str(VIDEOS) not in written.read_bytes().decode(errors="replace")
@@ -78,7 +78,7 @@ def test_no_cell_of_a_csv_runs_in_a_spreadsheet(run, tmp_path):
     assert rows[0]["truncated"] == "False"
 
 
-def test_webvtt_is_one_cue_a_window(run, tmp_path):
+def test_webvtt_has_one_cue_for_each_window(run, tmp_path):
     text = run.export(tmp_path / "harbour.vtt").read_text(encoding="utf-8")
     blocks = text.strip().split("\n\n")
     assert blocks[0] == "WEBVTT"
@@ -120,7 +120,7 @@ def test_subtitles_of_several_videos_go_into_a_folder(fake, tmp_path):
     session.close()
 
 
-def test_curators_layout_holds_what_its_writer_writes(run, tmp_path):
+def test_the_nemo_layout_has_the_fields_of_curators_writer(run, tmp_path):
     folder = run.export(tmp_path / "out", format="nemo", checks=True)
     (path,) = (folder / "metas" / "v0").glob("*.json")
     meta = json.loads(path.read_text())
@@ -146,7 +146,7 @@ def test_the_report_is_one_harmless_file(run, tmp_path):
     assert page.count("<tr data-video=") == 4
 
 
-def test_edits_and_ratings_win_when_asked(run, tmp_path):
+def test_prefer_human_prefers_edits_and_ratings(run, tmp_path):
     plain = ck.load_captions(run.export(tmp_path / "plain.jsonl"))
     human = ck.load_captions(run.export(tmp_path / "human.jsonl", prefer_human=True))
     assert len(plain) == 8
@@ -155,7 +155,7 @@ def test_edits_and_ratings_win_when_asked(run, tmp_path):
     assert list(human["text"][1:]) == [f"{text} More of it." for text in ODD[1:]]
 
 
-def test_what_is_found_wrong_is_in_subtitles_report_and_curators_layout(session, fake, tmp_path):
+def test_findings_of_checks_are_in_subtitles_report_and_the_nemo_layout(session, fake, tmp_path):
     fake.say = lambda prompt, start, stage: "A boat moves"
     fake.finish_reason = "length"
     run = session.caption("Say it.")
@@ -169,7 +169,7 @@ def test_what_is_found_wrong_is_in_subtitles_report_and_curators_layout(session,
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_what_stands_there_is_only_replaced_when_asked(run, name, tmp_path):
+def test_an_existing_file_is_replaced_with_overwrite_only(run, name, tmp_path):
     path = tmp_path / ("folder" if name == "nemo" else f"captions.{name}")
     run.export(path, name)
     with pytest.raises(ExportError, match="is there already; give overwrite=True"):
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_nothing_behind(run):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs a mount of its own")
-def test_a_disk_that_fills_up_leaves_no_half_file(run, tmp_path):
+def test_a_disk_that_fills_up_leaves_no_partial_file(run, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", disk], check=False).returncode:
@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_leaves_no_half_file(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "options", "said"),
+    ("path", "options", "message"),
     [
         ("captions.xlsx", {}, "the format is 'xlsx'; give one of jsonl, csv, parquet"),
         ("captions", {}, "without a suffix"),
@@ -211,8 +211,8 @@ def test_a_disk_that_fills_up_leaves_no_half_file(run, tmp_path):
         (".", {"format": "csv"}, "is a folder; give a file"),
     ],
 )
-def test_a_bad_format_or_place_is_refused(run, path, options, said, tmp_path):
-    with pytest.raises(ExportError, match=said):
+def test_a_bad_format_or_path_is_refused(run, path, options, message, tmp_path):
+    with pytest.raises(ExportError, match=message):
         run.export(tmp_path / path, **options)
 
 
@@ -230,7 +230,7 @@ def test_a_run_without_captions_is_refused_with_its_reasons(session, fake, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", '{"video": "a", "window": 0, "stage": 1}\n{"vid', "a.jsonl, line 2"),
         ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
@@ -248,9 +248,9 @@ def test_a_run_without_captions_is_refused_with_its_reasons(session, fake, tmp_p
         ("a.txt", "", "give one of .jsonl, .csv, .parquet, .html"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(name, content, said, tmp_path):
+def test_a_file_that_cannot_be_read_is_named(name, content, message, tmp_path):
     (tmp_path / name).write_text(content)
-    with pytest.raises(ExportError, match=said):
+    with pytest.raises(ExportError, match=message):
         ck.load_captions(tmp_path / name)
     with pytest.raises(ExportError, match="there is no file"):
         ck.load_captions(tmp_path / "nowhere.jsonl")

@@ -1,4 +1,4 @@
-"""Windows flow from file to caption: how far decoding runs ahead, and what a failure costs."""
+"""Windows from file to caption: decoding runs ahead within bounds, and failures stay alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_decoding_runs_only_a_few_windows_ahead_of_the_first_texts(fake, harbour
         while len(decoded) < 2:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
-        # One for the decoder, and a quarter of the batch size.
+        # Allow one for the decoder, and a quarter of the batch size.
         assert len(decoded) == 2
         fake.gate.set()
         seen = [await first, *[each async for each in events]]
@@ -45,7 +45,7 @@ def test_decoding_runs_only_a_few_windows_ahead_of_the_first_texts(fake, harbour
     assert len(decoded) == 4
 
 
-def test_a_window_that_fails_in_an_unforeseen_way_costs_no_neighbour(fake, harbour, caplog):
+def test_an_unexpected_error_leaves_other_windows_captioned(fake, harbour, caplog):
     def say(prompt, start, stage):
         if start == "8.53":
             raise ZeroDivisionError("a fault of ours")
@@ -63,7 +63,7 @@ def test_a_window_that_fails_in_an_unforeseen_way_costs_no_neighbour(fake, harbo
     assert "window 1 of harbour failed" in caplog.text
 
 
-def test_leaving_the_loop_early_cancels_what_is_not_done(fake, harbour):
+def test_leaving_the_loop_early_cancels_the_rest(fake, harbour):
     async def first(pool):
         async for event in caption(windows_of(harbour, pool), RECIPE, fake, pool, batch_size=1):
             if isinstance(event, WindowDone):

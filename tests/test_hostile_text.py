@@ -1,4 +1,4 @@
-"""Whatever a prompt, a caption or a file name holds, it stays text: in templates, files and pages."""
+"""Any prompt, caption or file name stays text in templates, files and pages."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ relaxed = settings(
 
 
 @given(TEXT, TEXT)
-def test_a_value_stands_in_a_template_as_it_is(before, value):
+def test_a_value_fills_a_template_unchanged(before, value):
     template = before.replace("{", "{{").replace("}", "}}") + " {caption} end"
     assert prompts.render(template, {"caption": value}) == f"{before} {value} end"
 
 
 @given(TEXT)
-def test_no_mark_of_a_chat_format_is_left_and_nothing_else_is_changed(text):
+def test_disarming_removes_chat_marks_and_changes_no_other_text(text):
     disarmed = prompts.disarm(text)
     assert not MARK.search(disarmed)
     assert disarmed.replace("< |", "<|") == text.replace("< |", "<|")
@@ -70,7 +70,7 @@ def test_a_page_shows_text_and_gets_no_tag_from_it(text):
     page.close()
     assert page.tags == ["td"]
     assert page.text == visible(text)
-    # In an attribute it stays inside, too.
+    # An attribute's value does not escape either.
     page = Tags()
     page.feed(f'<td title="{escape(text)}">x</td>')
     page.close()
@@ -93,7 +93,7 @@ def test_a_file_name_is_one_name_in_its_folder(text):
 
 
 @given(TEXT)
-def test_subtitles_have_one_cue_a_caption_whatever_it_holds(text):
+def test_subtitles_have_one_cue_for_any_caption(text):
     cues = [Cue(0.0, 1.0, text), Cue(1.0, 2.0, "The next one.")]
     for made in (vtt(cues, Recipe()).decode(), srt(cues, Recipe()).decode()):
         blocks = [block for block in made.split("\n\n") if " --> " in block]
@@ -104,7 +104,7 @@ def test_subtitles_have_one_cue_a_caption_whatever_it_holds(text):
 
 @relaxed
 @given(TEXT, TEXT)
-def test_store_and_tables_give_back_what_they_got(tmp_path_factory, text, prompt):
+def test_store_and_tables_return_texts_unchanged(tmp_path_factory, text, prompt):
     folder = tmp_path_factory.mktemp("hostile")
     store = Store(folder / "runs.sqlite")
     try:
@@ -133,7 +133,7 @@ def test_a_recipe_keeps_any_prompt_through_its_file(tmp_path_factory, text):
     try:
         recipe = Recipe(prompt=f"Say it: {text}")
     except ValueError:
-        # A placeholder that there is not; told, not guessed.
+        # An unknown placeholder is refused, not guessed.
         assert prompts.placeholders(text)
         return
     path = tmp_path_factory.getbasetemp() / "recipe.toml"
@@ -147,5 +147,5 @@ def test_hostile_prompts_get_a_caption_or_a_reason_from_the_real_engine(model):
 
     for seed, text in enumerate(NASTY):
         inputs = noise_inputs(seed, prompt=f"Describe {text} this.")
-        (said,) = model.generate([inputs])
-        assert isinstance(said, str)
+        (caption,) = model.generate([inputs])
+        assert isinstance(caption, str)

@@ -1,4 +1,4 @@
-"""Over five hundred files that are damaged on purpose, by a seed: none crashes, hangs or deceives."""
+"""Over five hundred files, damaged by a seed: no crash, no hang, no wrong frame."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ FORMATS = {
     "mpeg4.avi": {"codec": "mpeg4", "options": {"g": "12"}},
     "grey.gif": {"codec": "gif", "pix_fmt": "rgb8"},
 }
-# A transport stream has its times in every packet: a flip in the middle changes times, too.
+# A flip in the middle of a transport stream can change times, which are in every packet.
 TIMES_ALL_OVER = {"mpegts.ts"}
 
 
 def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
-    """Flipped bytes in the middle, an end cut off, or bytes overwritten at the head or the tail."""
+    """Flip bytes in the middle, cut the end off, or overwrite bytes at the head or the tail."""
     changed = bytearray(data)
     if kind == "cut":
         return data[: int(rng.uniform(0.02, 0.98) * len(data))]
@@ -50,7 +50,7 @@ def mutate(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 
 
 def swapped(frame: np.ndarray, asked: int) -> bool:
-    """Whether a frame is a whole one, but not the one asked for."""
+    """Return whether a frame is intact, but another than the requested one."""
     number = barcodes.read_number(frame)
     if number == asked or number >= FRAMES:
         return False
@@ -82,7 +82,7 @@ def test_damaged_files_neither_crash_nor_hang_nor_pass_off_one_frame_as_another(
     assert sum(counts.values()) == MUTANTS
     for outcome in ("crashed", "hung"):
         assert not [key for key in counts if key.endswith(outcome)]
-    # A changed header may give frames other names; elsewhere no frame passes for another.
+    # Exempt a changed header, which may renumber frames.
     assert not counts["cut: swapped"]
     if name not in TIMES_ALL_OVER:
         assert not counts["flip: swapped"]
@@ -119,7 +119,7 @@ def test_a_header_that_claims_a_huge_picture_is_refused_in_bounded_memory(tmp_pa
         except VideoError as error:
             assert "big.avi" in str(error)
         else:
-            # The stream's own header wins over the container's.
+            # Decoders prefer the stream's own header to the container's.
             assert (facts.width, facts.height) == (barcodes.WIDTH, barcodes.HEIGHT)
 
 

@@ -1,4 +1,4 @@
-"""What holds for the notebooks as files; nbmake runs them."""
+"""Rules for the notebooks as files; nbmake runs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = [
 ]
 
 
-def test_the_tutorials_are_all_there():
+def test_all_tutorials_exist():
     assert [path.stem for path in PATHS] == NAMES
 
 
@@ -39,7 +39,7 @@ def test_a_notebook_keeps_a_small_rendered_result_and_no_other_output(path):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_notebook_begins_with_a_title_and_ends_with_what_to_try_next(path):
+def test_a_notebook_begins_with_a_title_and_ends_with_a_next_step(path):
     cells = nbformat.read(path, 4)["cells"]
     assert cells[0]["source"].startswith("# ")
     assert "**Try next:**" in cells[-1]["source"]

@@ -1,4 +1,4 @@
-"""What holds for the package as a whole."""
+"""Rules for the package as a whole."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_command_line_imports_nothing_heavy():
     assert packages & {"torch", "vllm", "transformers", "matplotlib", "ray", "openai"} == set()
 
 
-def test_every_public_name_can_be_had_and_unknown_ones_cannot():
+def test_every_public_name_can_be_imported_and_an_unknown_one_cannot():
     for name in captionkit.__all__:
         assert getattr(captionkit, name) is not None
     assert set(captionkit.__all__) == {*captionkit._HOMES, "samples"}
@@ -192,7 +192,7 @@ def test_functions_import_optional_packages_only():
     assert not inside, "\n".join(inside)
 
 
-def test_every_module_says_what_it_is_for():
+def test_every_module_has_a_docstring():
     silent = [
         str(path.relative_to(ROOT)) for path, tree in TREES.items() if not ast.get_docstring(tree)
     ]
@@ -204,7 +204,7 @@ def test_modules_stay_within_400_lines():
     assert long == {}
 
 
-def test_sql_stands_in_the_store_only():
+def test_only_the_store_has_sql():
     found = [
         where(path, node)
         for path, tree in TREES.items()
@@ -215,7 +215,7 @@ def test_sql_stands_in_the_store_only():
     assert not found, "\n".join(found)
 
 
-def test_nothing_is_known_by_its_address_in_memory():
+def test_no_code_uses_memory_addresses_as_keys():
     calls = [
         where(path, node)
         for path, node in nodes(ast.Call)
@@ -246,7 +246,7 @@ def test_tests_hold_no_python_in_strings():
     assert not found, "\n".join(found)
 
 
-def test_dependencies_are_the_ones_that_were_chosen():
+def test_dependencies_are_the_chosen_ones():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {re.match(r"[\w-]+", each).group() for each in project["dependencies"]}
     assert names == {
@@ -270,7 +270,7 @@ def test_dependencies_are_the_ones_that_were_chosen():
     assert project["optional-dependencies"]["gpu"] == ["vllm==0.32.0"]
 
 
-def test_the_top_level_holds_what_was_agreed():
+def test_the_top_level_has_the_agreed_entries():
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.split("\n")
@@ -281,7 +281,7 @@ def test_the_top_level_holds_what_was_agreed():
     assert {top for top in tops if not top.startswith(".")} <= allowed
 
 
-def test_the_readme_is_short_and_its_parts_are_there():
+def test_the_readme_is_short_and_has_all_parts():
     text = (ROOT / "README.md").read_text()
     assert len(text.split()) < 400
     for part in ("```bash", "```python", "captionkit caption", "pytest", "| folder |"):

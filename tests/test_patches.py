@@ -1,4 +1,4 @@
-"""All that patches vLLM lies in one folder, and each patch says why it is there and when it goes."""
+"""Patches of vLLM are in one folder; each has a reason and a condition for its removal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRIVATE = ("vllm.v1", "vllm.model_executor", "vllm.multimodal", "vllm.ir")
 
 
 def docstrings(path):
-    """(name, docstring) of a module, and of what it defines."""
+    """Yield (name, docstring) of a module and of its definitions."""
     tree = ast.parse(path.read_text())
     for node in (tree, *ast.walk(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):

@@ -1,4 +1,4 @@
-"""Which requests an engine gets, and which are suspected when it dies."""
+"""Requests of an engine: posting, and suspicion after a death."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def request(name: str, frames: np.ndarray | None = FRAMES) -> Request:
 
 
 class Engine:
-    """A table of requests, and what becomes of them when engines die."""
+    """A table of requests with their outcomes when engines die."""
 
     def __init__(self, *names: str):
         self.pending = PendingRequests()
@@ -38,7 +38,7 @@ class Engine:
         assert self.pending.remove(self.requests[name])
 
 
-def test_all_that_waits_is_posted_once():
+def test_each_open_request_is_posted_once():
     engine = Engine("a", "b")
     assert engine.post() == ["a", "b"]
     assert engine.post() == []
@@ -50,13 +50,13 @@ def test_a_death_counts_against_started_requests_only():
     engine.start("b")
     engine.die()
     assert {name: each.deaths for name, each in engine.requests.items()} == {"a": 0, "b": 1, "c": 0}
-    # The next engine has started nothing yet.
+    # Count no death against requests that the next engine has not started.
     engine.post()
     engine.die()
     assert engine.requests["b"].deaths == 1
 
 
-def test_a_restart_that_was_asked_for_counts_against_nobody():
+def test_a_requested_restart_counts_against_no_request():
     engine = Engine("a")
     engine.post()
     engine.start("a")
@@ -109,7 +109,7 @@ def test_a_cancelled_request_takes_no_answer():
     assert pending.future.cancelled()
 
 
-def test_text_grows_and_all_of_it_is_passed_on():
+def test_text_grows_and_is_passed_on_completely():
     heard: list[str] = []
     pending = PendingRequest("r", request("a"), heard.append)
     pending.grow("A red")
@@ -117,7 +117,7 @@ def test_text_grows_and_all_of_it_is_passed_on():
     assert heard == ["A red", "A red car."]
 
 
-def test_an_error_reaches_whoever_waits():
+def test_an_error_reaches_the_caller():
     pending = PendingRequest("r", request("a"))
     pending.fail(EngineError("it ended"))
     with pytest.raises(EngineError, match="it ended"):

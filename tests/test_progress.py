@@ -1,4 +1,4 @@
-"""What is seen of a run while it runs: in a notebook, in a terminal, in a pipe."""
+"""Progress of a run in a notebook, in a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def test_a_terminal_shows_a_bar_and_a_pipe_shows_nothing(tmp_path):
     ours, theirs = pty.openpty()
     assert programs.start(*arguments, stderr=theirs).wait(120) == 0
     os.close(theirs)
-    said = b""
+    printed = b""
     try:
         while part := os.read(ours, 65536):
-            said += part
+            printed += part
     except OSError:
         pass
-    assert "4 of 4 windows captioned" in said.decode()
+    assert "4 of 4 windows captioned" in printed.decode()
     piped = programs.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert piped.communicate()[0] == ""
     assert piped.returncode == 0
 
 
-def test_the_store_benchmark_measures_what_it_says():
+def test_the_store_benchmark_measures_every_figure():
     times = bench_store(20)
     assert "run.captions, 40 rows" in times
     assert all(spent > 0 for spent in times.values())

@@ -78,7 +78,7 @@ def test_a_library_name_and_its_text_are_the_same_recipe_content():
         ({"stage2": " "}, "no text"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused_with_the_way_out(settings, word):
+def test_an_invalid_recipe_is_refused_with_a_remedy(settings, word):
     with pytest.raises(ValueError) as caught:
         Recipe(**settings)
     assert word in str(caught.value)
@@ -116,7 +116,7 @@ def test_any_caption_fills_a_stage2_template_unchanged(caption):
 
 
 @pytest.mark.parametrize("caption", [r"a \g<0> \1 \n", "{caption} {start} {}", "{{x}}", "%s $1"])
-def test_captions_that_look_like_templates_stay_what_they_are(caption):
+def test_captions_that_look_like_templates_stay_unchanged(caption):
     assert prompts.render("<{caption}>", {"caption": caption}) == f"<{caption}>"
 
 
@@ -130,7 +130,7 @@ def test_disarming_never_makes_a_new_mark(text):
     assert "<|im_end|>" not in prompts.disarm(text)
 
 
-def test_a_stage2_text_without_a_place_gets_the_caption_behind_it():
+def test_a_stage2_text_without_placeholder_gets_the_caption_at_its_end():
     template = prompts.stage2_template("Add what is missing.")
     assert prompts.render(template, {"caption": "A boat."}) == "Add what is missing.\nA boat."
 
@@ -145,7 +145,7 @@ def test_every_library_prompt_is_a_sound_recipe():
         assert Recipe(prompt=name, stage2=prompts.STAGE2_DEFAULT).prompt_text
 
 
-def test_every_setting_says_its_help_and_its_kind_once():
+def test_every_setting_has_its_help_and_its_kind_once():
     assert set(SETTINGS) == set(Recipe.__dataclass_fields__)
     for name, setting in SETTINGS.items():
         assert len(setting.help) > 5, name

@@ -1,4 +1,4 @@
-"""Everything public is documented: a walk over the public names."""
+"""Documentation of every public name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _members(thing):
 
 
 @pytest.mark.parametrize("name", CALLABLES)
-def test_a_public_name_and_all_that_it_has_says_what_it_is(name):
+def test_a_public_name_and_its_members_have_docstrings(name):
     thing = getattr(ck, name)
     assert len(inspect.getdoc(thing) or "") > 15
     if inspect.isclass(thing):

@@ -45,13 +45,13 @@ def start(tmp_path, films, output, actors):
 
 
 def summary(job, tmp_path):
-    told = job.communicate(timeout=240)[0]
+    printed = job.communicate(timeout=240)[0]
     assert job.returncode == 0, (tmp_path / "job.log").read_text()[-4000:]
-    return json.loads(told.split("SUMMARY ")[1].splitlines()[0])
+    return json.loads(printed.split("SUMMARY ")[1].splitlines()[0])
 
 
 def rows(output):
-    """All rows of all parts, as they are."""
+    """Return all rows of all parts, unchanged."""
     return pd.concat([pd.read_parquet(path) for path in (output / "parts").glob("*.parquet")])
 
 
@@ -63,7 +63,7 @@ def until(condition, seconds=150):
 
 
 def actors_of(job):
-    """Processes in which an engine's client lives."""
+    """Return the processes with a client of an engine."""
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         if is_engine(process.info["cmdline"]):
@@ -72,7 +72,7 @@ def actors_of(job):
 
 
 @pytest.mark.engine
-def test_an_actor_that_is_killed_costs_nothing_and_another_run_computes_nothing(tmp_path, films):
+def test_a_killed_actor_loses_no_caption_and_another_run_computes_nothing(tmp_path, films):
     output = tmp_path / "out"
     job = start(tmp_path, films, output, 2)
     until(lambda: any((output / "parts").glob("*.parquet")) if output.exists() else False)
@@ -92,11 +92,11 @@ def test_an_actor_that_is_killed_costs_nothing_and_another_run_computes_nothing(
     assert bad.window == -1
     assert (done["captioned"], done["failed"]) == (14, 1)
     assert json.loads((output / "summary.json").read_text()) == done
-    # The keys are those of a session, so that captions can be joined.
+    # Keys equal those of a session, so that captions can be joined.
     session = ck.Session([films / f"{name}.mp4" for name in NAMES], store=tmp_path / "runs.sqlite")
     assert set(good["key"]) == set(session.windows["key"])
     session.close()
-    # What failed is tried again, and nothing else.
+    # Only failed windows are tried again.
     shutil.copy(VIDEOS / "night.mp4", films / "broken.mp4")
     again = summary(start(tmp_path, films, output, 1), tmp_path)
     assert (again["of this run"], again["failed"]) == (4, 0)
@@ -109,7 +109,7 @@ def test_an_actor_that_is_killed_costs_nothing_and_another_run_computes_nothing(
 
 
 @pytest.mark.engine
-def test_a_driver_that_is_killed_is_gone_on_with(tmp_path, films):
+def test_a_run_resumes_after_its_driver_was_killed(tmp_path, films):
     output = tmp_path / "out"
     job = start(tmp_path, films, output, 1)
     until(lambda: any((output / "parts").glob("*.parquet")) if output.exists() else False)
@@ -131,12 +131,12 @@ def row_of(path, number, error=None, stage=1):
     return ck.CaptionRow(**{**nothing, **window, "text": None if error else "A boat.", "error": error})
 
 
-def test_parts_live_at_any_fsspec_address_and_are_whole():
+def test_parts_work_at_any_fsspec_address_and_are_complete():
     parts = Parts("memory://captions")
     recipe = ck.Recipe()
     parts.claim(recipe)
     assert parts.done() == {}
-    # The same windows again are the same file.
+    # Writing the same windows again writes the same file.
     for _ in range(2):
         parts.write([row_of("s3://films/a.mp4", 3), row_of("s3://films/a.mp4", 3, stage=2)])
     parts.write([row_of("s3://films/b.mp4", -1, "no video")])
@@ -161,7 +161,7 @@ def test_a_window_that_failed_is_not_done_and_later_captions_replace_its_error(t
     failures = parts.failures()
     assert sorted(of for paths in failures.values() for of in paths) == ["a.mp4", "b.mp4"]
     parts.write([row_of("a.mp4", 1), row_of("a.mp4", 1, stage=2), row_of("b.mp4", 0)])
-    # Killed before the old failures are dropped, they count no more all the same.
+    # Old failures do not count, even if a kill prevented their deletion.
     assert parts.counts() == (3, 0)
     table = ck.load_captions(tmp_path / "parts")
     assert table["error"].isna().all()
@@ -177,7 +177,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
 
 
-def test_bad_input_is_told_before_anything_starts(tmp_path, monkeypatch):
+def test_bad_input_is_refused_before_anything_starts(tmp_path, monkeypatch):
     film = VIDEOS / "winter.mp4"
     with pytest.raises(ScaleError, match="does not answer"):
         caption_videos(film, ck.Recipe(), tmp_path / "a", address="127.0.0.1:9")
@@ -190,11 +190,11 @@ def test_bad_input_is_told_before_anything_starts(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ScaleError, match=r"captionkit\[ray\]"):
         caption_videos(film, ck.Recipe(), tmp_path / "d")
-    # The command line says the same in one line.
+    # The command line prints the same error in one line.
     assert cli.main(["caption", str(film), "--ray", "--out", str(tmp_path / "d")]) == 1
 
 
-def test_a_ray_that_is_too_old_is_told(tmp_path, monkeypatch):
+def test_an_old_ray_is_refused(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "__version__", "2.9.1")
     with pytest.raises(ScaleError, match=r"2\.9\.1"):
@@ -202,7 +202,7 @@ def test_a_ray_that_is_too_old_is_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.engine
-def test_nemo_curators_own_pipeline_runs_our_stages_with_a_second_stage_that_works(tmp_path):
+def test_nemo_curators_own_pipeline_runs_our_stages_with_a_working_second_stage(tmp_path):
     assert shutil.which("ffmpeg"), "no ffmpeg here, which NeMo Curator needs: apt-get install ffmpeg"
     (tmp_path / "in").mkdir()
     shutil.copy(VIDEOS / "winter.mp4", tmp_path / "in")
@@ -219,5 +219,5 @@ def test_nemo_curators_own_pipeline_runs_our_stages_with_a_second_stage_that_wor
     assert len(metas) == 3
     captions = [window["demo_caption"] for meta in metas for window in meta["windows"]]
     assert len(captions) == 3
-    # The first stage alone would say one short sentence, without the place.
+    # The first stage alone would write one short sentence without the background.
     assert all("snow" in caption for caption in captions)

@@ -1,4 +1,4 @@
-"""Nobody is let in: no port to a network, no pickle, no path from data; no token in what is written."""
+"""Security: no open port, no pickle, no path from data, no token in written files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_no_module_reads_pickles_or_runs_text():
                     assert keywords.get("weights_only") == "True", path
 
 
-def test_weights_that_are_no_safetensors_are_no_weights(tmp_path):
+def test_weights_in_another_format_than_safetensors_are_refused(tmp_path):
     demo = get_variant("demo").folder
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(demo / name, tmp_path)
@@ -47,7 +47,7 @@ def test_weights_that_are_no_safetensors_are_no_weights(tmp_path):
     assert "safetensors" in find_problem(tmp_path)
 
 
-def test_what_is_downloaded_is_pinned():
+def test_downloads_are_pinned():
     for name in ("qwen", "qwen3"):
         variant: Variant = get_variant(name)
         assert variant.repository
@@ -56,13 +56,13 @@ def test_what_is_downloaded_is_pinned():
 
 
 @pytest.mark.engine
-def test_nobody_else_on_the_machine_reaches_the_engine_and_its_log_is_its_owners(model):
+def test_no_other_process_reaches_the_engine_and_only_the_owner_reads_its_log(model):
     engine = model.backend
     family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
     alone = leaves_network()
     for process in family:
         sockets = process.net_connections("inet")
-        # torch.distributed listens on its own loopback, in a network where nobody else is.
+        # torch.distributed listens on the loopback of the engine's own network namespace.
         listening = [each.laddr for each in sockets if each.status == psutil.CONN_LISTEN]
         assert {each.ip for each in listening} <= {"127.0.0.1", "::1"}
         assert not [
@@ -77,11 +77,11 @@ def test_nobody_else_on_the_machine_reaches_the_engine_and_its_log_is_its_owners
 
 
 def leaves_network(*how: str) -> bool:
-    """Whether a new process gets a network of its own."""
+    """Return whether a new process can have its own network namespace."""
     return programs.run("leave_network", *how).strip() == "True"
 
 
-def test_where_a_network_of_its_own_is_forbidden_the_engine_stays_in_the_machines():
+def test_the_engine_runs_in_the_machines_network_if_namespaces_are_forbidden():
     assert not leaves_network("forbidden")
 
 
@@ -113,13 +113,13 @@ def test_no_name_from_data_leads_out_of_an_export_folder(fake, tmp_path):
     written = [
         path for path in tmp_path.rglob("*") if path.is_file() and "runs.sqlite" not in path.name
     ]
-    # A file a video in each of the formats: names that come out alike are told apart.
+    # Each format has one file for each video, also if safe names are equal.
     assert len(written) == 3 * len(HOSTILE)
     assert all(path.is_relative_to(outside / "in") for path in written)
     session.close()
 
 
-def test_no_token_and_no_home_is_in_what_is_exported(fake, monkeypatch, tmp_path):
+def test_exports_contain_no_token_and_no_home_folder(fake, monkeypatch, tmp_path):
     home = tmp_path / "home-of-somebody"
     (home / "films").mkdir(parents=True)
     shutil.copy(VIDEOS / "winter.mp4", home / "films")
@@ -132,9 +132,9 @@ def test_no_token_and_no_home_is_in_what_is_exported(fake, monkeypatch, tmp_path
     for name in ("jsonl", "csv", "html", "vtt", "srt", "nemo", "parquet"):
         run.export(tmp_path / "out" / f"run-{name}" / f"run.{name}" if name not in ("nemo",)
                    else tmp_path / "out" / "nemo", name)  # fmt: skip
-    told = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(told) >= 7
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) >= 7
     for secret in (b"hf_secretsecret", os.fsencode(home)):
-        assert not [each for each in told if secret in each]
+        assert not [each for each in written if secret in each]
         assert secret not in shown.encode()
     session.close()

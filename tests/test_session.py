@@ -1,4 +1,4 @@
-"""Sessions, runs and tasks, what a notebook holds. The fake backend is for bookkeeping only."""
+"""Sessions, runs and tasks. The fake backend serves tests of bookkeeping only."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_tasks_are_a_source_too_with_their_clips_and_windows(fake, tmp_path):
     session.close()
 
 
-def test_videos_of_one_name_are_told_apart(tmp_path):
+def test_videos_with_equal_names_get_different_short_names(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         shutil.copy(
@@ -92,7 +92,7 @@ def test_videos_of_one_name_are_told_apart(tmp_path):
     session.close()
 
 
-def test_a_copy_of_a_video_is_left_out_and_told(tmp_path):
+def test_a_copy_of_a_video_is_left_out_and_listed_as_a_problem(tmp_path):
     shutil.copy(VIDEOS / "harbour.mp4", tmp_path / "copy.mp4")
     session = ck.Session([VIDEOS / "harbour.mp4", tmp_path / "copy.mp4"], store=tmp_path / "s.sqlite")
     assert list(session.windows["video"].unique()) == ["harbour"]
@@ -100,7 +100,7 @@ def test_a_copy_of_a_video_is_left_out_and_told(tmp_path):
     session.close()
 
 
-def test_one_bad_video_among_good_ones_is_a_problem_and_no_more(tmp_path):
+def test_one_bad_video_is_a_problem_and_good_videos_stay(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     given = [tmp_path / "bad.mp4", "nowhere.mp4", "s3://films/far.mp4", VIDEOS / "harbour.mp4"]
     session = ck.Session(given, store=tmp_path / "s.sqlite")
@@ -112,7 +112,7 @@ def test_one_bad_video_among_good_ones_is_a_problem_and_no_more(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "said"),
+    ("source", "error", "message"),
     [
         ("nowhere.mp4", FileNotFoundError, "no such file: nowhere.mp4"),
         ("nowhere/*.mp4", FileNotFoundError, "nothing matches"),
@@ -121,8 +121,8 @@ def test_one_bad_video_among_good_ones_is_a_problem_and_no_more(tmp_path):
         (str(ROOT / "README.md"), ValueError, "no video has a window"),
     ],
 )
-def test_no_video_is_a_clear_error(source, error, said, tmp_path):
-    with pytest.raises(error, match=said):
+def test_a_source_without_videos_is_a_clear_error(source, error, message, tmp_path):
+    with pytest.raises(error, match=message):
         ck.Session(source, store=tmp_path / "runs.sqlite")
 
 
@@ -144,7 +144,7 @@ def test_captions_record_everything(session):
     assert ck.Recipe.from_json(first["recipe"]) == run.recipe
 
 
-def test_what_was_computed_is_not_computed_again(session, fake):
+def test_a_caption_is_not_computed_twice(session, fake):
     first = session.caption(SHORT)
     again = session.caption(SHORT)
     assert first.id == again.id
@@ -172,7 +172,7 @@ def test_a_window_is_known_by_its_content_wherever_its_file_is(session, fake, tm
     assert len(fake.calls) == 8
 
 
-def test_failed_windows_are_told_and_can_be_tried_again_alone(session, fake):
+def test_failed_windows_have_a_reason_and_can_be_tried_again_alone(session, fake):
     fake.fail = {"8.53", "25.60"}
     run = session.caption(SHORT)
     assert (run.status, run.progress.done, run.progress.failed) == ("failed", 2, 2)
@@ -188,13 +188,13 @@ def test_failed_windows_are_told_and_can_be_tried_again_alone(session, fake):
     assert len(fake.calls) == before + 1
 
 
-def test_work_in_the_background_emits_what_happens_and_can_be_cancelled(session, fake):
+def test_work_in_the_background_emits_events_and_can_be_cancelled(session, fake):
     fake.gate = asyncio.Event()
     task = session.start(SHORT, batch_size=1)
     events = []
     task.add_callback(events.append)
     assert task.status == "running"
-    # Any kernel sees that somebody works on it.
+    # Any kernel sees that work is under way.
     assert ck.open_run(task.run.id, session.store.path).status == "running"
     with pytest.raises(TimeoutError, match="still runs"):
         task.wait(0.2)
@@ -229,7 +229,7 @@ def test_events_carry_their_window_and_text_that_grows(session, fake):
         assert mine[1].caption.text.startswith(mine[0].text)
 
 
-def test_the_same_work_is_found_while_it_runs_whatever_was_begun_in_between(session, fake):
+def test_the_same_work_is_found_while_it_runs_even_if_other_work_started_since(session, fake):
     fake.gate = asyncio.Event()
     one = session.start(SHORT, stage2="More: {caption}")
     other = session.start("Say more of it.", stage2="More: {caption}")
@@ -239,7 +239,7 @@ def test_the_same_work_is_found_while_it_runs_whatever_was_begun_in_between(sess
     assert len(fake.calls) == 16
 
 
-def test_threads_that_ask_for_the_same_work_share_it(fake, tmp_path):
+def test_threads_with_the_same_work_share_a_run(fake, tmp_path):
     store = tmp_path / "runs.sqlite"
     sessions = [ck.Session(VIDEOS, store=store, backend=fake) for _ in range(4)]
     runs: list[ck.Run] = []
@@ -262,10 +262,10 @@ def test_threads_that_ask_for_the_same_work_share_it(fake, tmp_path):
 def test_two_kernels_on_one_store_share_a_run(fake, tmp_path):
     store = tmp_path / "runs.sqlite"
     with_fake = [programs.start("fake_run", VIDEOS, store, stdout=subprocess.PIPE) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0].split() for process in with_fake]
-    assert [each[0] for each in said] == ["done", "done"]
-    # Each window and stage was asked for once, by one of the two.
-    assert sum(int(each[1]) for each in said) == 66
+    printed = [process.communicate(timeout=120)[0].split() for process in with_fake]
+    assert [each[0] for each in printed] == ["done", "done"]
+    # Each window and stage was requested once, by one of the two kernels.
+    assert sum(int(each[1]) for each in printed) == 66
     assert list(ck.runs(store)["done"]) == [33]
 
 
@@ -278,7 +278,7 @@ def test_a_run_may_be_cancelled_at_any_moment(session):
     assert session.caption(SHORT).status == "done"
 
 
-def test_a_callback_that_fails_costs_no_caption(session, fake, caplog):
+def test_a_failing_callback_loses_no_caption(session, fake, caplog):
     fake.gate = asyncio.Event()
     task = session.start(SHORT)
     task.add_callback(lambda event: 1 / 0)
@@ -310,7 +310,7 @@ def test_a_backend_that_cannot_start_is_raised_by_wait(session, fake, monkeypatc
     assert fake.calls == []
 
 
-def test_a_window_that_the_backend_forgot_is_sent_again_with_its_frames(session, fake):
+def test_a_window_forgotten_by_the_backend_is_sent_again_with_its_frames(session, fake):
     session.caption(SHORT)
     fake.known = {each.video.uid for each in fake.requests}
     session.caption("Say it again.")
@@ -370,7 +370,7 @@ def test_windows_of_another_session_are_refused(session, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "said"),
+    ("settings", "error", "message"),
     [
         ({"colour": "red"}, TypeError, "unknown setting colour; there are: "),
         ({"temperature": -1}, ValueError, "temperature is -1"),
@@ -380,14 +380,14 @@ def test_windows_of_another_session_are_refused(session, tmp_path):
         ({"prompt": "nonesuch"}, ValueError, "no prompt is named 'nonesuch'"),
     ],
 )
-def test_bad_settings_are_refused_before_anything_runs(session, fake, settings, error, said):
-    with pytest.raises(error, match=said):
+def test_bad_settings_are_refused_before_anything_runs(session, fake, settings, error, message):
+    with pytest.raises(error, match=message):
         session.caption(**settings)
     assert fake.calls == []
     assert ck.runs(session.store).empty
 
 
-def test_the_winner_is_a_recipe_to_carry_on(session, tmp_path):
+def test_the_best_recipe_can_be_saved_and_used_again(session, tmp_path):
     run = session.caption(SHORT, stage2=True, temperature=0)
     assert run.recipe.stage2 == STAGE2_DEFAULT
     run.recipe.save(tmp_path / "recipe.toml")
@@ -397,8 +397,8 @@ def test_the_winner_is_a_recipe_to_carry_on(session, tmp_path):
 
 
 def test_repeats_have_seeds_of_their_own_and_a_stability(session, fake):
-    said = iter(range(100))
-    fake.say = lambda prompt, start, stage: f"Boat {next(said) if start == '0.00' else 1}."
+    numbers = iter(range(100))
+    fake.say = lambda prompt, start, stage: f"Boat {next(numbers) if start == '0.00' else 1}."
     run = session.caption(SHORT, repeats=3)
     table = run.captions
     assert list(table["repeat"]) == [0] * 4 + [1] * 4 + [2] * 4
@@ -419,7 +419,7 @@ def test_a_matrix_has_a_column_for_each_prompt(session):
         session.matrix([])
 
 
-def test_a_run_of_other_videos_can_be_looked_at_but_not_gone_on_with(session, fake, tmp_path):
+def test_a_run_of_other_videos_can_be_opened_but_not_resumed(session, fake, tmp_path):
     fake.fail = {"0.00"}
     run = session.caption(SHORT)
     alone = ck.open_run(run.id, session.store)
@@ -431,7 +431,7 @@ def test_a_run_of_other_videos_can_be_looked_at_but_not_gone_on_with(session, fa
         other.open(run.id).retry_failed()
 
 
-def test_a_stop_in_the_kernel_keeps_what_is_done_and_the_next_run_is_right(tmp_path):
+def test_a_stop_in_the_kernel_keeps_finished_captions_and_the_next_run_is_right(tmp_path):
     printed = programs.run("stopped_run", VIDEOS / "harbour.mp4", tmp_path / "s.sqlite")
     assert printed.splitlines() == [
         "interrupted 2",
@@ -458,7 +458,7 @@ def test_a_tuning_session_runs_as_the_documentation_prints_it(model, tmp_path, m
 
 
 @engine
-def test_one_prompt_tells_more_of_the_truth_than_another_by_a_number(model, tmp_path):
+def test_recall_ranks_one_prompt_above_another(model, tmp_path):
     session = ck.Session(VIDEOS, store=tmp_path / "runs.sqlite")
     short = session.caption("short", stage2="Add what is missing: {caption}", temperature=0)
     table = summary(short)
@@ -476,7 +476,7 @@ def test_videos_without_truth_have_no_recall(session, tmp_path):
 
 
 @engine
-def test_a_sweep_tells_cold_from_warm_and_fp8_that_cannot_run_is_a_row(model, tmp_path):
+def test_a_sweep_separates_cold_from_warm_and_refused_fp8_is_a_row(model, tmp_path):
     session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
     sweep = session.sweep(batch_sizes=[1, 4], fp8=[False, True], prompts=["short"], temperature=0)
     table = sweep.table
@@ -499,26 +499,26 @@ def test_a_sweep_tells_cold_from_warm_and_fp8_that_cannot_run_is_a_row(model, tm
     session.close()
 
 
-def test_memory_of_a_setting_that_ends_before_the_first_sample_is_told():
+def test_memory_is_measured_for_a_setting_that_ends_before_the_first_sample():
     with PeakMemory(lambda: 7) as memory:
         pass
     assert memory.most == 7
 
 
 @pytest.mark.parametrize(
-    ("axes", "said"),
+    ("axes", "message"),
     [
         ({"batch_sizes": [0]}, "batch_sizes holds 0"),
         ({"prompts": ["nonesuch"]}, "no prompt is named"),
         ({"fp8": []}, "fp8 is empty"),
     ],
 )
-def test_a_sweep_without_sense_is_refused(session, axes, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_sweep_is_refused(session, axes, message):
+    with pytest.raises(ValueError, match=message):
         session.sweep(**axes)
 
 
-def test_a_sweep_of_which_no_setting_can_run_says_why(tmp_path):
+def test_a_sweep_without_a_setting_that_can_run_raises_the_reasons(tmp_path):
     session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
     with pytest.raises(ValueError, match=r"no setting of the sweep can run: .*GPU"):
         session.sweep(fp8=[True])
@@ -552,9 +552,7 @@ def start_kernel(tmp_path, then):
 
 
 @engine
-def test_a_kernel_killed_in_mid_run_leaves_no_engine_a_sound_store_and_a_run_to_go_on_with(
-    model, tmp_path
-):
+def test_a_kernel_killed_in_mid_run_leaves_no_engine_a_sound_store_and_a_run_to_resume(model, tmp_path):
     child = start_kernel(tmp_path, "sleep")
     family = psutil.Process(child.pid).children(recursive=True)
     worker = psutil.Process(int(child.stdout.readline()))
@@ -566,7 +564,7 @@ def test_a_kernel_killed_in_mid_run_leaves_no_engine_a_sound_store_and_a_run_to_
     session = ck.Session(VIDEOS / "street.mp4", store=tmp_path / "runs.sqlite")
     session.store.check()
     run = session.open(1)
-    # Whoever is gone works on nothing.
+    # A dead process does not count as work under way.
     assert run.status == "interrupted"
     before = run.captions["text"].dropna().tolist()
     assert before

@@ -1,4 +1,4 @@
-"""The two stages: their contract, isolation of failures, two stages that differ."""
+"""The two stages: their contract, isolation of failures, different captions of both stages."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_setup_with_an_unknown_variant_names_the_known_ones():
 @pytest.mark.parametrize(
     "settings", [{"caption_batch_size": 0}, {"caption_batch_size": -1}, {"max_output_tokens": 0}]
 )
-def test_settings_that_make_no_sense_are_refused_by_name(settings):
+def test_invalid_settings_are_refused_by_name(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         CaptionGenerationStage(model_variant="demo", **settings).setup()
 
 
-def test_fp8_without_a_gpu_that_can_says_what_is_needed_and_found(monkeypatch):
+def test_fp8_without_a_suitable_gpu_names_the_needed_and_the_found_capability(monkeypatch):
     from captionkit.system import hardware
 
     monkeypatch.setattr(hardware, "find_gpus", list)
@@ -89,7 +89,7 @@ def test_captions_are_assigned_by_request():
     assert [window.caption["demo"] for window in windows] == ["a", "b"]
 
 
-def test_preparation_gives_each_window_exact_frames_at_the_models_size(preparation, harbour):
+def test_preparation_reads_exact_frames_of_each_window_at_the_models_size(preparation, harbour):
     task = whole_file(harbour)
     assert preparation.process(task) is task
     windows = task.data.clips[0].windows
@@ -108,7 +108,7 @@ def test_preparation_gives_each_window_exact_frames_at_the_models_size(preparati
     assert len(uids) == 4
 
 
-def test_frames_of_later_windows_are_their_own(tmp_path):
+def test_later_windows_have_their_own_frames(tmp_path):
     import barcodes
 
     path = str(barcodes.write(tmp_path / "long.mp4", 700))
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_read_leaves_its_neighbours_alone(preparation, har
     assert all("demo" in window.llm_inputs for window in good.windows)
 
 
-def test_a_film_of_one_frame_says_that_it_is_too_short(preparation, tmp_path):
+def test_a_film_of_one_frame_is_refused_as_too_short(preparation, tmp_path):
     import barcodes
 
     path = str(barcodes.write(tmp_path / "one.mp4", 1))
@@ -221,7 +221,7 @@ def test_a_task_is_captioned_and_its_inputs_are_released(preparation, harbour, m
 
 
 @engine
-def test_tasks_without_clips_windows_or_inputs_are_told_and_pass(model):
+def test_tasks_without_clips_windows_or_inputs_have_errors_and_pass(model):
     stage = stage_of()
     assert stage.process(VideoTask(Video("none.mp4"))).data.clips == []
     prepared, bare = Window(0, 3), Window(4, 7)
@@ -285,7 +285,7 @@ def test_text_grows_and_ends_as_the_stages_caption(harbour, model, tmp_path):
     session.close()
     assert sorted(ended) == [(n, stage) for n in range(4) for stage in (1, 2)]
     for key, texts in grown.items():
-        # On a busy machine vLLM hands several tokens over at once.
+        # Allow jumps: on a busy machine vLLM emits several tokens at once.
         assert texts[-1] == ended[key]
         assert all(b.startswith(a) for a, b in itertools.pairwise(texts))
 
@@ -318,7 +318,7 @@ def test_aprocess_leaves_the_loop_free(preparation, harbour, model):
         ticking.cancel()
 
     asyncio.run(both())
-    # A loop that is held up for the whole run ticks once.
+    # A blocked loop would tick once.
     assert len(ticks) > 2
 
 
@@ -332,7 +332,7 @@ def test_verbose_logs_each_caption(preparation, harbour, model, caplog):
 
 
 @engine
-def test_both_ways_of_resizing_give_the_same_number_of_video_tokens(harbour, model):
+def test_both_ways_of_resizing_make_the_same_number_of_video_tokens(harbour, model):
     counts = {}
     for does in (False, True):
         preparation = CaptionPreparationStage(model_variant="demo", model_does_preprocess=does)
@@ -363,13 +363,13 @@ def test_a_hostile_first_caption_cannot_break_the_second_prompt(model, hostile):
 
     first, second = asyncio.run(run())
     assert first.text in second.prompt_text
-    # One user turn and the model's: nothing in the text may open another.
+    # Count the user's turn and the model's: no text may open another.
     for caption in (first, second):
         assert caption.prompt.count("<|im_start|>") == 2
         assert caption.prompt.count("<|im_end|>") == 1
 
 
-def test_keywords_of_the_reference_and_a_recipe_mean_each_other():
+def test_keywords_of_the_reference_convert_to_a_recipe_and_back():
     stage = CaptionGenerationStage(
         model_variant="demo", max_output_tokens=9, generate_stage2_caption=True, fp8=True
     )

@@ -1,4 +1,4 @@
-"""The store keeps what was done, whatever happens to the process or the file."""
+"""The store keeps finished work, whatever happens to the process or the file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def store(tmp_path):
     store.close()
 
 
-def test_the_same_work_is_the_same_run_and_goes_on_where_it_stopped(store):
+def test_the_same_work_is_the_same_run_and_resumes(store):
     run = begin(store)
     done(store, run, 1)
     assert begin(store) == run
@@ -37,7 +37,7 @@ def test_the_same_work_is_the_same_run_and_goes_on_where_it_stopped(store):
     assert begin(store, Recipe(prompt="short")) != run
 
 
-def test_another_choice_of_windows_takes_over_what_is_done(store):
+def test_a_run_on_other_windows_takes_over_finished_ones(store):
     done(store, begin(store), 1, "Known.")
     other = begin(store, windows=WINDOWS[1:3])
     assert [job.done for job in store.jobs(other)] == [True, False]
@@ -46,7 +46,7 @@ def test_another_choice_of_windows_takes_over_what_is_done(store):
     assert not any(job.done for job in store.jobs(fresh))
 
 
-def test_a_failed_window_is_told_and_not_taken_over(store):
+def test_a_failed_window_keeps_its_reason_and_is_not_taken_over(store):
     run = begin(store)
     failed(store, run, 0, "broken file", ["damaged"])
     assert store.jobs(run)[0].error == "broken file"
@@ -59,7 +59,7 @@ def test_a_failed_window_is_told_and_not_taken_over(store):
     assert not store.jobs(run)[0].done
 
 
-def test_a_stage_is_kept_the_moment_it_is_done_and_replaced_when_done_again(store):
+def test_a_stage_is_stored_at_once_and_replaced_by_a_repeat(store):
     run = begin(store, Recipe(stage2="More: {caption}"))
     part, jobs = claimed(store, run)
     part.add_caption(jobs[0], CAPTION)
@@ -88,7 +88,7 @@ def test_two_workers_share_a_run_and_none_gets_a_job_of_the_other(store, tmp_pat
     other.close()
 
 
-def test_jobs_of_a_worker_that_left_or_whose_lease_ran_out_are_free_again(store, monkeypatch):
+def test_jobs_of_an_ended_worker_or_an_expired_lease_are_free_again(store, monkeypatch):
     run = begin(store)
     left = store.begin_work(run)
     left.claim(2)
@@ -102,7 +102,7 @@ def test_jobs_of_a_worker_that_left_or_whose_lease_ran_out_are_free_again(store,
     now = store.begin_work(run)
     taken = now.claim(4)
     assert [job.position for job in taken] == [0, 1, 2, 3]
-    # The one that was late has lost its jobs: what it still writes is not taken.
+    # The late worker has lost its jobs: its later writes are skipped.
     late.add_caption(jobs[0], CAPTION)
     late.finish(jobs[0], "too late")
     assert store.counts(run).failed == 0
@@ -111,7 +111,7 @@ def test_jobs_of_a_worker_that_left_or_whose_lease_ran_out_are_free_again(store,
     assert store.counts(run).done == 1
 
 
-def test_jobs_of_a_process_that_was_killed_are_free_at_once(store):
+def test_jobs_of_a_killed_process_are_free_at_once(store):
     run = begin(store)
     worker = programs.start("claim", store.path, run, stdout=subprocess.PIPE)
     assert worker.stdout.readline() == "claimed 4\n"
@@ -123,7 +123,7 @@ def test_jobs_of_a_process_that_was_killed_are_free_at_once(store):
     assert len(store.begin_work(run).claim(4)) == 4
 
 
-def test_deleting_a_run_keeps_what_another_run_shows(store):
+def test_deleting_a_run_keeps_captions_of_another_run(store):
     first = begin(store)
     for position in range(4):
         done(store, first, position)
@@ -191,7 +191,7 @@ def test_a_store_of_captionkit_0_1_keeps_its_captions_its_recipes_and_its_keys(t
 @pytest.mark.parametrize(
     "content", [b"not a database at all, but long enough to look" * 100, b"\0" * 9000]
 )
-def test_a_file_that_is_no_store_is_refused_with_the_way_out(tmp_path, content):
+def test_a_file_that_is_not_a_store_is_refused_with_a_remedy(tmp_path, content):
     path = tmp_path / "runs.sqlite"
     path.write_bytes(content)
     with pytest.raises(StoreError, match="damaged, or not a store"):
@@ -199,7 +199,7 @@ def test_a_file_that_is_no_store_is_refused_with_the_way_out(tmp_path, content):
     assert path.read_bytes() == content
 
 
-def test_a_database_of_something_else_is_refused(tmp_path):
+def test_a_database_of_another_program_is_refused(tmp_path):
     path = tmp_path / "runs.sqlite"
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE recipes (name TEXT)")
@@ -207,7 +207,7 @@ def test_a_database_of_something_else_is_refused(tmp_path):
         Store(path)
 
 
-def test_a_damaged_store_is_told_as_such(tmp_path):
+def test_a_damaged_store_is_named_as_damaged(tmp_path):
     path = tmp_path / "runs.sqlite"
     store = Store(path)
     run = begin(store, windows=[window(number) for number in range(300)])
@@ -229,7 +229,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs a mount of its own")
-def test_a_full_disk_is_told_and_what_was_done_is_there(tmp_path):
+def test_a_full_disk_is_an_error_and_earlier_captions_stay(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -264,7 +264,7 @@ def test_many_threads_and_processes_may_write_at_once(tmp_path):
     assert list(runs(path)["done"]) == [50, 50, 50]
 
 
-def test_threads_and_processes_that_share_a_run_do_each_window_once(tmp_path):
+def test_threads_and_processes_that_share_a_run_caption_each_window_once(tmp_path):
     path = tmp_path / "runs.sqlite"
     store = Store(path)
     each = [programs.start("write", path, 7, stderr=subprocess.PIPE) for _ in range(3)]
@@ -278,32 +278,33 @@ def test_threads_and_processes_that_share_a_run_do_each_window_once(tmp_path):
     store.close()
 
 
-def test_a_kernel_that_is_killed_loses_no_caption_that_it_said_was_done(tmp_path):
+def test_a_killed_kernel_loses_no_caption_that_it_reported(tmp_path):
     path = tmp_path / "runs.sqlite"
     random.seed(4)
-    said: set[int] = set()
+    reported: set[int] = set()
     for _ in range(12):
         process = programs.start("write_and_say", path, stdout=subprocess.PIPE)
         first = process.stdout.readline()
         time.sleep(random.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()
-        # The last line may have been cut off in the pipe.
-        said |= {int(line) for line in (first + rest).splitlines(keepends=True) if line.endswith("\n")}
+        # Skip a last line that the pipe cut off.
+        lines = (first + rest).splitlines(keepends=True)
+        reported |= {int(line) for line in lines if line.endswith("\n")}
         store = Store(path)
         store.check()
         table = open_run(1, store).captions
         store.close()
         assert (
             dict(zip(table["window"], table["text"], strict=True)).items()
-            >= {number: f"Caption {number}." for number in said}.items()
+            >= {number: f"Caption {number}." for number in reported}.items()
         )
-    # Each of the twelve said at least one.
-    assert len(said) >= 12
+    # Each of the twelve processes reported at least one caption.
+    assert len(reported) >= 12
 
 
-def test_a_power_cut_leaves_a_sound_store_with_the_first_captions_of_what_was_written(tmp_path):
-    """After a cut the log of writes may end anywhere, with old or no bytes behind."""
+def test_a_power_cut_leaves_a_sound_store_with_the_earliest_captions(tmp_path):
+    """Cut the log of writes anywhere, with old bytes or none after the cut."""
     path = tmp_path / "runs.sqlite"
     store = Store(path)
     windows = [window(number) for number in range(60)]
@@ -331,7 +332,7 @@ def test_a_power_cut_leaves_a_sound_store_with_the_first_captions_of_what_was_wr
             texts = open_run(run, cut).captions["text"].dropna().tolist()
             assert texts == [f"Caption {number}." for number in range(len(texts))]
             kept.append(len(texts))
-            # Whoever was cut off has a lease that runs out; then it can be gone on with.
+            # Let the lease of the lost worker expire, and resume.
             with cut._file.transaction() as db:
                 db.execute("UPDATE workers SET lease = 0")
             part, jobs = claimed(cut, run)
@@ -344,7 +345,7 @@ def test_a_power_cut_leaves_a_sound_store_with_the_first_captions_of_what_was_wr
     assert len(set(kept)) > 10
 
 
-def test_a_store_that_may_only_be_read_says_so(tmp_path):
+def test_a_read_only_store_is_named_as_not_writable(tmp_path):
     path = tmp_path / "runs.sqlite"
     store = Store(path)
     run = begin(store)

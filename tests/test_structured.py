@@ -1,4 +1,4 @@
-"""Captions as JSON by a schema: refused where it is none, marked where a caption does not fit."""
+"""Captions as JSON by a schema: an invalid schema is refused, an invalid caption is marked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_names_text_dicts_and_pydantic_models_mean_the_same_schema():
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "message"),
     [
         ("no json", "not JSON"),
         ("[1]", "is an object"),
@@ -41,8 +41,8 @@ def test_names_text_dicts_and_pydantic_models_mean_the_same_schema():
         (int, "not a pydantic model"),
     ],
 )
-def test_a_schema_that_is_none_is_refused_with_the_place(schema, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_schema_is_refused_with_the_path_of_its_error(schema, message):
+    with pytest.raises(ValueError, match=message):
         ck.Recipe(schema=schema)
 
 
@@ -51,7 +51,7 @@ def test_a_recipe_with_a_schema_is_saved_and_keyed_and_others_keep_their_key(tmp
     made.save(tmp_path / "recipe.toml")
     assert ck.Recipe.load(tmp_path / "recipe.toml") == made
     assert made.key != ck.Recipe().key
-    # As stores of earlier versions hold it.
+    # Stores of earlier versions have this key.
     assert ck.Recipe().key == "f169e4b11c2f5618"
 
 
@@ -65,11 +65,11 @@ def test_a_recipe_with_a_schema_is_saved_and_keyed_and_others_keep_their_key(tmp
         ("[]", {}, "not a JSON object"),
     ],
 )
-def test_a_caption_that_does_not_fit_says_why(text, values, problem):
-    found, said = structured.read(text, TAGS)
+def test_a_caption_that_violates_its_schema_has_a_reason(text, values, problem):
+    found, reason = structured.read(text, TAGS)
     assert found == values
-    assert (said is None) == (problem is None)
-    assert problem is None or problem in said
+    assert (reason is None) == (problem is None)
+    assert problem is None or problem in reason
     assert check(text, schema=TAGS)["invalid"] == (problem is not None)
     assert not check(text)["invalid"]
 
@@ -82,7 +82,7 @@ def test_a_failed_window_has_no_values_and_is_not_invalid():
 
 
 @pytest.mark.engine
-def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marked(model, tmp_path):
+def test_the_engine_follows_the_schema_and_truncated_captions_are_marked(model, tmp_path):
     session = ck.Session(VIDEOS / "winter.mp4", store=tmp_path / "runs.sqlite")
     run = session.caption("objects", schema="tags", max_tokens=500)
     table = run.structured
@@ -96,7 +96,7 @@ def test_the_engine_writes_nothing_but_the_schema_and_cut_off_captions_are_marke
     cut = session.caption("objects", schema="shot", max_tokens=4)
     assert cut.structured["invalid"].str.contains("not JSON").all()
     assert cut.checks["invalid"].all()
-    # Free text on the same engine is as free as before.
+    # Free text on the same engine stays unrestricted.
     with pytest.raises(ValueError, match="schema="):
         _ = session.caption("objects").structured
     assert not session.caption("objects").captions["text"].str.startswith("{").any()
@@ -112,18 +112,18 @@ def test_two_stages_of_json_show_both_as_columns(model, tmp_path):
     with_both.close()
 
 
-def test_the_command_line_takes_an_example_a_file_or_a_schema_itself(tmp_path, capsys):
+def test_the_command_line_takes_an_example_a_file_or_json_text(tmp_path, capsys):
     long = json.dumps({**structured.EXAMPLES["tags"], "description": "x" * 300})
     (tmp_path / "shot.json").write_text(json.dumps(Shot.model_json_schema()))
     film = str(VIDEOS / "nonesuch.mp4")
     for given in ("tags", str(tmp_path / "shot.json"), long):
-        # The schema is fine; there is no such film.
+        # The schema is valid; the film does not exist.
         assert main(["caption", film, "--schema", given]) == 1
         assert "nonesuch.mp4" in capsys.readouterr().err
-    for given, said in (("nonesuch", "no such file"), ("{}", "an object with properties")):
+    for given, message in (("nonesuch", "no such file"), ("{}", "an object with properties")):
         assert main(["caption", film, "--schema", given]) == 2
-        assert said in capsys.readouterr().err
-    # What the tuner prints as a command line means the same recipe.
+        assert message in capsys.readouterr().err
+    # The command line of the tuner means the same recipe.
     recipe = ck.Recipe(schema=Shot)
     words = shlex.split(as_code.command([film], recipe, 16))
     assert words[words.index("--schema") + 1] == recipe.schema

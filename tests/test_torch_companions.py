@@ -1,4 +1,4 @@
-"""CPU torch beside companions that were built for CUDA."""
+"""CPU torch with companions that were built for CUDA."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def test_packages_that_are_not_installed_are_left_alone(monkeypatch):
 
 
 @pytest.mark.engine
-def test_transformers_video_processors_import_afterwards_whatever_the_builds():
+def test_transformers_video_processors_import_afterwards_with_any_builds():
     assert programs.run("companions").split()[-1] == "Qwen2VLVideoProcessor"

@@ -1,4 +1,4 @@
-"""The wheel, installed without this checkout, captions the sample films that it carries."""
+"""The wheel, installed without this checkout, captions its sample films."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> Path:
-    """Folder of the programs of an environment that holds the wheel.
+    """Return the folder of programs of an environment with the wheel.
 
-    Installing vLLM takes minutes, so the environment borrows the packages of ours by a .pth file. The
-    .pth files among those are not read, so our editable install of captionkit stays out. This proves
-    that the wheel holds all files and needs none of the checkout, not that its list of dependencies is
-    whole: `.ci/run` installs from that list.
+    Installing vLLM takes minutes, so the environment borrows this one's packages by a .pth file.
+    Python ignores .pth files among those packages, so the editable install of captionkit stays out.
+    This proves that the wheel has all files and needs no file of the checkout. `.ci/run` proves that
+    its list of dependencies is complete.
     """
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
@@ -42,7 +42,7 @@ def programs(tmp_path_factory) -> Path:
 def test_the_wheel_captions_its_sample_films_and_the_command_finds_them_captioned(programs, tmp_path):
     bare = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     store = tmp_path / "runs.sqlite"
-    # -P leaves the folder of the program, a part of the checkout, out of the path.
+    # -P keeps the program's folder, a part of the checkout, off the path.
     session = subprocess.run(
         [programs / "python", "-P", ROOT / "tests" / "programs" / "samples.py", store],
         cwd=tmp_path, env=bare, capture_output=True, text=True, check=False,

@@ -79,12 +79,12 @@ def test_two_samples_a_second_by_default():
     "settings",
     [{"window_size": 0}, {"window_size": -1}, {"window_size": 3}, {"remainder_threshold": -1}],
 )
-def test_windows_that_make_no_sense_are_refused_by_name(settings):
+def test_invalid_windows_are_refused_by_name(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         compute_windows(100, **settings)
 
 
 @pytest.mark.parametrize("rate", [0, -2.0, float("nan"), float("inf")])
-def test_a_sampling_rate_that_makes_no_sense_is_refused(rate):
+def test_an_invalid_sampling_rate_is_refused(rate):
     with pytest.raises(ValueError, match="sampling_fps"):
         sample_frames(WindowSpan(0, 99), 4.0, rate)

@@ -1,7 +1,7 @@
-"""Programs that tests run in processes of their own, as ``python -m programs.NAME`` with arguments.
+"""Programs that tests run in separate processes, as ``python -m programs.NAME`` with arguments.
 
-A program of checks holds functions named ``check_…``; `outcomes` runs them all in one process, since
-the imports that need that process take longer than the checks.
+A program of checks has functions named ``check_…``; `outcomes` runs them all in one process, because
+the imports take longer than the checks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def start(name: str, *arguments: object, **settings: Any) -> subprocess.Popen[str]:
-    """Start a program; ``settings`` are those of `subprocess.Popen`, ``env`` is added to ours."""
+    """Start a program; ``settings`` go to `subprocess.Popen`, ``env`` extends this environment."""
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = {**os.environ, "PYTHONPATH": path, **settings.pop("env", {})}
     command = [sys.executable, "-m", f"programs.{name}", *map(str, arguments)]
@@ -25,7 +25,7 @@ def start(name: str, *arguments: object, **settings: Any) -> subprocess.Popen[st
 
 
 def run(name: str, *arguments: object, **settings: Any) -> str:
-    """Run a program to its end and return what it printed; fail with its errors if it failed."""
+    """Run a program to its end and return its output; fail with its errors if it fails."""
     process = start(name, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
     printed, errors = process.communicate()
     assert process.returncode == 0, errors[-3000:]
@@ -33,7 +33,7 @@ def run(name: str, *arguments: object, **settings: Any) -> str:
 
 
 def outcomes(name: str, *arguments: object) -> dict[str, str]:
-    """Traceback by check of a program of checks, "" for a check that passed."""
+    """Return the traceback of each check of a program, "" for a passed check."""
     printed = run("checks", name, *arguments)
     found: dict[str, str] = json.loads(printed.splitlines()[-1])
     return found

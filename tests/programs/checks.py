@@ -9,7 +9,7 @@ import traceback
 
 
 def main() -> None:
-    """Print a JSON object: check, without ``check_``, to its traceback, "" if it passed."""
+    """Print a JSON object from check (without ``check_``) to traceback, "" for a passed check."""
     name, *arguments = sys.argv[1:]
     module = importlib.import_module(f"programs.{name}")
     found = {}

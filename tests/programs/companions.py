@@ -1,4 +1,4 @@
-"""Repair this torch's companions, and import what transformers makes of them."""
+"""Repair this torch's companions, and import a processor of transformers that needs them."""
 
 import contextlib
 import importlib

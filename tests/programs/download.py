@@ -1,4 +1,4 @@
-"""Download weights: repository, revision and folder of models; print the folder of the weights."""
+"""Download weights, and print their folder: ``download REPOSITORY REVISION FOLDER``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Begin a run on the real engine, print the engine's process id, then ``sleep`` or ``wait`` for it.
+"""Start a run on the real engine, print the engine's process id, then ``sleep`` or ``wait``.
 
 ``engine_run VIDEO STORE sleep|wait``
 """

@@ -1,6 +1,6 @@
-"""Caption videos in two stages with a fake that takes its time: ``fake_run VIDEOS STORE``.
+"""Caption videos in two stages with a slow fake: ``fake_run VIDEOS STORE``.
 
-Prints the run's status and how many captions this process made.
+Prints the run's status and the number of captions of this process.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Caption a video anew with the fake, and say nothing: ``fresh_run VIDEO STORE``."""
+"""Caption a video anew with the fake, without output: ``fresh_run VIDEO STORE``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Write lines until the largest size of a file is reached: ``full_disk FILE``; prints their number."""
+"""Write lines until the file reaches its largest size, and print their number: ``full_disk FILE``."""
 
 import resource
 import sys

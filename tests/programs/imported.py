@@ -1,4 +1,4 @@
-"""Import the module named by the argument and print the packages that came along, a line each."""
+"""Import the module of the argument and print all packages imported with it, one a line."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Leave the machine's network and print whether that could be done: ``leave_network [forbidden]``."""
+"""Leave the machine's network and print whether that worked: ``leave_network [forbidden]``."""
 
 import errno
 import sys

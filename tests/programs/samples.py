@@ -1,4 +1,4 @@
-"""Caption the sample films with a store of its own (the argument); print, as JSON, what came of it."""
+"""Caption the sample films with a new store (the argument); print the result as JSON."""
 
 import json
 import sys

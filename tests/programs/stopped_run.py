@@ -1,4 +1,4 @@
-"""Caption two windows, then be interrupted in the middle of the rest: ``stopped_run VIDEO STORE``."""
+"""Caption two windows, and interrupt the run in the middle of the rest: ``stopped_run VIDEO STORE``."""
 
 import asyncio
 import os

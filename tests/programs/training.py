@@ -76,7 +76,7 @@ def check_packed_talks_are_learnt_as_if_each_stood_alone(folder: str) -> None:
 
 
 def trained(folder: Path, *stops: int | None) -> dict[str, torch.Tensor]:
-    """Train, interrupted after so many checkpoints each time, and return the tower's weights."""
+    """Train, interrupted after ``stops`` checkpoints in turn, and return the tower's weights."""
     for stop in stops:
         trainer = make_trainer(folder, 3, 2)
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Caption 4,000 windows and print the number of each that is done: ``write_and_say STORE``."""
+"""Caption 4,000 windows and print the number of each finished one: ``write_and_say STORE``."""
 
 import sys
 from dataclasses import replace
