@@ -70,7 +70,7 @@ def resolve(prompt: str, library: Mapping[str, str] = PROMPTS) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-]+", text):
         raise ValueError(
             f"no prompt is named {text!r}; the names are {', '.join(library)} "
-            "(a text of your own needs at least two words)"
+            "(your own text needs at least two words)"
         )
     return prompt
 

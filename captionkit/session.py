@@ -56,7 +56,7 @@ class Session:
         ``"pyav"``, or ``"decord"`` for streams that decord reads exactly.
     endpoint
         Address of a vLLM server (``http://localhost:8000/v1``, see ``captionkit serve``), used instead
-        of an own engine. The environment variable ``CAPTIONKIT_API_KEY`` holds the server's key.
+        of starting an engine. The environment variable ``CAPTIONKIT_API_KEY`` has the server's key.
     backend
         Backend for every recipe, whatever its model; None starts an engine or takes the endpoint.
 

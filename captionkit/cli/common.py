@@ -47,7 +47,7 @@ def existing_store(options: argparse.Namespace) -> Path:
     """
     store: Path = options.store
     if not store.is_file():
-        raise UsageError(f"there is no store {store}; run this where the session ran, or give --store")
+        raise UsageError(f"there is no store {store}; run in the session's folder, or give --store")
     return store
 
 

@@ -1,4 +1,4 @@
-"""The reference's two stages with its contract, on its tasks; only the adapters use this folder."""
+"""The reference's two stages with its contract, on its tasks; no earlier room imports them."""
 
 from captionkit.stages.base import NodeInfo, ProcessingStage, Resources, WorkerMetadata
 from captionkit.stages.generation import CaptionGenerationStage

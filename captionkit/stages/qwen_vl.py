@@ -61,8 +61,8 @@ class QwenVL:
     recipe
         A recipe instead of the keywords above, which then take its values.
     endpoint
-        Address of a vLLM server (``http://localhost:8000/v1``) used instead of an own
-        engine.
+        Address of a vLLM server (``http://localhost:8000/v1``) used instead of
+        starting an engine.
     backend
         Backend of the captions; None starts the recipe's backend.
     """

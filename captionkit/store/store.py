@@ -48,7 +48,7 @@ class RunCounts:
 
 
 class Store:
-    """A store in one file; several threads and processes may share the file.
+    """A store in one file, which several threads and processes may share.
 
     Parameters
     ----------
