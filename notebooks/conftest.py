@@ -8,18 +8,26 @@ import pytest
 from nbmake.nb_result import NotebookError, NotebookResult
 from nbmake.pytest_items import NotebookFailedException
 from notebook_results import differences
+from xdist.scheduler import LoadFileScheduling
 
 
-# First: pytest-xdist reads the groups in this hook, too.
-@pytest.hookimpl(tryfirst=True)
+class FileByFile(LoadFileScheduling):
+    """Give each process of pytest-xdist whole files, and all notebooks, which share a store, to one."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return "notebooks" if file.endswith(".ipynb") else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return FileByFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Group tests for pytest-xdist's ``--dist=loadgroup``: by file, all notebooks as one.
-
-    Tests of a file share its fixtures, notebooks share a store.
-    """
+    """Give a notebook the time of three tests."""
     for item in items:
-        group = "notebooks" if item.path.suffix == ".ipynb" else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        if item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.hookimpl(wrapper=True)
