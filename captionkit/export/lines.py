@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import os
+import stat
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +16,15 @@ from captionkit.export.base import without_home
 from captionkit.export.errors import ExportError
 from captionkit.export.formats.tables import json_lines
 
+# Errors of a file system without locks, such as Lustre without the option ``flock``.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
 
 class JsonLines:
     """Writes finished windows to a file, the rows of each completely or not at all.
 
-    Keep an existing file with content as ``NAME.bak``.
+    Keep an existing file with content as ``NAME.bak``. Append to a link or a device (``/dev/stdout``,
+    say) instead. The file is locked until it is closed, so that two processes cannot mix their lines.
 
     Parameters
     ----------
@@ -25,17 +34,16 @@ class JsonLines:
     Raises
     ------
     ExportError
-        If the file cannot be written.
+        If the file cannot be written, or another process is writing it; its content stays intact.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.windows = 0
-        self._end = 0
         try:
-            if self.path.is_file() and self.path.stat().st_size:
-                self.path.replace(self.path.with_name(self.path.name + ".bak"))
-            self._file = self.path.open("wb", buffering=0)
+            self._file = _open(self.path)
+        except ExportError:
+            raise
         except OSError as error:
             raise ExportError(f"cannot write {self.path}: {error.strerror}") from error
 
@@ -48,6 +56,7 @@ class JsonLines:
             If the rows cannot be written (disk full, say); earlier lines stay complete.
         """
         data = json_lines({**each, "path": without_home(each["path"])} for each in records)
+        end = os.fstat(self._file.fileno()).st_size
         try:
             written = self._file.write(data)
             if written != len(data):
@@ -55,16 +64,19 @@ class JsonLines:
                 self._file.write(data[written:])
         except OSError as failure:
             with contextlib.suppress(OSError):  # pipes such as /dev/stdout cannot be truncated
-                self._file.truncate(self._end)
+                self._file.truncate(end)
             raise ExportError(
                 f"cannot write {self.path}: {failure.strerror}; the {self.windows} windows written "
                 "before are in the file"
             ) from failure
-        self._end += len(data)
         self.windows += len({each["key"] for each in records})
 
     def close(self) -> None:
         """Close the file."""
+        if not self._file.closed:
+            # Unlock first: a forked process may hold the same open file, and its lock.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
     def __enter__(self) -> JsonLines:
@@ -72,3 +84,44 @@ class JsonLines:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _open(path: Path) -> FileIO:
+    """Open a file to append to, locked; first rename a regular file with content to ``NAME.bak``."""
+    while True:
+        # Open without truncation: the content may belong to the process that holds the lock.
+        file = path.open("ab", buffering=0)
+        try:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file
+            _lock(file, path)
+            if path.is_symlink():
+                return file
+            # Check the name after the lock: another process may have renamed the file before.
+            current = _is_at(file, path)
+            if current and os.fstat(file.fileno()).st_size == 0:
+                return file
+            if current:
+                path.replace(path.with_name(path.name + ".bak"))
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_at(file: FileIO, path: Path) -> bool:
+    """Return whether a path still leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: FileIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ExportError(f"{path} is being written by another process; give another file") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
