@@ -111,6 +111,11 @@ class Recipe:
     ValueError
         If a value is outside its range, a prompt name or placeholder is unknown, or the schema is
         invalid.
+
+    Notes
+    -----
+    A whole number for a setting of type float becomes a float, so ``temperature=0`` and
+    ``temperature=0.0`` are the same recipe.
     """
 
     model: str = _setting("demo", "model: a name, a folder or a repository id", str)
@@ -149,6 +154,9 @@ class Recipe:
             value = getattr(self, name)
             if value is not None or DEFAULTS[name] is not None:
                 setting.check(name, value)
+                if setting.kind is float:
+                    # Store 0 as 0.0: the two differ in the JSON that the content key is a hash of.
+                    object.__setattr__(self, name, float(value))
         prompts.check_template(self.prompt_text, prompts.STAGE1_PLACEHOLDERS)
         if self.stage2 is not None:
             if not self.stage2.strip():

@@ -55,6 +55,34 @@ def test_the_content_key_changes_with_every_field_that_decides_a_caption():
     assert len(keys | {Recipe().key}) == len(changes) + 1
 
 
+FLOATS = [name for name, setting in SETTINGS.items() if setting.kind is float]
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_a_whole_number_and_its_float_are_the_same_recipe(name, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"[recipe]\n{name} = 1\n")
+    json_text = Recipe(**{name: 1.0}).to_json().replace(f'"{name}": 1.0', f'"{name}": 1')
+    wanted = Recipe(**{name: 1.0})
+    made = [Recipe(**{name: 1}), Recipe.load(path), Recipe.from_json(json_text)]
+    made.append(replace(Recipe(), **{name: 1}))
+    for recipe in made:
+        assert type(getattr(recipe, name)) is float
+        assert (recipe.key, recipe.to_toml()) == (wanted.key, wanted.to_toml())
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_true_is_not_accepted_as_a_number(name):
+    with pytest.raises(ValueError, match=f"{name} is True; give a number"):
+        Recipe(**{name: True})
+
+
+def test_content_keys_stay_those_of_captionkit_0_1():
+    assert Recipe().key == "f169e4b11c2f5618"
+    assert Recipe(temperature=0.0).key == "a47409fa64664dcd"
+    assert Recipe(sampling_fps=1.0, top_p=1.0, repetition_penalty=1.0).key == "78c045cf2679d2a7"
+
+
 def test_a_library_name_and_its_text_are_the_same_recipe_content():
     assert Recipe(prompt="short").key == Recipe(prompt=prompts.PROMPTS["short"]).key
 
