@@ -49,7 +49,7 @@ class Session:
     batch_size
         Captions that run at once.
     store
-        Store of the runs: a path, or an open store.
+        Store of the runs: a path, or an open store, which `close` then leaves open.
     model_dir
         Folder for downloaded weights.
     reader
@@ -87,6 +87,7 @@ class Session:
         self.endpoint = endpoint
         self.backend = backend
         self.store = open_store(store)
+        self._owns_store = self.store is not store
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source)
         videos, problems = video_requests(self.source)
         self.sources = Sources(videos, self.recipe, DecodePool(reader=reader), problems)
@@ -183,7 +184,10 @@ class Session:
         return self.sources.clip(self.sources.find(video, window))
 
     def recut(self, window_size: int) -> Session:
-        """Return a session on the same videos and store, with windows of another length in frames."""
+        """Return a session on the same videos and store, with windows of another length in frames.
+
+        Close this session last: its store serves both.
+        """
         shorter = min(self.recipe.remainder_threshold, window_size // 2)
         return Session(
             self.source,
@@ -241,11 +245,13 @@ class Session:
         fresh: bool = False,
         repeats: int = 1,
         priority: int = 0,
+        retry_failed: bool = False,
         **settings: Any,
     ) -> RunTask:
         """Start to caption and return the work under way at once; see `caption`.
 
-        Work of lower ``priority`` goes first: -1 for a window on the screen.
+        Work of lower ``priority`` goes first: -1 for a window on the screen. ``retry_failed`` tries the
+        failed windows of an earlier run again.
         """
         _check_count("repeats", repeats)
         if batch_size is not None:
@@ -256,6 +262,8 @@ class Session:
             raise ValueError("there is no window to caption: the table of windows is empty")
         size = batch_size or self.batch_size
         number = self.store.add_run(made, chosen, repeats=repeats, batch_size=size, fresh=fresh)
+        if retry_failed:
+            self.store.forget_failures(number)
         return self._work(Run(self.store, number, self), size, priority)
 
     def caption(
@@ -373,14 +381,15 @@ class Session:
         )
 
     def close(self) -> None:
-        """Stop work under way, end the decoding processes and close the store.
+        """Stop work under way, end the decoding processes and close a store that this session opened.
 
         The engine keeps running for other sessions.
         """
         for task in list(self._tasks.values()):
             task.cancel()
         self.sources.pool.close()
-        self.store.close()
+        if self._owns_store:
+            self.store.close()
 
 
 def _check_count(name: str, count: int) -> None:

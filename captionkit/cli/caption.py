@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import queue
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +31,7 @@ from captionkit.display import MOST_ROWS
 from captionkit.export import JsonLines
 from captionkit.export.formats.tables import records_of
 from captionkit.models.variants import get_variant
-from captionkit.pipeline import WindowDone
+from captionkit.pipeline import Event, WindowDone
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.recipe import SETTINGS, Recipe
 from captionkit.run import Run, RunEnded, RunTask
@@ -38,7 +41,8 @@ from captionkit.session import Session
 from captionkit.structured import EXAMPLES
 from captionkit.video import READERS
 
-_LOOK_S = 0.2
+# Seconds between two looks at the counts, which take a while in a store of a million windows.
+_LOOK_S = 0.5
 
 
 def add_parser(commands: Any) -> None:
@@ -100,13 +104,20 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
     except (FileNotFoundError, ValueError) as error:
         console.print(f"[red]captionkit: {escape(printable(str(error)))}[/red]")
         return 1
-    lines = JsonLines(out) if out else None
     try:
-        return _run(session, lines, console)
+        with contextlib.ExitStack() as closing:
+            if out:
+                _refuse_inputs(out, options.videos, session)
+            lines = closing.enter_context(JsonLines(out)) if out else None
+            return _run(session, lines, console)
     finally:
         session.close()
-        if lines:
-            lines.close()
+
+
+def _refuse_inputs(out: Path, videos: Iterable[str], session: Session) -> None:
+    inputs = {Path(name).resolve() for name in (*videos, *(w.path for w in session.sources.windows))}
+    if out.resolve() in inputs:
+        raise UsageError(f"--out {out} is one of the videos; give another file, say captions.jsonl")
 
 
 def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Console) -> int:
@@ -166,7 +177,7 @@ def _schema(given: str) -> str:
 
 def _run(session: Session, lines: JsonLines | None, console: Console) -> int:
     try:
-        task = session.start()
+        task = session.start(retry_failed=True)
         before = _follow(task, lines, console)
         run = task.wait()
     except ValueError as error:
@@ -188,9 +199,16 @@ def _run(session: Session, lines: JsonLines | None, console: Console) -> int:
 
 def _follow(task: RunTask, lines: JsonLines | None, console: Console) -> int:
     """Show a bar and write lines until the task ends; return how many windows the store had."""
-    events: queue.SimpleQueue[object] = queue.SimpleQueue()
+    events: queue.SimpleQueue[WindowDone | RunEnded] = queue.SimpleQueue()
+    loaded = threading.Event()
+
+    def on_event(event: Event | RunEnded) -> None:
+        loaded.set()
+        if isinstance(event, (WindowDone, RunEnded)):
+            events.put(event)
+
     # Subscribe before the query, so that no window ends between the two.
-    task.add_callback(events.put)
+    task.add_callback(on_event)
     written = task.run.store.captioned_keys(task.run.id)
     before = len(written)
     if lines:
@@ -208,28 +226,30 @@ def _follow(task: RunTask, lines: JsonLines | None, console: Console) -> int:
     try:
         with bar:
             row = bar.add_task(f"loading {escape(task.run.recipe.model)}", total=None, rate="")
-            ended = False
-            while not ended:
+            event, due = None, 0.0
+            while not isinstance(event, RunEnded):
                 event = _next(events)
-                ended = isinstance(event, RunEnded) or not (event or task.running)
-                if event is not None and not ended:
-                    bar.update(row, description="captioning")
                 if isinstance(event, WindowDone) and lines and event.window.key not in written:
                     lines.write(_records(task.run, event))
                     written.add(event.window.key)
-                now = task.progress
-                rate = f"{now.windows_per_s:.1f} windows/s" if now.windows_per_s else ""
-                bar.update(row, completed=now.done + now.failed, total=now.total, rate=rate)
+                if isinstance(event, RunEnded) or time.monotonic() >= due:
+                    now = task.progress
+                    rate = f"{now.windows_per_s:.1f} windows/s" if now.windows_per_s else ""
+                    bar.update(row, completed=now.done + now.failed, total=now.total, rate=rate)
+                    if loaded.is_set():
+                        bar.update(row, description="captioning")
+                    due = time.monotonic() + _LOOK_S
     except BaseException:
         task.cancel()
         raise
     if lines:
-        # Write the windows that another process captioned for this run.
-        _write_known(task.run, set(task.run.captions["key"]) - written, lines)
+        # Write the windows that another process finished for this run.
+        done = {job.window_key for job in task.run.store.jobs(task.run.id) if job.done}
+        _write_known(task.run, done - written, lines)
     return before
 
 
-def _next(events: queue.SimpleQueue[object]) -> object | None:
+def _next(events: queue.SimpleQueue[WindowDone | RunEnded]) -> WindowDone | RunEnded | None:
     try:
         return events.get(timeout=_LOOK_S)
     except queue.Empty:

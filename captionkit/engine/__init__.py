@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captionkit.engine.client import Engine
-from captionkit.engine.errors import CacheMissError, EngineError, RequestError
+from captionkit.engine.errors import CacheMissError, EngineError, EngineGoneError, RequestError
 from captionkit.engine.pending import PendingRequest
 from captionkit.engine.protocol import (
     Backend,
@@ -21,6 +21,7 @@ __all__ = [
     "Completion",
     "Engine",
     "EngineError",
+    "EngineGoneError",
     "EngineKey",
     "PendingRequest",
     "Request",

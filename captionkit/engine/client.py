@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from captionkit.engine import protocol
-from captionkit.engine.errors import CacheMissError, EngineError, RequestError, advice
+from captionkit.engine.errors import CacheMissError, EngineError, EngineGoneError, RequestError, advice
 from captionkit.engine.pending import PendingRequest, PendingRequests
 from captionkit.engine.process import EngineProcess
 from captionkit.engine.protocol import Completion, EngineKey, Request
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _KNOWN_WINDOWS = 8192
 # The worker says every few seconds that it runs; one that is silent for so long hangs.
 HANG_S = 30.0
+_CLOSED = "the engine was closed, say for another model; run again to go on"
 
 
 class Engine:
@@ -122,7 +123,7 @@ class Engine:
         """
         with self._lock:
             if self.closed:
-                raise EngineError("the engine was closed; Engine.get starts a new one")
+                raise EngineGoneError(_CLOSED)
             if request.video.frames is None and request.video.uid not in self._known:
                 raise CacheMissError(f"the engine has not seen {request.video.uid}: give its frames")
             pending = self._pending.add(request, on_text)
@@ -167,7 +168,7 @@ class Engine:
         """End the process and start a new one; unfinished requests are submitted to it again."""
         with self._lock:
             if self.closed:
-                raise EngineError("the engine was closed; Engine.get starts a new one")
+                raise EngineGoneError(_CLOSED)
             lost = self._set_down(died=False)
         self._bring_up(lost)
 
@@ -181,7 +182,7 @@ class Engine:
         atexit.unregister(self.close)
         self._process.end()
         for pending in left:
-            pending.fail(EngineError("the engine was closed"))
+            pending.fail(EngineGoneError(_CLOSED))
 
     def _listen(self) -> None:
         self._heard = time.monotonic()
@@ -204,12 +205,12 @@ class Engine:
         for pending, error in lost:
             pending.fail(error)
         self._process.end()
-        failure = EngineError("the engine was closed")
+        failure = EngineGoneError(_CLOSED)
         process = None
         try:
             process = EngineProcess(self.key)
         except EngineError as error:
-            failure = error
+            failure = EngineGoneError(f"the engine could not be started again: {error}")
         with self._lock:
             if process is not None and not self.closed:
                 self._process, self._up = process, True

@@ -21,6 +21,10 @@ class EngineError(RuntimeError):
     """Raised when the engine could not start, died, or was closed."""
 
 
+class EngineGoneError(EngineError):
+    """Raised when no further request can be answered: the engine was closed, or the server is away."""
+
+
 class RequestError(ValueError):
     """Raised when one request is refused; other requests are not affected."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from captionkit.engine.admission import Admission
-from captionkit.engine.errors import CacheMissError, EngineError, RequestError, advice
+from captionkit.engine.errors import CacheMissError, EngineError, EngineGoneError, RequestError, advice
 from captionkit.engine.protocol import Completion, Request
 
 # The key is read when it is needed, sent to the endpoint alone, and never stored.
@@ -146,9 +146,13 @@ class ServerBackend:
                             first_s = first_s or time.monotonic() - begin
                             text += choice.delta.content
                             yield text
+        except openai.APITimeoutError as error:
+            raise EngineError(
+                f"{self.endpoint} did not finish a caption in {_CAPTION_S:.0f} s"
+            ) from error
         except openai.APIConnectionError as error:
             what = "was closed" if self.closed else f"went away: {_reason(error)}"
-            raise EngineError(f"{self.endpoint} {what}") from error
+            raise EngineGoneError(f"{self.endpoint} {what}") from error
         except openai.OpenAIError as error:
             if video.uid in self._known:
                 self._known.discard(video.uid)
@@ -172,7 +176,7 @@ class ServerBackend:
 
     def _client(self) -> Any:
         if self.closed:
-            raise EngineError(f"{self.endpoint} was closed; ServerBackend.get connects again")
+            raise EngineGoneError(f"{self.endpoint} was closed; ServerBackend.get connects again")
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = _openai().AsyncOpenAI(

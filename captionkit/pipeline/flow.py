@@ -14,6 +14,7 @@ from captionkit.engine import (
     CacheMissError,
     Completion,
     EngineError,
+    EngineGoneError,
     Request,
     RequestError,
     Sampling,
@@ -99,7 +100,8 @@ async def caption(
     """Caption windows and yield events, each with its window, in no fixed order.
 
     At most ``2 x batch_size`` windows hold frames in memory. Leaving the loop early cancels the rest. A
-    failed window ends with a `WindowDone` that has an ``error``; other windows keep their captions.
+    failed window ends with a `WindowDone` that has an ``error``; other windows keep their captions. If
+    the backend is gone, the rest would fail as well: they get no event, and the error is raised.
 
     Parameters
     ----------
@@ -115,6 +117,11 @@ async def caption(
         Lower goes first: -1 for windows on the screen.
     salt
         Part of each window's id in the backend; see `prepare`.
+
+    Raises
+    ------
+    EngineGoneError
+        If the engine was closed, or the server is away.
     """
     flow = _Flow(recipe, backend, pool, batch_size, priority, salt)
     running = asyncio.create_task(flow.run(windows))
@@ -162,6 +169,9 @@ class _Flow:
                     except StopAsyncIteration:
                         break
                     group.create_task(self.caption(window))
+        except ExceptionGroup as group_of_one:
+            # Raise what the source or a window raised; the group has cancelled the others.
+            raise group_of_one.exceptions[0] from None
         finally:
             self.events.put_nowait(None)
 
@@ -181,6 +191,8 @@ class _Flow:
                 if prepared.damage and prepared.damage not in warnings:
                     warnings.append(prepared.damage)
                 await self._ask(window, prepared, captions, permit)
+        except EngineGoneError:
+            raise
         except Exception as failure:
             error = str(failure) or type(failure).__name__
             if not isinstance(failure, (ValueError, EngineError)):

@@ -18,11 +18,16 @@ _EVERY_S = 0.2
 
 def follow(task: RunTask) -> Run:
     """Wait for a task; show a progress bar in a notebook or a terminal."""
-    if _in_notebook():
-        return _in_html(task)
-    if sys.stderr.isatty():
-        return _in_terminal(task)
-    return task.wait()
+    try:
+        if _in_notebook():
+            return _in_html(task)
+        if sys.stderr.isatty():
+            return _in_terminal(task)
+        return task.wait()
+    except KeyboardInterrupt:
+        # Cancel here as well: an interrupt may come while the bar is drawn.
+        task.cancel()
+        raise
 
 
 def _in_notebook() -> bool:

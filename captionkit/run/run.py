@@ -90,11 +90,13 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``running``, ``done``, ``failed`` (some or all windows) or ``interrupted``.
+        """``running``, ``done``, ``failed`` (some or all windows), ``interrupted`` or ``deleted``.
 
         Work by another kernel counts as ``running``.
         """
         counts = self.store.counts(self.id)
+        if not counts.total:
+            return "deleted"
         if counts.done + counts.failed < counts.total:
             return "running" if counts.working else "interrupted"
         return "failed" if counts.failed else "done"

@@ -21,7 +21,7 @@ from captionkit.pipeline.flow import caption
 from captionkit.recipe import Recipe
 from captionkit.run.run import Progress, Run
 from captionkit.sources import PlannedWindow
-from captionkit.store import Job
+from captionkit.store import Job, StoreError
 from captionkit.store.work import RENEW_S
 from captionkit.system import loop
 from captionkit.video import DecodePool
@@ -80,6 +80,7 @@ class RunTask:
         self._cancelled = False
         self._stop: Callable[[], object] | None = None
         self._ended = threading.Event()
+        self._end: RunEnded | None = None
         self._started = time.monotonic()
         self._finished = 0
         self._work = run.store.begin_work(run.id)
@@ -105,8 +106,15 @@ class RunTask:
         return replace(self.run.progress, windows_per_s=self._finished / seconds if seconds else 0.0)
 
     def add_callback(self, callback: Callable[[Event | RunEnded], None]) -> None:
-        """Add a function to call with each event, in another thread; the function must return fast."""
-        self._callbacks.append(callback)
+        """Add a function to call with each event, in another thread; the function must return fast.
+
+        A task that has ended calls it with `RunEnded` at once.
+        """
+        with self._lock:
+            if self._end is None:
+                self._callbacks.append(callback)
+                return
+        self._call(callback, self._end)
 
     def wait(self, timeout_s: float | None = None) -> Run:
         """Wait until the work has ended; return the run.
@@ -154,13 +162,11 @@ class RunTask:
 
         self.add_callback(forward)
         try:
-            while self.running or not events.empty():
-                event = await events.get()
-                if isinstance(event, RunEnded):
-                    return
+            while not isinstance(event := await events.get(), RunEnded):
                 yield event
         finally:
-            self._callbacks.remove(forward)
+            with contextlib.suppress(ValueError):
+                self._callbacks.remove(forward)
 
     async def _run(self) -> None:
         error: str | None = None
@@ -174,9 +180,22 @@ class RunTask:
             error = str(failure) or type(failure).__name__
             raise
         finally:
+            self._finish(error)
+
+    def _finish(self, error: str | None) -> None:
+        """Release the jobs and emit `RunEnded`, also if the store fails: others wait for it."""
+        try:
             self._work.end(time.monotonic() - self._started)
+        except StoreError as failure:
+            logger.warning("run %d could not be ended: %s", self.run.id, failure)
+            if error is None:
+                error = str(failure)
+                raise
+        finally:
+            with self._lock:
+                self._end = RunEnded(error)
             self._ended.set()
-            self._emit(RunEnded(error))
+            self._emit(self._end)
 
     def _allow_cancel(self) -> None:
         # Allow a cancel only now: a task cancelled before its first step would never emit RunEnded.
@@ -206,8 +225,10 @@ class RunTask:
         while True:
             claimed = self._work.claim(self._batch_size, repeat)
             for job in claimed:
-                self._jobs[job.window_key] = job
-                yield self._windows[job.window_key]
+                # Skip a window under way here: its job came back from a worker that died meanwhile.
+                if job.window_key not in self._jobs:
+                    self._jobs[job.window_key] = job
+                    yield self._windows[job.window_key]
             if not claimed:
                 if not self._work.elsewhere(repeat):
                     return
@@ -224,10 +245,13 @@ class RunTask:
 
     def _emit(self, event: Event | RunEnded) -> None:
         for callback in list(self._callbacks):
-            try:
-                callback(event)
-            except Exception:
-                logger.exception("a callback of run %d failed", self.run.id)
+            self._call(callback, event)
+
+    def _call(self, callback: Callable[[Event | RunEnded], None], event: Event | RunEnded) -> None:
+        try:
+            callback(event)
+        except Exception:
+            logger.exception("a callback of run %d failed", self.run.id)
 
 
 @contextlib.asynccontextmanager
@@ -237,7 +261,11 @@ async def _renewed(renew: Callable[[], None]) -> AsyncIterator[None]:
     async def again() -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            await asyncio.to_thread(renew)
+            try:
+                await asyncio.to_thread(renew)
+            except StoreError as error:
+                # Try again: the lease outlives several tries.
+                logger.warning("a lease could not be renewed: %s", error)
 
     renewing = asyncio.create_task(again())
     try:

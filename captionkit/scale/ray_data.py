@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from captionkit.captions import WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
-from captionkit.engine import EngineError, VideoInput
+from captionkit.engine import EngineError, EngineGoneError, VideoInput
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import needs_gpu
 from captionkit.pipeline.backends import open_backend
@@ -248,11 +248,22 @@ class _Caption:
         self._recipe = recipe
         self._parts = Parts(output)
         self._batch_size = batch_size
-        self._backend = open_backend(recipe, model_dir=model_dir)
+        self._model_dir = model_dir
+        self._open()
+
+    def _open(self) -> None:
+        self._backend = open_backend(self._recipe, model_dir=self._model_dir)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         contents = [json.loads(each) for each in batch["content"].tolist()]
-        self._parts.write(loop.run(self._rows(contents, batch["frames"].tolist())))
+        frames = batch["frames"].tolist()
+        try:
+            rows = loop.run(self._rows(contents, frames))
+        except EngineGoneError:
+            # Start the engine again for the whole batch, of which nothing is written yet.
+            self._open()
+            rows = loop.run(self._rows(contents, frames))
+        self._parts.write(rows)
         return {"written": np.ones(len(contents), bool)}
 
     async def _rows(self, contents: list[dict[str, Any]], frames: list[bytes]) -> list[CaptionRow]:
@@ -270,6 +281,8 @@ class _Caption:
             try:
                 async for each in stages:
                     captions.append(each)  # noqa: PERF401 (kept if a later stage fails)
+            except EngineGoneError:
+                raise
             except (ValueError, EngineError) as failure:
                 error = str(failure) or type(failure).__name__
         return caption_rows(content["window"], self._recipe, captions, error, content["warnings"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class StoreFile:
 
     def _open(self) -> None:
         self._db.execute("PRAGMA foreign_keys = ON")
-        if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        if self._write_ahead() != "wal":
             raise StoreError(f"{self.path} is on a disk that cannot hold a store; choose a local one")
         # Sync less often: a killed process loses nothing. A power cut may lose the last captions, but
         # the file stays sound.
@@ -76,6 +77,17 @@ class StoreFile:
                 self._script(MIGRATIONS[step])
             self._db.execute(f"PRAGMA user_version = {VERSION}")
 
+    def _write_ahead(self) -> str:
+        """Return the journal mode after the switch; SQLite itself does not wait for others here."""
+        end = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                return str(self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
     def _script(self, script: str) -> None:
         # Avoid executescript, which commits earlier statements first.
         for statement in script.split(";"):
@@ -95,6 +107,8 @@ class StoreFile:
             what = "the disk is full: free some space and run again; all earlier captions are stored"
         elif "locked" in reason or "busy" in reason:
             what = f"another process held the store for more than {_BUSY_S:.0f} s; try again"
+        elif "closed" in reason:
+            what = "the session that opened it was closed; open another one"
         elif "readonly" in reason or "unable to open" in reason:
             what = "the file is not writable; give store= a writable path"
         elif isinstance(error, sqlite3.DatabaseError) and ("malformed" in reason or "not a" in reason):
@@ -113,14 +127,16 @@ class StoreFile:
         Take the write lock at once: a reader that becomes a writer later can fail.
         """
         with self._lock, self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
+            # Begin and commit inside: an interrupt may come between a statement and the next line.
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""

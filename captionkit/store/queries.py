@@ -11,19 +11,26 @@ ADD_CAPTION = (
 )
 
 ADD_WINDOW = """
-INSERT INTO windows (key, video, path, clip, number, start_frame, end_frame, start_s, end_s, source)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET video = excluded.video, path = excluded.path, number = excluded.number
+INSERT INTO windows (key, path, clip, start_frame, end_frame, start_s, end_s, source)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET path = excluded.path
 """
 
-# Take over earlier captions of the same recipe on the same window and repeat.
+# Take over earlier captions of the same recipe on the same window and repeat, for free jobs.
 TAKE_OVER = """
 UPDATE jobs SET state = 1, result = (
     SELECT max(id) FROM results WHERE recipe_key = :recipe AND window_key = jobs.window_key
     AND results.repeat = jobs.repeat AND done AND error IS NULL)
-WHERE run = :run AND EXISTS (
+WHERE run = :run AND state = 0 AND (owner IS NULL OR owner NOT IN (SELECT owner FROM workers))
+    AND EXISTS (
     SELECT 1 FROM results WHERE recipe_key = :recipe AND window_key = jobs.window_key
     AND results.repeat = jobs.repeat AND done AND error IS NULL)
+"""
+
+# Delete the results of interrupted tries that TAKE_OVER has replaced.
+DROP_REPLACED = """
+DELETE FROM results WHERE recipe_key = ? AND NOT done
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE result = results.id)
 """
 
 # Claim open jobs without an owner, or with an owner whose lease has expired.

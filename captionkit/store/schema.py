@@ -3,10 +3,11 @@
 ``runs``
     A recipe on some windows.
 ``windows``
-    The facts of each `sources.PlannedWindow`, by its key.
+    The facts of each `sources.PlannedWindow`, by its key, which is its content.
 ``jobs``
-    The windows of a run; ``state`` is 0 for an open job, 1 for captioned, 2 for failed. ``owner`` is
-    the worker that claimed the job, valid while its lease in ``workers`` is.
+    The windows of a run, named and numbered as in its session. ``state`` is 0 for an open job, 1 for
+    captioned, 2 for failed. ``owner`` is the worker that claimed the job, valid while its lease in
+    ``workers`` is.
 ``results``
     The result of a job. Jobs of several runs may share one result.
 ``captions``
@@ -35,8 +36,8 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_by_key ON runs (key);
 CREATE TABLE windows (
-    key TEXT PRIMARY KEY, video TEXT NOT NULL, path TEXT NOT NULL, clip TEXT NOT NULL,
-    number INTEGER NOT NULL, start_frame INTEGER NOT NULL, end_frame INTEGER NOT NULL,
+    key TEXT PRIMARY KEY, path TEXT NOT NULL, clip TEXT NOT NULL,
+    start_frame INTEGER NOT NULL, end_frame INTEGER NOT NULL,
     start_s REAL NOT NULL, end_s REAL NOT NULL, source TEXT NOT NULL, note TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE results (
@@ -49,7 +50,7 @@ CREATE TABLE jobs (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, position INTEGER NOT NULL,
     repeat INTEGER NOT NULL, window_key TEXT NOT NULL REFERENCES windows,
     result INTEGER REFERENCES results ON DELETE SET NULL,
-    state INTEGER NOT NULL DEFAULT 0, owner TEXT,
+    state INTEGER NOT NULL DEFAULT 0, owner TEXT, video TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (run, position, repeat)
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_result ON jobs (result);
@@ -71,11 +72,16 @@ CREATE TABLE choices (
 """
 
 # Migrate a file from a version to the next one. Version 1 belongs to captionkit 0.1: its recipes
-# have other names for three settings, and its jobs have no state.
+# have other names for three settings, its jobs have no state, and a window has one number in all runs.
 MIGRATIONS: dict[int, str] = {
     1: f"""
 ALTER TABLE jobs ADD COLUMN state INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN owner TEXT;
+ALTER TABLE jobs ADD COLUMN video TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+UPDATE jobs SET (video, number) = (SELECT video, number FROM windows WHERE key = window_key);
+ALTER TABLE windows DROP COLUMN video;
+ALTER TABLE windows DROP COLUMN number;
 UPDATE jobs SET state = coalesce((
     SELECT CASE WHEN NOT done THEN 0 WHEN error IS NULL THEN 1 ELSE 2 END
     FROM results WHERE results.id = jobs.result), 0);

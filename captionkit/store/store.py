@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from captionkit.sources import PlannedWindow
 from captionkit.store import queries
 from captionkit.store.file import StoreError, StoreFile
 from captionkit.store.view import WindowState, window_states
-from captionkit.store.work import Job, Work, drop_dead
+from captionkit.store.work import Job, Work, drop_dead, lives
 
 __all__ = ["DEFAULT_PATH", "RunCounts", "RunFacts", "Store", "StoreError", "open_store"]
 
@@ -96,8 +95,8 @@ class Store:
     ) -> int:
         """Add a run, or find the run of the same work; return its id.
 
-        Windows that the same recipe has captioned before are done at once. ``fresh`` always adds a run
-        and takes over nothing.
+        Windows that the same recipe has captioned before are done at once, also in a run that is found.
+        ``fresh`` always adds a run and takes over nothing.
         """
         work = "\n".join([recipe.key, str(repeats), *(window.key for window in windows)])
         key = hashlib.sha256(work.encode()).hexdigest()[:16]
@@ -107,6 +106,7 @@ class Store:
                     "SELECT id FROM runs WHERE key = ? ORDER BY id DESC", (key,)
                 ).fetchone()
                 if known:
+                    self._take_over(db, known[0], recipe.key)
                     return int(known[0])
             run = db.execute(
                 "INSERT INTO runs (key, recipe, recipe_key, repeats, batch_size, created) "
@@ -116,16 +116,23 @@ class Store:
             assert run is not None
             _add_windows(db, windows)
             db.executemany(
-                "INSERT INTO jobs (run, position, repeat, window_key) VALUES (?, ?, ?, ?)",
+                "INSERT INTO jobs (run, position, repeat, window_key, video, number) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
                 (
-                    (run, position, repeat, window.key)
+                    (run, position, repeat, window.key, window.video, window.number)
                     for repeat in range(repeats)
                     for position, window in enumerate(windows)
                 ),
             )
             if not fresh:
-                db.execute(queries.TAKE_OVER, {"run": run, "recipe": recipe.key})
+                self._take_over(db, run, recipe.key)
             return run
+
+    def _take_over(self, db: sqlite3.Connection, run: int, recipe_key: str) -> None:
+        """Give free jobs of a run what the same recipe has captioned in other runs."""
+        drop_dead(db)
+        db.execute(queries.TAKE_OVER, {"run": run, "recipe": recipe_key})
+        db.execute(queries.DROP_REPLACED, (recipe_key,))
 
     def begin_work(self, run: int) -> Work:
         """Register a worker on a run; see `store.work.Work`."""
@@ -153,15 +160,12 @@ class Store:
         states = dict(
             self._file.rows("SELECT state, count(*) FROM jobs WHERE run = ? GROUP BY state", (run,))
         )
-        working = self._file.rows("SELECT 1 FROM workers WHERE run = ? LIMIT 1", (run,))
-        if working:
-            with self._file.transaction() as db:
-                drop_dead(db)
-            working = self._file.rows(
-                "SELECT 1 FROM workers WHERE run = ? AND lease > ? LIMIT 1", (run, time.time())
-            )
+        workers = self._file.rows(
+            "SELECT place, pid, started, lease FROM workers WHERE run = ?", (run,)
+        )
         done, failed = states.get(1, 0), states.get(2, 0)
-        return RunCounts(sum(states.values()), done, failed, bool(working))
+        working = any(lives(*facts) for facts in workers)
+        return RunCounts(sum(states.values()), done, failed, working)
 
     def jobs(self, run: int) -> list[Job]:
         """Return all jobs of a run, in order."""
@@ -234,8 +238,7 @@ class Store:
             If the run lacks the window, or the window lacks a caption of the stage.
         """
         found = self._file.rows(
-            "SELECT position FROM jobs JOIN windows ON key = window_key WHERE run = ? AND repeat = ? "
-            "AND video = ? AND number = ?",
+            "SELECT position FROM jobs WHERE run = ? AND repeat = ? AND video = ? AND number = ?",
             (run, repeat, video, number),
         )
         if not found:
@@ -299,8 +302,8 @@ def _add_windows(db: sqlite3.Connection, windows: Iterable[PlannedWindow]) -> No
         queries.ADD_WINDOW,
         (
             (
-                each.key, each.video, each.path, each.clip, each.number, each.start_frame,
-                each.end_frame, each.start_s, each.end_s, each.source.facts,
+                each.key, each.path, each.clip, each.start_frame, each.end_frame, each.start_s,
+                each.end_s, each.source.facts,
             )
             for each in windows
         ),

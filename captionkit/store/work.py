@@ -54,11 +54,14 @@ class Work:
         self.owner = uuid.uuid4().hex
         process = psutil.Process()
         self._identity = (self.owner, run, place(), process.pid, process.create_time())
+        self._ended = False
         self.renew()
 
     def claim(self, count: int, repeat: int = 0) -> list[Job]:
         """Claim up to ``count`` open jobs without a living owner, in order."""
         with self._file.transaction() as db:
+            # Renew first: after a sleep of this machine, the own jobs under way would look free.
+            self._renew(db)
             drop_dead(db)
             values = {
                 "owner": self.owner, "run": self.run, "repeat": repeat, "now": time.time(),
@@ -84,11 +87,16 @@ class Work:
     def renew(self) -> None:
         """Renew the lease; call every `RENEW_S` seconds."""
         with self._file.transaction() as db:
-            # Insert again if another worker dropped the lease, say while this machine slept.
-            db.execute(
-                "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)",
-                (*self._identity, time.time() + LEASE_S),
-            )
+            # Look inside: a thread may wait here while `end` releases the lease.
+            if not self._ended:
+                self._renew(db)
+
+    def _renew(self, db: sqlite3.Connection) -> None:
+        # Insert again if another worker dropped the lease, say while this machine slept.
+        db.execute(
+            "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)",
+            (*self._identity, time.time() + LEASE_S),
+        )
 
     def add_caption(self, job: Job, caption: Caption) -> None:
         """Record a stage of a window; stage 1 replaces the rest of an interrupted try.
@@ -145,6 +153,7 @@ class Work:
 
     def end(self, busy_s: float = 0.0) -> None:
         """Release the lease and the open jobs, and add the time of work."""
+        self._ended = True
         with self._file.transaction() as db:
             db.execute("UPDATE runs SET busy_s = busy_s + ? WHERE id = ?", (busy_s, self.run))
             db.execute(
@@ -156,12 +165,14 @@ class Work:
 
 def drop_dead(db: sqlite3.Connection) -> None:
     """Delete workers of this machine whose process is gone, and workers with an expired lease."""
-    for owner, pid, started in db.execute(
-        "SELECT owner, pid, started FROM workers WHERE place = ?", (place(),)
-    ).fetchall():
-        if not _lives(pid, started):
+    for owner, *facts in db.execute("SELECT owner, place, pid, started, lease FROM workers").fetchall():
+        if not lives(*facts):
             db.execute("DELETE FROM workers WHERE owner = ?", (owner,))
-    db.execute("DELETE FROM workers WHERE lease <= ?", (time.time(),))
+
+
+def lives(where: str, pid: int, started: float, lease: float) -> bool:
+    """Return whether a worker has a lease, and its process lives as far as can be seen from here."""
+    return lease > time.time() and (where != place() or _runs(pid, started))
 
 
 def place() -> str:
@@ -172,7 +183,7 @@ def place() -> str:
     return f"{boot.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
 
 
-def _lives(pid: int, started: float) -> bool:
+def _runs(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
         return (
