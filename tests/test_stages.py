@@ -14,6 +14,7 @@ from common import noise_inputs, whole_file
 import captionkit as ck
 from captionkit import prompts, stages
 from captionkit.stages import CaptionGenerationStage, CaptionPreparationStage
+from captionkit.stages.adapter import take_over
 from captionkit.stages.tasks import Clip, Video, VideoTask, Window
 
 
@@ -373,12 +374,14 @@ def test_keywords_of_the_reference_convert_to_a_recipe_and_back():
     stage = CaptionGenerationStage(
         model_variant="demo", max_output_tokens=9, generate_stage2_caption=True, fp8=True
     )
-    assert stage.recipe == ck.Recipe(stage2=prompts.STAGE2_DEFAULT, max_tokens=9, fp8=True)
-    again = CaptionGenerationStage.from_recipe(stage.recipe)
+    made = take_over(stage)
+    assert made == ck.Recipe(stage2=prompts.STAGE2_DEFAULT, max_tokens=9, fp8=True)
+    again = CaptionGenerationStage.from_recipe(made)
     assert (again.max_output_tokens, again.generate_stage2_caption, again.fp8) == (9, True, True)
     prepared = CaptionPreparationStage(model_variant="demo", prompt_variant="short", window_size=64)
-    assert prepared.recipe == ck.Recipe(prompt=prompts.PROMPTS["short"], window_size=64)
-    assert CaptionPreparationStage.from_recipe(prepared.recipe).window_size == 64
+    made = take_over(prepared)
+    assert made == ck.Recipe(prompt=prompts.PROMPTS["short"], window_size=64)
+    assert CaptionPreparationStage.from_recipe(made).window_size == 64
 
 
 def test_a_fake_backend_serves_the_stage_as_an_engine_does(preparation, harbour, fake):

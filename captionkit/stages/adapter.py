@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,23 @@ _KEYWORDS = {
 def take_over(stage: Any) -> Recipe:
     """Return the recipe of a stage or model with the reference's keywords as attributes.
 
-    If the stage has a ``recipe``, set the keywords from the recipe; else make a recipe of the keywords.
+    A ``recipe`` that is new to the stage sets the keywords. From then on the keywords decide, also
+    those that are set later or with `dataclasses.replace`; settings without a keyword stay as in
+    ``recipe``.
 
     Raises
     ------
     ValueError
         If a value does not fit a recipe; the message names the keyword.
     """
-    if stage.recipe is None:
-        return _from_keywords(stage)
-    recipe: Recipe = stage.recipe
+    if stage.recipe != getattr(stage, "_taken", None):
+        if stage.recipe is not None:
+            _set_keywords(stage, stage.recipe)
+        stage._taken = stage.recipe
+    return _from_keywords(stage, stage.recipe or Recipe())
+
+
+def _set_keywords(stage: Any, recipe: Recipe) -> None:
     for keyword, name in _KEYWORDS.items():
         if hasattr(stage, keyword):
             setattr(stage, keyword, getattr(recipe, name))
@@ -57,10 +65,9 @@ def take_over(stage: Any) -> Recipe:
     if hasattr(stage, "stage2_prompt_text"):
         stage.stage2_prompt_text = recipe.stage2
         stage.generate_stage2_caption = recipe.stage2 is not None
-    return recipe
 
 
-def _from_keywords(stage: Any) -> Recipe:
+def _from_keywords(stage: Any, base: Recipe) -> Recipe:
     settings = {
         name: getattr(stage, keyword) for keyword, name in _KEYWORDS.items() if hasattr(stage, keyword)
     }
@@ -72,9 +79,9 @@ def _from_keywords(stage: Any) -> Recipe:
             text = stage.stage2_prompt_text
             # Check an unused text here as well, not in the middle of a pipeline.
             Recipe(stage2=text)
-            if stage.generate_stage2_caption:
-                settings["stage2"] = prompts.STAGE2_DEFAULT if text is None else text
-        return Recipe(**settings)
+            used = prompts.STAGE2_DEFAULT if text is None else text
+            settings["stage2"] = used if stage.generate_stage2_caption else None
+        return replace(base, **settings)
     except ValueError as error:
         reason = str(error)
         for keyword, name in _KEYWORDS.items():

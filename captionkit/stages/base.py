@@ -36,7 +36,8 @@ class WorkerMetadata:
 class ProcessingStage(ABC):
     """One step over `VideoTask` objects: set up once for each worker, then called for each task."""
 
-    _name: str = field(default="stage", kw_only=True)
+    # Class attribute, not a field: a field would be the first positional argument of the stages.
+    _name = "stage"
     _resources: Resources = field(default_factory=Resources, kw_only=True)
 
     @property

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from captionkit.engine import Backend, EngineError
 from captionkit.models.variants import get_variant
@@ -47,6 +48,10 @@ class CaptionGenerationStage(ProcessingStage):
         Text of the second stage; ``{caption}`` stands for the first caption.
     recipe, endpoint, backend
         See `stages.QwenVL`.
+
+    Notes
+    -----
+    Fields may be set at any time before `process`; the next task is captioned with the new values.
     """
 
     model_dir: str = "models/qwen"
@@ -63,11 +68,14 @@ class CaptionGenerationStage(ProcessingStage):
     recipe: Recipe | None = None
     endpoint: str | None = None
     backend: Backend | None = None
+    # Recipe that the keywords have their values from; see `adapter.take_over`.
+    _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._resources = Resources(gpus=1.0)
-        self.recipe = adapter.take_over(self)
+        adapter.take_over(self)
         self._model: QwenVL | None = None
+        self._model_settings: dict[str, Any] = {}
 
     @classmethod
     def from_recipe(
@@ -91,21 +99,26 @@ class CaptionGenerationStage(ProcessingStage):
     ) -> None:
         """Make sure that this machine has the weights."""
         if self.endpoint is None and self.backend is None:
-            ensure_weights(get_variant(self.model_variant), self.model_dir)
+            ensure_weights(get_variant(adapter.take_over(self).model), self.model_dir)
 
     def setup(self, worker_metadata: WorkerMetadata | None = None) -> None:
         """Start the engine; see `stages.QwenVL.setup` for the errors."""
-        model = QwenVL(
-            model_dir=self.model_dir,
-            caption_batch_size=self.caption_batch_size,
-            model_does_preprocess=self.model_does_preprocess,
-            disable_mmcache=self.disable_mmcache,
-            recipe=self.recipe,
-            endpoint=self.endpoint,
-            backend=self.backend,
-        )
+        settings = self._settings()
+        model = QwenVL(**settings)
         model.setup()
-        self._model = model
+        self._model, self._model_settings = model, settings
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the model that the fields describe now."""
+        return {
+            "model_dir": self.model_dir,
+            "caption_batch_size": self.caption_batch_size,
+            "model_does_preprocess": self.model_does_preprocess,
+            "disable_mmcache": self.disable_mmcache,
+            "recipe": adapter.take_over(self),
+            "endpoint": self.endpoint,
+            "backend": self.backend,
+        }
 
     def process(self, task: VideoTask) -> VideoTask:
         """Caption every prepared window; return the same task."""
@@ -114,8 +127,9 @@ class CaptionGenerationStage(ProcessingStage):
     async def aprocess(self, task: VideoTask) -> VideoTask:
         """Run `process` in a running event loop."""
         video = task.data
+        settings = self._settings()
         mapping = self._prepared_windows(video)
-        if mapping and self._model is None:
+        if mapping and (self._model is None or settings != self._model_settings):
             # Load in a thread: loading takes seconds to minutes, and the loop belongs to the caller.
             await asyncio.to_thread(self.setup)
         async with asyncio.TaskGroup() as group:

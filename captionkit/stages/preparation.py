@@ -43,7 +43,8 @@ class CaptionPreparationStage(ProcessingStage):
     verbose
         Kept for the reference's signature.
     recipe
-        A recipe instead of the keywords above, which then take its values.
+        A recipe instead of the keywords above, which then take its values. A keyword that is set
+        afterwards, or with `dataclasses.replace`, counts.
     """
 
     model_variant: str = "qwen"
@@ -59,9 +60,11 @@ class CaptionPreparationStage(ProcessingStage):
     verbose: bool = False
     recipe: Recipe | None = None
     _name: str = field(default="caption_preparation", kw_only=True)
+    # Recipe that the keywords have their values from; see `adapter.take_over`.
+    _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.recipe = adapter.take_over(self)
+        adapter.take_over(self)
         self._pool: DecodePool | None = None
 
     @classmethod
@@ -71,7 +74,7 @@ class CaptionPreparationStage(ProcessingStage):
 
     def setup(self, worker_metadata: WorkerMetadata | None = None) -> None:
         """Make the decode pool; its processes start on demand."""
-        get_variant(self.model_variant)
+        get_variant(adapter.take_over(self).model)
         if self._pool is None:
             self._pool = DecodePool(self.workers, self.reader)
 
@@ -87,6 +90,7 @@ class CaptionPreparationStage(ProcessingStage):
         Failures go to ``clip.errors`` (``"video"``, ``"windows"``, ``"window-N"``); other windows are
         prepared all the same.
         """
+        recipe = adapter.take_over(self)
         self.setup()
         assert self._pool is not None
         jobs = [
@@ -96,7 +100,7 @@ class CaptionPreparationStage(ProcessingStage):
             for number in range(len(clip.windows))
         ]
         with ThreadPoolExecutor(self._pool.workers) as threads:
-            list(threads.map(lambda job: self._prepare(*job), jobs))
+            list(threads.map(lambda job: self._prepare(recipe, *job), jobs))
         return task
 
     def _cut(self, video: Video, clip: Clip, pool: DecodePool) -> SourceClip | None:
@@ -121,14 +125,13 @@ class CaptionPreparationStage(ProcessingStage):
                 window.warnings.append(source.metadata.damage)
         return source
 
-    def _prepare(self, clip: Clip, source: SourceClip, number: int) -> None:
-        assert self.recipe is not None
+    def _prepare(self, recipe: Recipe, clip: Clip, source: SourceClip, number: int) -> None:
         assert self._pool is not None
         window = clip.windows[number]
         try:
             prepared = prepare(
                 adapter.planned(clip, source, number),
-                self.recipe,
+                recipe,
                 self._pool,
                 model_resizes=self.model_does_preprocess,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from captionkit.engine import Backend, Engine
@@ -59,7 +59,8 @@ class QwenVL:
     verbose
         Kept for the reference's signature; the stage logs captions.
     recipe
-        A recipe instead of the keywords above, which then take its values.
+        A recipe instead of the keywords above, which then take its values. A keyword that is set
+        afterwards, or with `dataclasses.replace`, counts.
     endpoint
         Address of a vLLM server (``http://localhost:8000/v1``) used instead of
         starting an engine.
@@ -79,13 +80,15 @@ class QwenVL:
     recipe: Recipe | None = None
     endpoint: str | None = None
     backend: Backend | None = None
+    # Recipe that the keywords have their values from; see `adapter.take_over`.
+    _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.caption_batch_size < 1:
             raise ValueError(f"caption_batch_size is {self.caption_batch_size}; give 1 or more")
         # Default to one stage; each call decides anew.
         self.generate_stage2_caption = False
-        self.recipe = adapter.take_over(self)
+        adapter.take_over(self)
         self._given = self.backend is not None
 
     def download_weights_on_node(self) -> Path:
@@ -100,12 +103,12 @@ class QwenVL:
         ValueError, WeightsError, EngineError
             As `pipeline.open_backend`.
         """
-        assert self.recipe is not None
+        recipe = adapter.take_over(self)
         if self.backend is not None and self._given:
-            check_length(self.recipe, self.backend)
+            check_length(recipe, self.backend)
             return
         self.backend = open_backend(
-            self.recipe,
+            recipe,
             model_dir=self.model_dir,
             endpoint=self.endpoint,
             disable_mmcache=self.disable_mmcache,
@@ -137,7 +140,7 @@ class QwenVL:
         CacheMissError
             If the inputs have no frames and the backend does not know the window.
         """
-        assert self.recipe is not None
+        recipe = adapter.take_over(self)
         if self.backend is None or (isinstance(self.backend, Engine) and self.backend.closed):
             # Load in a thread: loading takes seconds to minutes, and the loop belongs to the caller.
             await asyncio.to_thread(self.setup)
@@ -146,7 +149,7 @@ class QwenVL:
         stage2 = (self.stage2_prompt_text or STAGE2_DEFAULT) if generate_stage2_caption else None
         captions = caption_stages(
             adapter.from_inputs(inputs, grid),
-            replace(self.recipe, stage2=stage2, max_tokens=self.max_output_tokens),
+            replace(recipe, stage2=stage2),
             self.backend,
             batch_size=self.caption_batch_size,
             priority=priority,
