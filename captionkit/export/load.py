@@ -6,13 +6,15 @@ import csv
 import html.parser
 import io
 import json
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from captionkit.captions import COLUMNS, KINDS, typed
+from captionkit.captions import COLUMNS, KINDS, captions_table, typed
 from captionkit.export.base import with_home
 from captionkit.export.errors import ExportError
 from captionkit.export.formats.report import ROWS_ID
@@ -22,6 +24,9 @@ from captionkit.recipe import Recipe
 _Records = Iterator[tuple[str, dict[str, Any]]]
 # Columns of a window in captionkit 0.1, besides its stages.
 _OLD_WINDOW = ("clip", "window", "start_frame", "end_frame", "start_s", "end_s", "warnings", "recipe")
+_LONGEST_SHOWN = 60
+# Guards the longest cell that the module csv reads, a setting of the whole process.
+_CSV_LIMIT = threading.Lock()
 
 
 def load_captions(path: str | Path) -> pd.DataFrame:
@@ -48,35 +53,47 @@ def load_captions(path: str | Path) -> pd.DataFrame:
         raise ExportError(
             f"{path} is {path.suffix or 'without a suffix'}; give one of {', '.join(_READERS)}"
         )
-    return _table(path, read(path))
+    table = _table(path, read(path))
+    if table.empty:
+        raise ExportError(f"{path} holds no captions")
+    return table
 
 
 def _parts(folder: Path) -> pd.DataFrame:
-    """Read all parts of Ray's output; a later caption replaces a failure."""
+    """Read all parts of Ray's output, some of which may be empty."""
     inside = folder / "parts" if (folder / "parts").is_dir() else folder
-    files = sorted(inside.glob("*.parquet"))
+    try:
+        files = sorted(inside.glob("*.parquet"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    except OSError as error:
+        raise ExportError(f"cannot read {folder}: {error}") from error
     if not files:
         raise ExportError(f"{folder} holds no parts (*.parquet)")
-    tables = [_table(file, _parquet(file)) for file in files]
-    return settled(pd.concat([each for each in tables if len(each)], ignore_index=True))
+    tables = [table for file in files if not (table := _table(file, _parquet(file))).empty]
+    if not tables:
+        raise ExportError(f"{folder} holds no captions")
+    return _settled(tables)
 
 
-def settled(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of parts without failures that a later try has replaced.
+def _settled(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of parts, the latest part last, without failures that another try has replaced.
 
-    A window with captions and no error in one part is done: drop its rows from other parts with an
-    error. Drop the row (window -1) of a video that a later try could read.
+    A window with captions and no error in one part is done: drop its rows from parts with an error.
+    Keep only the last part of a window that failed in all its parts. Drop the row (window -1) of a
+    video that another try could read.
     """
-    names = ["path", "window"]
-    parts = table.groupby([*names, "part"], sort=False)["error"].transform(lambda e: e.notna().any())
-    done = set(table.loc[~parts, names].itertuples(index=False, name=None))
-    readable = {path for path, window in table[names].itertuples(index=False, name=None) if window >= 0}
-    kept = [
-        not failed or ((path, window) not in done and not (window < 0 and path in readable))
-        for failed, path, window in zip(parts, table["path"], table["window"], strict=True)
-    ]
-    table = table[kept].drop_duplicates([*names, "repeat", "stage", "error"], keep="last")
-    return table.drop(columns="part").sort_values([*names, "stage"]).reset_index(drop=True)
+    table = pd.concat(parts, ignore_index=True)
+    part = pd.Series(range(len(parts))).repeat([len(each) for each in parts]).reset_index(drop=True)
+    rows = table[["path", "window", "repeat", "stage", "error"]].copy()
+    rows["path"] = rows["path"].where(rows["path"].notna(), table["video"])
+    window = [rows["path"], rows["window"], rows["repeat"]]
+    failed = rows["error"].notna().groupby([*window, part]).transform("any")
+    done = (~failed).groupby(window).transform("any")
+    last = part == part.groupby(window).transform("max")
+    seen = rows["window"].ge(0).astype(bool)
+    replaced = done | ~last | (~seen & seen.groupby(rows["path"]).transform("any"))
+    rows = rows[~(failed & replaced)]
+    rows = rows[~rows.duplicated(keep="last")].sort_values(["path", "window", "repeat", "stage"])
+    return table.loc[rows.index].reset_index(drop=True)
 
 
 def _table(path: Path, records: _Records) -> pd.DataFrame:
@@ -87,15 +104,12 @@ def _table(path: Path, records: _Records) -> pd.DataFrame:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ExportError(f"{path}, {where}: {error}") from error
     if not rows:
-        raise ExportError(f"{path} holds no captions")
+        return captions_table([])
     table = pd.DataFrame(rows)
     missing = [name for name in COLUMNS if name not in table]
     table[missing] = None
     table["repeat"] = table["repeat"].fillna(0)
     more = [name for name in table if name not in COLUMNS]
-    if path.parent.name == "parts":
-        table["part"] = path.name
-        more.append("part")
     return typed(table[[*COLUMNS, *more]])
 
 
@@ -115,14 +129,35 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         fits = isinstance(value, (int, float) if kind is float else kind)
-        if not fits or isinstance(value, bool) or (kind is int and abs(value) >= 2**63):
-            raise ValueError(f"{name} is {value!r}, which is not {_NAMES[kind]}")
+        if not fits or isinstance(value, bool):
+            raise ValueError(f"{name} is {_shown(value)}, which is not {_NAMES[kind]}")
+        if isinstance(value, int) and abs(value) > _LARGEST[kind]:
+            raise ValueError(f"{name} is {_shown(value)}, which is too large")
+    for name, value in row.items():
+        for text in (name, value):
+            if isinstance(text, str) and not _is_unicode(text):
+                raise ValueError(f"{_shown(name)} holds half of a surrogate pair: {_shown(text)}")
     if isinstance(row.get("path"), str):
         row["path"] = with_home(row["path"])
     return row
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text"}
+# Beyond 2**53, pandas changes whole numbers of a column with missing values.
+_LARGEST = {int: 2**53, float: sys.float_info.max}
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -199,26 +234,55 @@ def _json_lines(path: Path, lines: Iterable[str]) -> _Records:
 
 
 def _csv(path: Path) -> _Records:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for record in reader:
-                row = {name: _cell(name, value) for name, value in record.items() if name}
-                if row.get("error") is None and row.get("text") is None:
-                    # Read a missing text as empty: a CSV has the same cell for both.
-                    row["text"] = ""
-                yield f"line {reader.line_num}", row
-    except (csv.Error, UnicodeDecodeError, ValueError) as error:
-        raise ExportError(f"{path} is not a sound CSV file: {error}") from error
+    for number, record in _csv_rows(path):
+        row = {name: _cell(name, value) for name, value in record.items() if name}
+        if row.get("error") is None and row.get("text") is None:
+            # Read a missing text as empty: a CSV has the same cell for both.
+            row["text"] = ""
+        yield f"line {number}", row
+
+
+def _csv_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a CSV file with the number of their last line; a cell may have any length."""
+    number = 1
+    rows = []
+    with _CSV_LIMIT:
+        limit = csv.field_size_limit(sys.maxsize)
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file, strict=True)
+                for record in reader:
+                    number = reader.line_num
+                    rows.append((number, record))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ExportError(
+                f"{path} is not a sound CSV file, in or behind line {number}: {error}"
+            ) from error
+        finally:
+            csv.field_size_limit(limit)
+    return rows
 
 
 def _cell(name: str, value: str | None) -> Any:
+    """Return a cell as the type of its column, or as it is if it does not fit."""
     if not value:
         return None
     if value[0] == GUARD and value[1:2] in (*FORMULA, GUARD):
         value = value[1:]
     kind = KINDS.get(name, str)
-    return int(float(value)) if kind is int else kind(value)
+    try:
+        return kind(value)
+    except ValueError:
+        return _whole(value) if kind is int else value
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number that a table has as a float (for missing values), else the value."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else value
 
 
 def _parquet(path: Path) -> _Records:
@@ -230,7 +294,7 @@ def _parquet(path: Path) -> _Records:
     for number, record in enumerate(plain.to_dict("records")):
         for name, kind in KINDS.items():
             if kind is int and isinstance(record.get(name), float):
-                record[name] = int(record[name])
+                record[name] = _whole(record[name])
         yield f"row {number}", record
 
 
