@@ -242,7 +242,16 @@ def test_a_run_without_captions_is_refused_with_its_reasons(session, fake, tmp_p
             "window is 'x', which is not a whole number",
         ),
         ("a.jsonl", "[" * 100_000, "line 1: "),
-        ("a.csv", "video,window,stage,text\na,many,1,A boat.\n", "not a sound CSV file"),
+        (
+            "a.csv",
+            'video,window,stage,text\na,0,1,"A" boat.\n',
+            "not a sound CSV file, in or behind line 1",
+        ),
+        (
+            "a.csv",
+            "video,window,stage,text\na,many,1,A boat.\n",
+            "line 2: window is 'many', which is not",
+        ),
         ("a.html", "<p>a page of something else</p>", "holds no captions"),
         ("a.parquet", "no parquet", "not a sound Parquet file"),
         ("a.txt", "", "give one of .jsonl, .csv, .parquet, .html"),
@@ -322,3 +331,46 @@ def test_the_command_line_lists_and_exports_runs(run, session, tmp_path, capsys,
     assert "no run 7; there are: 1" in capsys.readouterr().err
     assert main(["runs", "--store", str(tmp_path / "nowhere.sqlite")]) == 2
     assert "there is no store" in capsys.readouterr().err
+
+
+def structured_run(session, fake, answers, **properties):
+    """Run with an answer for each window of one video, by a schema with these properties."""
+    fake.say = lambda prompt, start, stage: answers[STARTS.index(start)]
+    return session.caption("Say it.", schema={"type": "object", "properties": properties})
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        (["1", '"one"', '["é"]', "null"], ["1", '"one"', '["é"]', None]),
+        (["true", "2.5", "1", "null"], ["true", "2.5", "1", None]),
+        ([str(10**23), "1", "-1", "null"], [str(10**23), "1", "-1", None]),
+        ([str(2**53 + 1), "0.5", "1", "1"], [str(2**53 + 1), "0.5", "1", "1"]),
+        ([str(2**53), "0.5", "1", "1"], [2.0**53, 0.5, 1.0, 1.0]),
+        ([str(2**63 - 1), "1", "1", str(1 - 2**63)], [2**63 - 1, 1, 1, 1 - 2**63]),
+        (['["a"]', '"a"', '{"b": 1}', "[]"], ['["a"]', "a", '{"b": 1}', "[]"]),
+        ([r'"\ud800"', r'["\ud800"]', '"a"', '"a"'], ["?", '["?"]', "a", "a"]),
+    ],
+)
+def test_values_of_any_type_are_in_every_table(session, fake, tmp_path, values, written):
+    run = structured_run(session, fake, [f'{{"n": {value}}}' for value in values], n={})
+    kept = pd.read_parquet(run.export(tmp_path / "a.parquet"))["json.n"]
+    assert kept.astype(object).where(kept.notna(), None).tolist() == written
+    assert ck.load_captions(tmp_path / "a.parquet")["json.n"].notna().tolist() == kept.notna().tolist()
+    for suffix in ("csv", "jsonl"):
+        loaded = ck.load_captions(run.export(tmp_path / f"a.{suffix}"))["json.n"]
+        assert loaded.notna().tolist() == kept.notna().tolist()
+
+
+def test_a_property_named_invalid_keeps_its_column_beside_the_error(session, fake, tmp_path):
+    answers = ['{"invalid": "none", "invalid_": 1}', "not JSON", '{"invalid": 2}', "{}"]
+    run = structured_run(session, fake, answers, invalid={"type": "string"}, invalid_={})
+    for suffix in ("jsonl", "csv", "parquet"):
+        loaded = ck.load_captions(run.export(tmp_path / f"a.{suffix}", checks=True))
+        added = [name for name in loaded if name.startswith("json.")]
+        assert added == ["json.invalid", "json.invalid_", "json.invalid__"]
+        assert loaded["json.invalid"].notna().tolist() == [True, False, True, False]
+        assert loaded["json.invalid"].iloc[0] in ("none", '"none"')
+        assert loaded["json.invalid__"].notna().tolist() == [False, True, True, False]
+        assert loaded["json.invalid__"].iloc[1].startswith("not JSON")
+        assert loaded["invalid"].astype(str).tolist() == ["False", "True", "True", "False"]

@@ -1,14 +1,15 @@
 """Captions as JSONL, CSV and Parquet: one row a window and stage, in the columns of `CaptionRow`.
 
-A recipe with a schema adds a column ``json.NAME`` for each property, and ``json.invalid`` with the
-error of a text; checks are added as columns on request.
+A recipe with a schema adds a column ``json.NAME`` for each property, with lists and objects as JSON
+text, and ``json.invalid`` with the error of a text. If ``invalid`` is a property itself, the error is in
+``json.invalid_``. Checks are added as columns on request.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,8 @@ from captionkit.review import check_table
 # First characters of a formula, which a spreadsheet would run.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 GUARD = "'"
+# Largest whole numbers in a column of whole numbers, and in one that has fractions too.
+_LARGEST, _LARGEST_FLOAT = 2**63 - 1, 2**53
 
 
 def jsonl(export: Export) -> bytes:
@@ -47,9 +50,13 @@ def csv(export: Export) -> bytes:
 
 
 def parquet(export: Export) -> bytes:
-    """Return Parquet, written by pyarrow."""
+    """Return Parquet, written by pyarrow.
+
+    A column of Parquet has one type: write all values of a property as JSON text if they are of several
+    types (numbers and texts, say), or if a number is too large.
+    """
     packed = io.BytesIO()
-    _columns(export).to_parquet(packed, index=False)
+    _columns(export, _cells_of_one_type).to_parquet(packed, index=False)
     return packed.getvalue()
 
 
@@ -70,16 +77,44 @@ def _plain(value: Any) -> object:
     return value.item()
 
 
-def _columns(export: Export) -> pd.DataFrame:
+def _cells(values: list[Any]) -> list[Any]:
+    """Return the values of a property as cells: lists and objects as JSON text."""
+    return [_json(value) if isinstance(value, (list, dict)) else _unicode(value) for value in values]
+
+
+def _cells_of_one_type(values: list[Any]) -> list[Any]:
+    """Return the values of a property as cells that fit into a column of Parquet."""
+    cells = _cells(values)
+    kinds = {type(cell) for cell in cells if cell is not None}
+    largest = _LARGEST_FLOAT if float in kinds else _LARGEST
+    fits = (len(kinds) < 2 or kinds == {int, float}) and not any(
+        isinstance(cell, int) and abs(cell) > largest for cell in cells
+    )
+    return cells if fits else [None if value is None else _json(value) for value in values]
+
+
+def _columns(export: Export, cells: Callable[[list[Any]], list[Any]] = _cells) -> pd.DataFrame:
     table, schema = export.table, export.run.recipe.schema
     if export.checks:
         table = table.join(check_table(table, schema=schema))
-    if schema is not None:
-        fields = structured.table(table["text"], schema).map(_cell).add_prefix("json.")
-        table = table.join(fields)
-    return table
+    if schema is None:
+        return table
+    names = structured.columns(schema)
+    read = [
+        structured.read(text, schema) if isinstance(text, str) else ({}, None) for text in table["text"]
+    ]
+    fields = {f"json.{name}": cells([values.get(name) for values, _ in read]) for name in names}
+    invalid = "json.invalid"
+    while invalid in fields:
+        invalid += "_"
+    fields[invalid] = [_unicode(error) for _, error in read]
+    return table.join(pd.DataFrame(fields, index=table.index, dtype=object))
 
 
-def _cell(value: Any) -> Any:
-    """Return a value of a structured caption as a cell: lists and objects as JSON text."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+def _json(value: Any) -> str:
+    return _unicode(json.dumps(value, ensure_ascii=False))
+
+
+def _unicode(value: Any) -> Any:
+    """Replace halves of surrogate pairs in a text, which JSON may hold and files may not."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
