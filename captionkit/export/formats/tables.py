@@ -1,8 +1,8 @@
 """Captions as JSONL, CSV and Parquet: one row a window and stage, in the columns of `CaptionRow`.
 
 A recipe with a schema adds a column ``json.NAME`` for each property, with lists and objects as JSON
-text, and ``json.invalid`` with the error of a text. If ``invalid`` is a property itself, the error is in
-``json.invalid_``. Checks are added as columns on request.
+text, and ``json.invalid`` with the error of a text. If ``invalid`` is a property itself, the error is
+in ``json.invalid_``. Checks are added as columns on request.
 """
 
 from __future__ import annotations
