@@ -199,8 +199,6 @@ class Board:
         task.add_callback(lambda event: self._on_event(work, event))
         # Load what the store had already, and what happened before the callback was there.
         self.refresh(indexes)
-        if not task.running:
-            self._end(work)
 
     def _on_event(self, work: _Work, event: Event | RunEnded) -> None:
         run = work.task.run
