@@ -84,6 +84,12 @@ def test_invalid_windows_are_refused_by_name(settings):
         compute_windows(100, **settings)
 
 
+def test_a_window_that_ends_before_it_begins_has_no_frames_to_sample():
+    assert len(WindowSpan(50, 20)) == 0
+    with pytest.raises(ValueError, match="a window of 0 frames cannot be sampled; 4 needed"):
+        sample_frames(WindowSpan(50, 20), 1.0)
+
+
 @pytest.mark.parametrize("rate", [0, -2.0, float("nan"), float("inf")])
 def test_an_invalid_sampling_rate_is_refused(rate):
     with pytest.raises(ValueError, match="sampling_fps"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -44,8 +44,8 @@ class VideoRequest:
 class Sources:
     """All windows of some videos.
 
-    ``windows`` are in the order of the videos, ``by_key`` finds a window, ``problems`` has the reason
-    for each skipped video.
+    ``windows`` are in the order of the videos, ``by_key`` finds a window, ``problems`` has the reasons
+    for skipped videos, clips and windows, by the name of the video.
 
     Parameters
     ----------
@@ -75,17 +75,15 @@ class Sources:
         self.problems = dict(problems)
         self.by_key: dict[str, PlannedWindow] = {}
         with ThreadPoolExecutor(pool.workers) as threads:
-            for name, windows, reason in threads.map(lambda each: _opened(each, recipe, pool), videos):
-                if reason:
-                    self.problems[name] = reason
+            for name, windows, reasons in threads.map(lambda each: _opened(each, recipe, pool), videos):
                 for window in windows:
-                    first = self.by_key.setdefault(window.key, window)
-                    if first is not window:
-                        self.problems[name] = f"has the same content as {first.video}; left out"
+                    self.by_key.setdefault(window.key, window)
+                if reasons := [*reasons, *_repeats(windows, self.by_key)]:
+                    self.problems[name] = "; ".join(reasons)
         self.windows = list(self.by_key.values())
         if not self.windows:
-            reasons = "; ".join(self.problems.values())
-            raise ValueError(f"no video has a window that can be captioned: {reasons}")
+            listed = "; ".join(self.problems.values())
+            raise ValueError(f"no video has a window that can be captioned: {listed}")
         self._by_name = {(each.video, each.number): each for each in self.windows}
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
@@ -134,18 +132,42 @@ class Sources:
 
 def _opened(
     video: VideoRequest, recipe: Recipe, pool: DecodePool
-) -> tuple[str, Sequence[PlannedWindow], str | None]:
-    """Return a video's windows, and the reason for skipping any of its clips."""
+) -> tuple[str, list[PlannedWindow], list[str]]:
+    """Return a video's windows, and the reasons for clips and windows that are left out."""
     windows: list[PlannedWindow] = []
-    reason = None
+    reasons: list[str] = []
     hashes: dict[Source, str] = {}
+    first = 0
     for request in video.clips:
         try:
             clip = SourceClip.open(pool, request.file, request.path, request.span)
             spans = request.windows or clip.cut(recipe.window_size, recipe.remainder_threshold)
             if request.file not in hashes:
                 hashes[request.file] = content_hash(request.file)
-            windows += plan(clip, spans, video.name, hashes[request.file], len(windows))
         except (ValueError, OSError) as error:
-            reason = str(error)
-    return video.name, windows, reason
+            reasons.append(str(error))
+            continue
+        # Number every window of the request, so that a window left out does not move the others.
+        for number, span in enumerate(spans, first):
+            try:
+                clip.check(span)
+            except ValueError as error:
+                reasons.append(f"{request.path}, window {number}: {error}; left out")
+            else:
+                windows += plan(clip, [span], video.name, hashes[request.file], number)
+        first += len(spans)
+    return video.name, windows, reasons
+
+
+def _repeats(windows: list[PlannedWindow], first: dict[str, PlannedWindow]) -> list[str]:
+    """Return the reasons for windows of a video that are not the first ones with their key."""
+    pairs = [(each, first[each.key]) for each in windows if first[each.key] is not each]
+    if len(pairs) == len(windows):
+        videos = dict.fromkeys(earlier.video for _, earlier in pairs)
+        return [f"has the same content as {' and '.join(videos)}; left out"] if videos else []
+    reasons = []
+    for each, earlier in pairs:
+        frames = f"window {each.number} (frames {each.start_frame} to {each.end_frame})"
+        where = "" if earlier.video == each.video else f" of {earlier.video}"
+        reasons.append(f"{frames} is the same as window {earlier.number}{where}; left out")
+    return reasons

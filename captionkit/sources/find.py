@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,9 +54,17 @@ def find_videos(
     given = [source] if isinstance(source, (str, Path)) else list(source)
     if not given:
         raise ValueError("there is no video; give a path, a pattern, a folder or a list of these")
+    found, problems = search_videos(given)
+    if not found:
+        raise FileNotFoundError("; ".join(problems.values()))
+    return found, problems
+
+
+def search_videos(sources: Iterable[str | Path]) -> tuple[list[str], dict[str, str]]:
+    """Return videos and problems as `find_videos`, also if no source has a video."""
     found: dict[str, None] = {}
     problems: dict[str, str] = {}
-    for each in map(str, given):
+    for each in map(str, sources):
         try:
             paths = _addresses(each) if "://" in each else map(os.path.abspath, _paths(each))
         except FileNotFoundError as error:
@@ -67,8 +76,6 @@ def find_videos(
             else:
                 shown = os.fsencode(path).decode(errors="replace")
                 problems[shown] = f"{shown}: the name is not valid UTF-8; rename the file"
-    if not found:
-        raise FileNotFoundError("; ".join(problems.values()))
     return list(found), problems
 
 
@@ -106,16 +113,33 @@ def _addresses(source: str) -> list[str]:
 
 
 def short_names(paths: list[str]) -> list[str]:
-    """Return a short name for each path: its stem, or the shortest unique end of the path."""
-    names = [Path(path).stem for path in paths]
-    for depth in range(1, 20):
-        counts: dict[str, int] = {}
-        for name in names:
-            counts[name] = counts.get(name, 0) + 1
-        if len(counts) == len(names):
-            return names
-        names = [
-            "/".join(Path(path).parts[-depth - 1 :]) if counts[name] > 1 else name
-            for name, path in zip(names, paths, strict=True)
-        ]
-    return [f"{name}#{index}" for index, name in enumerate(names)]
+    """Return a different short name for each path: its stem, or the shortest unique end of the path.
+
+    A path that is listed again gets a number: ``harbour``, ``harbour#2``.
+    """
+    ends = _unique_ends(dict.fromkeys(paths))
+    used = set(ends.values())
+    times: Counter[str] = Counter()
+    names = []
+    for path in paths:
+        name = end = ends[path]
+        times[end] += 1
+        while times[end] > 1 and (name := f"{end}#{times[end]}") in used:
+            times[end] += 1
+        used.add(name)
+        names.append(name)
+    return names
+
+
+def _unique_ends(paths: Iterable[str]) -> dict[str, str]:
+    """Return the stem of each path, or the fewest last parts that no other path has."""
+    parts = {path: Path(path).parts for path in paths}
+    ends = {path: Path(path).stem for path in parts}
+    for depth in range(2, max(map(len, parts.values()), default=0) + 1):
+        counts = Counter(ends.values())
+        if len(counts) == len(ends):
+            break
+        for path, end in ends.items():
+            if counts[end] > 1:
+                ends[path] = str(Path(*parts[path][-depth:]))
+    return ends

@@ -57,7 +57,14 @@ class SourceClip:
         ------
         VideoError
             If the file cannot be read.
+        ValueError
+            If the span does not end after its start.
         """
+        if span is not None and not span[0] < span[1]:
+            raise ValueError(
+                f"{path}: the span from {span[0]} to {span[1]} s has no length; give (start, end) in "
+                "seconds, the start before the end"
+            )
         metadata = pool.probe(file)
         first, count = 0, metadata.num_frames
         if span is not None:
@@ -89,6 +96,27 @@ class SourceClip:
                 f"{self.path} has {self.num_frames} frames; a window needs at least {LEAST_FRAMES}"
             )
         return spans
+
+    def check(self, window: WindowSpan) -> None:
+        """Refuse a window that is not at least 4 frames of this clip.
+
+        Raises
+        ------
+        ValueError
+            If the window does not fit; the message has its frames and the remedy.
+        """
+        count = self.num_frames
+        if window.end < window.start:
+            wrong = "ends before it begins; exchange its first and its last frame"
+        elif window.start < 0:
+            wrong = "begins before the clip; give a first frame of 0 or more"
+        elif window.end >= count:
+            wrong = f"ends beyond the clip of {count} frames; give a last frame of at most {count - 1}"
+        elif len(window) < LEAST_FRAMES:
+            wrong = f"has {len(window)} frames; a window needs at least {LEAST_FRAMES}"
+        else:
+            return
+        raise ValueError(f"the window of frames {window.start} to {window.end} {wrong}")
 
     @property
     def facts(self) -> str:

@@ -17,7 +17,7 @@ class WindowSpan:
     end: int
 
     def __len__(self) -> int:
-        return self.end - self.start + 1
+        return max(0, self.end - self.start + 1)
 
 
 def compute_windows(

@@ -20,6 +20,7 @@ from captionkit.sources import (
     VideoRequest,
     WindowSpan,
     find_videos,
+    search_videos,
     short_names,
 )
 from captionkit.stages.tasks import Clip, LlmInputs, VideoTask
@@ -108,7 +109,7 @@ def video_requests(
     given = [source] if isinstance(source, (str, Path, VideoTask)) else source
     tasks = [each for each in given if isinstance(each, VideoTask)]
     files = [each for each in given if not isinstance(each, VideoTask)]
-    paths, problems = find_videos(files) if files or not tasks else ([], {})
+    paths, problems = search_videos(files) if tasks else find_videos(files)
     clips: dict[str, tuple[ClipRequest, ...]] = {}
     for path in paths:
         if "://" in path:
@@ -116,8 +117,16 @@ def video_requests(
         else:
             clips[path] = (ClipRequest(path, path),)
     names = short_names([*clips, *(str(task.data.input_video) for task in tasks)])
-    every = [*clips.values(), *map(_clips_of, tasks)]
-    return [VideoRequest(*pair) for pair in zip(names, every, strict=True)], problems
+    requests = []
+    for name, each in zip(names, [*clips.values(), *map(_clips_of, tasks)], strict=True):
+        if each:
+            requests.append(VideoRequest(name, each))
+        else:
+            problems[name] = (
+                f"the task of {name} has no clip; add one for the whole video: "
+                "Video(path, clips=[Clip(path)])"
+            )
+    return requests, problems
 
 
 def _clips_of(task: VideoTask) -> tuple[ClipRequest, ...]:

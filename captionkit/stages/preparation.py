@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from captionkit.models.variants import get_variant
 from captionkit.pipeline.prepared import prepare
 from captionkit.recipe import Recipe
-from captionkit.sources import SourceClip
+from captionkit.sources import SourceClip, WindowSpan
 from captionkit.stages import adapter
 from captionkit.stages.base import ProcessingStage, WorkerMetadata
 from captionkit.stages.tasks import Clip, Video, VideoTask, Window
-from captionkit.video import DecodePool, Reader, VideoError
+from captionkit.video import DecodePool, Reader
 
 
 @dataclass
@@ -108,7 +108,7 @@ class CaptionPreparationStage(ProcessingStage):
         span = clip.span if clip.buffer is None else None
         try:
             source = SourceClip.open(pool, adapter.file_of(clip), clip.source_video, span)
-        except VideoError as error:
+        except ValueError as error:
             clip.errors["video"] = str(error)
             return None
         if clip.buffer is None and video.metadata is None:
@@ -119,22 +119,18 @@ class CaptionPreparationStage(ProcessingStage):
                     clip.windows.append(Window(cut.start, cut.end))
         except ValueError as error:
             clip.errors["windows"] = str(error)
-        for window in clip.windows:
-            window.start_s, window.end_s = source.times(window.start_frame, window.end_frame)
-            if source.metadata.damage:
-                window.warnings.append(source.metadata.damage)
         return source
 
     def _prepare(self, recipe: Recipe, clip: Clip, source: SourceClip, number: int) -> None:
         assert self._pool is not None
         window = clip.windows[number]
         try:
-            prepared = prepare(
-                adapter.planned(clip, source, number),
-                recipe,
-                self._pool,
-                model_resizes=self.model_does_preprocess,
-            )
+            source.check(WindowSpan(window.start_frame, window.end_frame))
+            planned = adapter.planned(clip, source, number)
+            window.start_s, window.end_s = planned.start_s, planned.end_s
+            if source.metadata.damage:
+                window.warnings.append(source.metadata.damage)
+            prepared = prepare(planned, recipe, self._pool, model_resizes=self.model_does_preprocess)
         except ValueError as error:
             clip.errors[f"window-{number}"] = str(error)
             return
