@@ -6,7 +6,7 @@ vLLM's structured outputs restrict the model to the schema, so only a truncated 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import pandas as pd
@@ -106,7 +106,7 @@ def read(text: str, schema: str) -> tuple[dict[str, Any], str | None]:
 
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return {}, f"not JSON: {error}"
     if not isinstance(content, dict):
         return {}, "not a JSON object"
@@ -120,11 +120,20 @@ def read(text: str, schema: str) -> tuple[dict[str, Any], str | None]:
 def table(texts: Iterable[object], schema: str) -> pd.DataFrame:
     """Return captions as columns: one for each property, and ``invalid`` with the violation or None.
 
-    A row without text belongs to a failed window: no values, and not invalid.
+    A row without text belongs to a failed window: no values, and not invalid. If a property has the
+    name ``invalid``, the violation is in ``invalid_``.
     """
     names = columns(schema)
+    invalid = free_name("invalid", names)
     rows = []
     for text in texts:
         values, problem = read(text, schema) if isinstance(text, str) else ({}, None)
-        rows.append({**{name: values.get(name) for name in names}, "invalid": problem})
-    return pd.DataFrame(rows, columns=[*names, "invalid"], dtype=object)
+        rows.append({**{name: values.get(name) for name in names}, invalid: problem})
+    return pd.DataFrame(rows, columns=[*names, invalid], dtype=object)
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a column's name, with an underscore for as long as a property has it."""
+    while name in taken:
+        name += "_"
+    return name

@@ -74,6 +74,23 @@ def test_a_caption_that_violates_its_schema_has_a_reason(text, values, problem):
     assert not check(text)["invalid"]
 
 
+def test_a_caption_nested_too_deeply_has_a_reason():
+    values, problem = structured.read("[" * 100_000, TAGS)
+    assert values == {}
+    assert problem.startswith("not JSON")
+
+
+def test_a_property_named_as_another_column_loses_nothing(session, fake):
+    fake.say = lambda *_: '{"video": "a film", "invalid": 3}'
+    table = session.caption(
+        schema={"type": "object", "properties": {"video": {}, "invalid": {}}}
+    ).structured
+    assert list(table["video"].unique()) == ["harbour"]
+    assert list(table["video_"].unique()) == ["a film"]
+    assert list(table["invalid"].unique()) == [3]
+    assert table["invalid_"].isna().all()
+
+
 def test_a_failed_window_has_no_values_and_is_not_invalid():
     table = structured.table(['{"tags": ["a boat"]}', None, "x"], TAGS)
     assert list(table.columns) == ["tags", "invalid"]

@@ -159,7 +159,8 @@ class Run:
     def structured(self) -> pd.DataFrame:
         """`captions` as columns, if the recipe has a schema: one for each property, and ``invalid``.
 
-        ``invalid`` names the error of a text that is not JSON or violates the schema.
+        ``invalid`` names the error of a text that is not JSON or violates the schema. A property named
+        as a column of the window has an underscore behind its name.
 
         Raises
         ------
@@ -172,7 +173,7 @@ class Run:
             )
         table = self.captions
         names = ["video", "window", "start_s", "end_s", "stage", "finish_reason", "error"]
-        return table[names].join(structured.table(table["text"], self.recipe.schema))
+        return table[names].join(structured.table(table["text"], self.recipe.schema), rsuffix="_")
 
     def compare_stages(self) -> Comparison:
         """Compare stage 1 with stage 2, window by window.

@@ -104,10 +104,7 @@ def _columns(export: Export, cells: Callable[[list[Any]], list[Any]] = _cells) -
         structured.read(text, schema) if isinstance(text, str) else ({}, None) for text in table["text"]
     ]
     fields = {f"json.{name}": cells([values.get(name) for values, _ in read]) for name in names}
-    invalid = "json.invalid"
-    while invalid in fields:
-        invalid += "_"
-    fields[invalid] = [_unicode(error) for _, error in read]
+    fields[structured.free_name("json.invalid", fields)] = [_unicode(error) for _, error in read]
     return table.join(pd.DataFrame(fields, index=table.index, dtype=object))
 
 
