@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import pickle
 import uuid
@@ -106,3 +107,17 @@ def test_tasks_of_versions_up_to_1_2_keep_their_inputs_in_the_old_attribute(cura
     assert all(window.qwen_llm_input["prompt"] == "Say it." for window in windows)
     curator.CaptionGenerationStage(model_variant="demo", backend=fake).process(task)
     assert all(window.qwen_llm_input is None and window.caption for window in windows)
+
+
+def test_fields_set_after_construction_count(curator, fake):
+    task = task_of(film())
+    stage = curator.CaptionPreparationStage(model_variant="demo")
+    stage.prompt_text = "Say it."
+    dataclasses.replace(stage, window_size=100, remainder_threshold=50).process(task)
+    assert len(task.data.clips[0].windows) > 3
+    captions = curator.CaptionGenerationStage(model_variant="demo", backend=fake)
+    captions = dataclasses.replace(captions, max_output_tokens=64)
+    captions.generate_stage2_caption = True
+    captions.process(task)
+    assert {request.sampling.max_tokens for request in fake.requests} == {64}
+    assert {stage for _, stage in fake.calls} == {1, 2}

@@ -96,7 +96,9 @@ def test_a_copy_of_a_video_is_left_out_and_listed_as_a_problem(tmp_path):
     shutil.copy(VIDEOS / "harbour.mp4", tmp_path / "copy.mp4")
     session = ck.Session([VIDEOS / "harbour.mp4", tmp_path / "copy.mp4"], store=tmp_path / "s.sqlite")
     assert list(session.windows["video"].unique()) == ["harbour"]
-    assert session.problems == {"copy": "has the same content as harbour; left out"}
+    assert session.problems == {
+        "copy": "has the same content as harbour, whose captions apply; left out"
+    }
     session.close()
 
 

@@ -173,7 +173,8 @@ class Run:
             )
         table = self.captions
         names = ["video", "window", "start_s", "end_s", "stage", "finish_reason", "error"]
-        return table[names].join(structured.table(table["text"], self.recipe.schema), rsuffix="_")
+        fields = structured.table(table["text"], self.recipe.schema)
+        return table[names].join(fields.rename(columns=lambda name: structured.free_name(name, names)))
 
     def compare_stages(self) -> Comparison:
         """Compare stage 1 with stage 2, window by window.

@@ -10,7 +10,7 @@ working second stage and failures that stay with their window::
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_curator.stages.base import ProcessingStage
@@ -65,9 +65,11 @@ class CaptionPreparationStage(_Stage):
     window_size: int = 256
     remainder_threshold: int = 128
     recipe: Recipe | None = None
+    # Recipe that the keywords have their values from; see `adapter.take_over`.
+    _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.recipe = adapter.take_over(self)
+        adapter.take_over(self)
         self._introduce("caption_preparation", Resources(cpus=1.0))
         self._stage: stages.CaptionPreparationStage | None = None
 
@@ -79,7 +81,7 @@ class CaptionPreparationStage(_Stage):
     def setup(self, worker_metadata: Any = None) -> None:
         """Prepare the decoder."""
         if self._stage is None:
-            self._stage = stages.CaptionPreparationStage(recipe=self.recipe, workers=1)
+            self._stage = stages.CaptionPreparationStage(recipe=adapter.take_over(self), workers=1)
             self._stage.setup()
 
     def teardown(self) -> None:
@@ -92,6 +94,7 @@ class CaptionPreparationStage(_Stage):
         """Prepare all clips of a task; record failures in ``clip.errors``."""
         self.setup()
         assert self._stage is not None
+        self._stage.recipe = adapter.take_over(self)
         for clip in task.data.clips:
             if clip.buffer is None:
                 clip.errors["buffer"] = "empty"
@@ -130,9 +133,11 @@ class CaptionGenerationStage(_Stage):
     stage2_prompt_text: str | None = None
     recipe: Recipe | None = None
     backend: Any = None
+    # Recipe that the keywords have their values from; see `adapter.take_over`.
+    _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.recipe = adapter.take_over(self)
+        adapter.take_over(self)
         gpus = float(needs_gpu(get_variant(self.model_variant), self.model_dir))
         self._introduce("caption_generation", Resources(cpus=1.0, gpus=gpus))
         self._stage: stages.CaptionGenerationStage | None = None
@@ -156,7 +161,7 @@ class CaptionGenerationStage(_Stage):
 
     def _ours(self) -> stages.CaptionGenerationStage:
         return stages.CaptionGenerationStage(
-            recipe=self.recipe,
+            recipe=adapter.take_over(self),
             model_dir=self.model_dir,
             caption_batch_size=self.caption_batch_size,
             disable_mmcache=self.disable_mmcache,
@@ -168,6 +173,7 @@ class CaptionGenerationStage(_Stage):
         """Caption all prepared windows; return the same task."""
         self.setup()
         assert self._stage is not None
+        self._stage.recipe = adapter.take_over(self)
         ours = OurTask(Video("task"))
         windows: list[tuple[Any, Window]] = []
         for clip in task.data.clips:

@@ -164,7 +164,8 @@ def _repeats(windows: list[PlannedWindow], first: dict[str, PlannedWindow]) -> l
     pairs = [(each, first[each.key]) for each in windows if first[each.key] is not each]
     if len(pairs) == len(windows):
         videos = dict.fromkeys(earlier.video for _, earlier in pairs)
-        return [f"has the same content as {' and '.join(videos)}; left out"] if videos else []
+        names = " and ".join(videos)
+        return [f"has the same content as {names}, whose captions apply; left out"] if videos else []
     reasons = []
     for each, earlier in pairs:
         frames = f"window {each.number} (frames {each.start_frame} to {each.end_frame})"
