@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -131,7 +132,7 @@ def test_deleting_a_run_keeps_captions_of_another_run(store):
     open_run(first, store).delete()
     assert list(runs(store).index) == [second]
     assert len(open_run(second, store).captions) == 1
-    with sqlite3.connect(store.path) as db:
+    with contextlib.closing(sqlite3.connect(store.path)) as db, db:
         assert db.execute("SELECT count(*) FROM captions").fetchone() == (1,)
     with pytest.raises(KeyError, match=f"no run {first}; there are: {second}"):
         open_run(first, store)
@@ -142,7 +143,7 @@ def test_history_lists_recipe_counts_rate_and_note(store):
     done(store, run, 0)
     done(store, run, 1)
     failed(store, run, 2, "broken")
-    with sqlite3.connect(store.path) as db:
+    with contextlib.closing(sqlite3.connect(store.path)) as db, db:
         db.execute("UPDATE runs SET busy_s = 4.0")
     open_run(run, store).note("the shorter the better")
     row = runs(store).loc[run]
@@ -159,7 +160,7 @@ def test_an_empty_store_has_an_empty_history(store):
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "runs.sqlite"
     Store(path).close()
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"newer captionkit \(store version 99.*update captionkit"):
@@ -169,7 +170,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path):
 
 def test_a_store_of_captionkit_0_1_keeps_its_captions_its_recipes_and_its_keys(tmp_path):
     path = tmp_path / "runs.sqlite"
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.executescript((Path(__file__).parent / "store_0_1.sql").read_text())
     store = Store(path)
     run = open_run(1, store)
@@ -201,7 +202,7 @@ def test_a_file_that_is_not_a_store_is_refused_with_a_remedy(tmp_path, content):
 
 def test_a_database_of_another_program_is_refused(tmp_path):
     path = tmp_path / "runs.sqlite"
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE recipes (name TEXT)")
     with pytest.raises(StoreError, match="database of another program"):
         Store(path)
@@ -272,7 +273,7 @@ def test_threads_and_processes_that_share_a_run_caption_each_window_once(tmp_pat
         _, errors = process.communicate()
         assert process.returncode == 0, errors[-2000:]
     assert list(runs(store)["done"]) == [50]
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         assert db.execute("SELECT count(*) FROM captions").fetchone() == (50,)
         assert db.execute("SELECT count(*) FROM results").fetchone() == (50,)
     store.close()

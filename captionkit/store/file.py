@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class StoreFile:
             self._db = sqlite3.connect(
                 self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
+        # Close the connection of a store that nobody closed, as in a notebook.
+        weakref.finalize(self, self._db.close)
         try:
             with self._explained():
                 self._open()
