@@ -196,17 +196,9 @@ def test_the_same_command_again_ends_at_once_and_is_listed_as_one_run(tmp_path, 
 
 @engine
 def test_a_killed_command_resumes(tmp_path, model):
-    words = [
-        sys.executable,
-        "-m",
-        "captionkit",
-        "caption",
-        str(VIDEOS),
-        "--stage2",
-        "--batch-size",
-        "1",
-    ]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ["caption", str(VIDEOS), "--stage2", "--batch-size"]
+    command = [sys.executable, "-m", "captionkit", *words, "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (Path(".captionkit/runs.sqlite").exists() and ck.runs()["done"].sum() >= 2):
         assert process.poll() is None
         time.sleep(0.05)
@@ -215,7 +207,7 @@ def test_a_killed_command_resumes(tmp_path, model):
     before = ck.open_run(1).progress.done
     assert 2 <= before < 33
     out = tmp_path / "out.jsonl"
-    assert main([*words[:-2], "--batch-size", "16", "--out", str(out)]) == 0
+    assert main([*words, "16", "--out", str(out)]) == 0
     assert list(ck.runs()["done"]) == [33]
     assert len({row["key"] for row in rows(out)}) == 33
 
