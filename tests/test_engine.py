@@ -326,7 +326,7 @@ def test_close_may_be_called_twice_and_the_next_get_starts_anew(model, engine):
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="closed"):
-        waiting.future.result(timeout=10)
+        waiting.future.result(timeout=60)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     with pytest.raises(EngineError, match="closed"):
         engine.submit(request(321))
