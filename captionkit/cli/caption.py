@@ -104,14 +104,12 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
     except (FileNotFoundError, ValueError) as error:
         console.print(f"[red]captionkit: {escape(printable(str(error)))}[/red]")
         return 1
-    try:
-        with contextlib.ExitStack() as closing:
-            if out:
-                _refuse_inputs(out, options.videos, session)
-            lines = closing.enter_context(JsonLines(out)) if out else None
+    with contextlib.closing(session):
+        if out is None:
+            return _run(session, None, console)
+        _refuse_inputs(out, options.videos, session)
+        with JsonLines(out) as lines:
             return _run(session, lines, console)
-    finally:
-        session.close()
 
 
 def _refuse_inputs(out: Path, videos: Iterable[str], session: Session) -> None:

@@ -169,9 +169,9 @@ class _Flow:
                     except StopAsyncIteration:
                         break
                     group.create_task(self.caption(window))
-        except ExceptionGroup as group_of_one:
+        except ExceptionGroup as failed:
             # Raise what the source or a window raised; the group has cancelled the others.
-            raise group_of_one.exceptions[0] from None
+            raise failed.exceptions[0] from None
         finally:
             self.events.put_nowait(None)
 

@@ -79,7 +79,6 @@ class RunTask:
         self._lock = threading.Lock()
         self._cancelled = False
         self._stop: Callable[[], object] | None = None
-        self._ended = threading.Event()
         self._end: RunEnded | None = None
         self._started = time.monotonic()
         self._finished = 0
@@ -147,7 +146,6 @@ class RunTask:
             self._cancelled = True
             if self._stop is not None:
                 self._stop()
-        self._ended.wait()
         wait([self._future])
         return self.run
 
@@ -194,7 +192,6 @@ class RunTask:
         finally:
             with self._lock:
                 self._end = RunEnded(error)
-            self._ended.set()
             self._emit(self._end)
 
     def _allow_cancel(self) -> None:

@@ -33,11 +33,11 @@ DELETE FROM results WHERE recipe_key = ? AND NOT done
     AND NOT EXISTS (SELECT 1 FROM jobs WHERE result = results.id)
 """
 
-# Claim open jobs without an owner, or with an owner whose lease has expired.
+# Claim free jobs: open ones without an owner, or with an owner that `work.drop_dead` has dropped.
 CLAIM = """
 UPDATE jobs SET owner = :owner WHERE run = :run AND (repeat, position) IN (
     SELECT repeat, position FROM jobs WHERE run = :run AND state = 0 AND repeat = :repeat AND (
-        owner IS NULL OR owner NOT IN (SELECT owner FROM workers WHERE lease > :now))
+        owner IS NULL OR owner NOT IN (SELECT owner FROM workers))
     ORDER BY position LIMIT :count)
 RETURNING position, repeat, window_key
 """

@@ -106,7 +106,7 @@ class Store:
                     "SELECT id FROM runs WHERE key = ? ORDER BY id DESC", (key,)
                 ).fetchone()
                 if known:
-                    self._take_over(db, known[0], recipe.key)
+                    _take_over(db, known[0], recipe.key)
                     return int(known[0])
             run = db.execute(
                 "INSERT INTO runs (key, recipe, recipe_key, repeats, batch_size, created) "
@@ -125,14 +125,8 @@ class Store:
                 ),
             )
             if not fresh:
-                self._take_over(db, run, recipe.key)
+                _take_over(db, run, recipe.key)
             return run
-
-    def _take_over(self, db: sqlite3.Connection, run: int, recipe_key: str) -> None:
-        """Give free jobs of a run what the same recipe has captioned in other runs."""
-        drop_dead(db)
-        db.execute(queries.TAKE_OVER, {"run": run, "recipe": recipe_key})
-        db.execute(queries.DROP_REPLACED, (recipe_key,))
 
     def begin_work(self, run: int) -> Work:
         """Register a worker on a run; see `store.work.Work`."""
@@ -308,6 +302,13 @@ def _add_windows(db: sqlite3.Connection, windows: Iterable[PlannedWindow]) -> No
             for each in windows
         ),
     )  # fmt: skip
+
+
+def _take_over(db: sqlite3.Connection, run: int, recipe_key: str) -> None:
+    """Give free jobs of a run what the same recipe has captioned in other runs."""
+    drop_dead(db)
+    db.execute(queries.TAKE_OVER, {"run": run, "recipe": recipe_key})
+    db.execute(queries.DROP_REPLACED, (recipe_key,))
 
 
 def _now() -> str:

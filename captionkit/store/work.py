@@ -6,6 +6,7 @@ gone from this machine.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -63,10 +64,7 @@ class Work:
             # Renew first: after a sleep of this machine, the own jobs under way would look free.
             self._renew(db)
             drop_dead(db)
-            values = {
-                "owner": self.owner, "run": self.run, "repeat": repeat, "now": time.time(),
-                "count": count,
-            }  # fmt: skip
+            values = {"owner": self.owner, "run": self.run, "repeat": repeat, "count": count}
             rows = db.execute(queries.CLAIM, values).fetchall()
         return [Job(*row) for row in sorted(rows)]
 
@@ -175,6 +173,7 @@ def lives(where: str, pid: int, started: float, lease: float) -> bool:
     return lease > time.time() and (where != place() or _runs(pid, started))
 
 
+@functools.cache
 def place() -> str:
     """Return the scope of this process's id: the machine's boot and the process namespace."""
     boot = Path("/proc/sys/kernel/random/boot_id")

@@ -99,12 +99,10 @@ def _columns(export: Export, cells: Callable[[list[Any]], list[Any]] = _cells) -
         table = table.join(check_table(table, schema=schema))
     if schema is None:
         return table
-    names = structured.columns(schema)
-    read = [
-        structured.read(text, schema) if isinstance(text, str) else ({}, None) for text in table["text"]
-    ]
-    fields = {f"json.{name}": cells([values.get(name) for values, _ in read]) for name in names}
-    fields[structured.free_name("json.invalid", fields)] = [_unicode(error) for _, error in read]
+    read = structured.table(table["text"], schema)
+    *names, invalid = read.columns
+    fields = {f"json.{name}": cells(read[name].tolist()) for name in names}
+    fields[f"json.{invalid}"] = read[invalid].map(_unicode).tolist()
     return table.join(pd.DataFrame(fields, index=table.index, dtype=object))
 
 
