@@ -72,7 +72,7 @@ def actors_of(job):
 
 
 @pytest.mark.engine
-def test_a_killed_actor_loses_no_caption_and_another_run_computes_nothing(tmp_path, films):
+def test_killed_actors_and_drivers_lose_no_caption_and_another_run_computes_nothing(tmp_path, films):
     output = tmp_path / "out"
     job = start(tmp_path, films, output, 2)
     until(lambda: any((output / "parts").glob("*.parquet")) if output.exists() else False)
@@ -96,33 +96,26 @@ def test_a_killed_actor_loses_no_caption_and_another_run_computes_nothing(tmp_pa
     session = ck.Session([films / f"{name}.mp4" for name in NAMES], store=tmp_path / "runs.sqlite")
     assert set(good["key"]) == set(session.windows["key"])
     session.close()
-    # Only failed windows are tried again.
+    # Only what failed or is new is captioned, also after a kill of the driver with parts of it written.
     shutil.copy(VIDEOS / "night.mp4", films / "broken.mp4")
-    again = summary(start(tmp_path, films, output, 1), tmp_path)
-    assert (again["of this run"], again["failed"]) == (4, 0)
-    table = ck.load_captions(output)
-    assert table["error"].isna().all()
-    assert table.groupby("video")["window"].nunique().to_dict() == {**WINDOWS, "broken": 4}
-    assert not [path for path in (output / "parts").iterdir() if path.name.startswith("failed-")]
-    with pytest.raises(ScaleError, match="another recipe"):
-        caption_videos(str(films / "*"), ck.Recipe(prompt="dense"), output)
-
-
-@pytest.mark.engine
-def test_a_run_resumes_after_its_driver_was_killed(tmp_path, films):
-    output = tmp_path / "out"
+    shutil.copy(VIDEOS / "street.mp4", films / "new.mp4")
+    before = set((output / "parts").glob("*.parquet"))
     job = start(tmp_path, films, output, 1)
-    until(lambda: any((output / "parts").glob("*.parquet")) if output.exists() else False)
+    until(lambda: set((output / "parts").glob("*.parquet")) - before)
     job.send_signal(signal.SIGKILL)
     job.communicate()
     kept = rows(output)
-    assert len(kept) > 0
-    done = summary(start(tmp_path, films, output, 1), tmp_path)
-    table = rows(output)
-    assert (done["captioned"], done["failed"]) == (14, 1)
-    assert done["of this run"] <= 14 - kept[kept["error"].isna()]["key"].nunique()
-    captioned = table[table["error"].isna()]
-    assert not captioned.duplicated(["path", "window", "stage"]).any()
+    left = 23 - kept[kept["error"].isna()][["path", "window"]].drop_duplicates().shape[0]
+    again = summary(start(tmp_path, films, output, 1), tmp_path)
+    assert again["of this run"] <= left
+    assert (again["captioned"], again["failed"]) == (23, 0)
+    table = ck.load_captions(output)
+    assert table["error"].isna().all()
+    assert not table.duplicated(["path", "window", "stage"]).any()
+    assert table.groupby("video")["window"].nunique().to_dict() == {**WINDOWS, "broken": 4, "new": 5}
+    assert not [path for path in (output / "parts").iterdir() if path.name.startswith("failed-")]
+    with pytest.raises(ScaleError, match="another recipe"):
+        caption_videos(str(films / "*"), ck.Recipe(prompt="dense"), output)
 
 
 def row_of(path, number, error=None, stage=1):
