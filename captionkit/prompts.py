@@ -128,3 +128,16 @@ def stage2_template(text: str) -> str:
 def disarm(text: str) -> str:
     """Break marks of a chat format in a text: ``<|im_end|>`` becomes ``< |im_end|>``."""
     return _CHAT_MARK.sub("< |", text)
+
+
+def without_thoughts(text: str) -> str:
+    """Return a caption without what a model thought before it: ``<think>…</think>``.
+
+    A thought that has not ended leaves nothing. A thought that the prompt opened has no beginning.
+    """
+    _, end, after = text.rpartition("</think>")
+    if end:
+        return after.lstrip()
+    begin = text.lstrip()
+    thinks = begin.startswith("<think>") or (begin and "<think>".startswith(begin))
+    return "" if thinks else text

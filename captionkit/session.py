@@ -16,6 +16,7 @@ import pandas as pd
 
 from captionkit.display import WindowTable
 from captionkit.engine import Backend
+from captionkit.models.weights import locate
 from captionkit.pipeline.backends import check_length, open_backend
 from captionkit.pipeline.prepared import ModelFrames, model_frames
 from captionkit.prompts import STAGE2_DEFAULT
@@ -177,7 +178,9 @@ class Session:
 
     def frames(self, video: str, window: int, recipe: Recipe | None = None) -> ModelFrames:
         """Return the exact frames of a window that the model sees; recipe None is the session's."""
-        return model_frames(self.sources.find(video, window), recipe or self.recipe, self.sources.pool)
+        recipe = recipe or self.recipe
+        locate(recipe.model, self.model_dir)
+        return model_frames(self.sources.find(video, window), recipe, self.sources.pool)
 
     def clip(self, video: str, window: int) -> bytes:
         """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""

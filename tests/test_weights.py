@@ -18,6 +18,8 @@ from captionkit.models.weights import WeightsError, ensure_weights, find_problem
 
 COMMIT = "1" * 40
 REVISION = "abc1234"
+# What names the one commit at the hub.
+REVISIONS = (COMMIT, REVISION, "main")
 REPOSITORY = "someone/tiny-video"
 
 
@@ -28,7 +30,9 @@ def safetensors(name: str, values: int = 8) -> bytes:
 
 
 FILES = {
-    "config.json": json.dumps({"vision_config": {"patch_size": 14, "spatial_merge_size": 2}}).encode(),
+    "config.json": json.dumps(
+        {"model_type": "qwen2_5_vl", "vision_config": {"patch_size": 14, "spatial_merge_size": 2}}
+    ).encode(),
     "model.safetensors.index.json": json.dumps(
         {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     ).encode(),
@@ -66,7 +70,10 @@ class Hub:
                     return
                 name = path.rsplit("/", 1)[-1]
                 content = hub.files.get(name)
-                if content is None or f"/{COMMIT}/" not in path:
+                if not any(f"/{each}/" in path for each in REVISIONS):
+                    self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body)
+                    return
+                if content is None:
                     self.reply(404, b"{}", {"X-Error-Code": "EntryNotFound"}, body)
                     return
                 if body:
@@ -92,7 +99,7 @@ class Hub:
                     ]
                     self.reply(200, json.dumps(tree).encode(), {}, True)
                     return
-                if not path.endswith((f"/revision/{REVISION}", f"/revision/{COMMIT}")):
+                if not path.endswith(tuple(f"/revision/{each}" for each in REVISIONS)):
                     self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, True)
                     return
                 listed = {
@@ -133,7 +140,9 @@ def hub():
     hub.server.server_close()
 
 
-def start_download(address: str, model_dir: Path, revision: str = REVISION) -> subprocess.Popen[str]:
+def start_download(
+    address: str, model_dir: Path, revision: str = REVISION, *asked: str
+) -> subprocess.Popen[str]:
     # huggingface_hub reads its address when it is imported: hence a process of its own.
     environment = {
         "HF_ENDPOINT": address,
@@ -148,10 +157,35 @@ def start_download(address: str, model_dir: Path, revision: str = REVISION) -> s
         REPOSITORY,
         revision,
         model_dir,
+        *asked,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def test_a_model_that_cannot_be_used_is_refused_before_its_weights_are_downloaded(hub, tmp_path):
+    hub.files["config.json"] = json.dumps({"model_type": "llama", "vision_config": {}}).encode()
+    process = start_download(hub.address, tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert hub.asked == ["config.json"]
+    for part in ("model_type 'llama'", "Qwen3-VL", "InternVL", "config.json"):
+        assert part in err
+
+
+def test_a_repository_without_a_revision_is_downloaded_only_when_a_person_asks(hub, tmp_path):
+    refused = start_download(hub.address, tmp_path, "")
+    _, err = refused.communicate(timeout=120)
+    assert refused.returncode == 1
+    assert hub.asked == []
+    assert "captionkit download tiny" in err
+    asked = start_download(hub.address, tmp_path, "", "asked")
+    _, err = asked.communicate(timeout=120)
+    assert asked.returncode == 0, err
+    assert find_problem(tmp_path / REPOSITORY) is None
+    # Once it is there, recipes may use it.
+    assert start_download("http://127.0.0.1:9", tmp_path, "").communicate(timeout=120)[0].strip()
 
 
 def test_weights_are_downloaded_at_the_pinned_revision_and_only_what_is_needed(hub, tmp_path):
@@ -237,7 +271,12 @@ def test_variants_are_pinned_as_agreed():
     qwen, qwen3 = get_variant("qwen"), get_variant("qwen3")
     assert (qwen.repository, qwen.revision) == ("Qwen/Qwen2.5-VL-7B-Instruct", "cc59489")
     assert (qwen3.repository, qwen3.revision) == ("Qwen/Qwen3-VL-8B-Instruct", "0c351dd")
-    assert get_variant("qwen2.5") == qwen
+    assert get_variant("qwen2.5") == get_variant("qwen2.5-7b") == qwen
+    assert get_variant("qwen3-8b") == qwen3
+    assert get_variant("qwen2.5-3b").repository == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert get_variant("qwen3-32b").grid_factor == 32
+    # A repository named in full keeps the revision that is pinned for it.
+    assert get_variant("Qwen/Qwen3-VL-8B-Instruct").revision == "0c351dd"
     assert get_variant("demo").folder.name == "demo-model"
 
 
@@ -253,7 +292,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path):
 
 
 def test_an_unknown_variant_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"Unsupported model variant: nonesuch; known: demo, qwen"):
+    with pytest.raises(ValueError, match=r"Unsupported model variant: nonesuch; known: demo, .*qwen3"):
         get_variant("nonesuch")
 
 

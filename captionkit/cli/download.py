@@ -16,7 +16,7 @@ from captionkit.models.weights import ensure_weights
 def add_parser(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser("download", help="download a model's weights")
-    parser.add_argument("model", metavar="MODEL", help="for example qwen")
+    parser.add_argument("model", metavar="MODEL", help="a name such as qwen, or a repository id")
     add_model_dir(parser)
     parser.set_defaults(run=_download)
 
@@ -26,6 +26,6 @@ def _download(options: argparse.Namespace, console: Console) -> int:
         variant = get_variant(options.model)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    folder = ensure_weights(variant, options.model_dir)
+    folder = ensure_weights(variant, options.model_dir, asked=True)
     console.print(f"{escape(options.model)} is in {escape(str(folder))}")
     return 0

@@ -9,6 +9,7 @@ import psutil
 
 from captionkit.engine.caches import CacheSizes, cache_sizes
 from captionkit.engine.protocol import EngineKey
+from captionkit.models.families import read_family
 
 _MOST_RUNNING = 256
 _LONGEST_PROMPT = 32_768
@@ -27,10 +28,7 @@ def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], CacheSizes]:
     limit = min(_LONGEST_PROMPT, int(text.max_position_embeddings))
     gpu_bytes = None if on_cpu else int(current_platform.get_device_total_memory())
     caches = cache_sizes(_encoded_width(model), psutil.virtual_memory().total, gpu_bytes)
-    processor: dict[str, Any] = {"do_resize": False}
-    if key.processor_pixels:
-        least, most = key.processor_pixels
-        processor = {"size": {"shortest_edge": least, "longest_edge": most}}
+    family = read_family(Path(key.model))
     arguments = {
         "model": key.model,
         "quantization": "fp8" if key.fp8 else None,
@@ -38,8 +36,8 @@ def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], CacheSizes]:
         "max_model_len": limit,
         "max_num_seqs": _MOST_RUNNING,
         "max_num_batched_tokens": 8192,
-        "limit_mm_per_prompt": {"video": 1, "image": 0},
-        "mm_processor_kwargs": processor,
+        "limit_mm_per_prompt": family.limits(),
+        "mm_processor_kwargs": family.processor_kwargs(key.processor_pixels),
         "mm_processor_cache_gb": 0 if key.disable_mmcache else caches.processed_gib,
         "stream_interval": _STREAM_INTERVAL,
         # Forbid white space: given the choice, small models write it until they are cut off.

@@ -30,6 +30,7 @@ import psutil
 from captionkit.engine import protocol
 from captionkit.engine.admission import Admission
 from captionkit.engine.arguments import engine_arguments, tune
+from captionkit.engine.chat import Chat
 from captionkit.engine.protocol import BATCH_SIZE, REQUEST_ID, Completion, EngineKey, Request
 from captionkit.system import ipc
 
@@ -88,6 +89,7 @@ class _Worker:
         self._started: set[str] = set()
         self._admission = Admission()
         self._install = install
+        self._chat: Chat
         self._engine: Any = None
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -97,6 +99,7 @@ class _Worker:
     async def serve(self) -> None:
         begin = time.monotonic()
         try:
+            self._chat = Chat(self._key)
             patches = self._install(self._mark_started) if self._install else {}
             self._engine, info = _start_engine(self._key, patches)
         except Exception as error:
@@ -184,13 +187,6 @@ class _Worker:
             self._started.add(request_id)
             self._send({"op": "started", "id": request_id})
 
-    def _chat(self, text: str) -> str:
-        """Return the text in the model's own chat format, after the video: see the prefix cache."""
-        content = [{"type": "video"}, {"type": "text", "text": text}]
-        return self._engine.get_tokenizer().apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-
     def _sampling(self, request_id: str, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -210,14 +206,7 @@ class _Worker:
 
     async def _generate(self, request_id: str, request: Request, begin: float) -> Completion:
         waited_s = time.monotonic() - begin
-        video = request.video
-        data = None if video.frames is None else (video.frames, video.metadata)
-        chat = self._chat(request.prompt)
-        prompt = {
-            "prompt": chat,
-            "multi_modal_data": {"video": [data]},
-            "multi_modal_uuids": {"video": [video.uid]},
-        }
+        prompt = self._chat.prompt(self._engine.get_tokenizer(), request)
         sampling = self._sampling(request_id, request)
         text, output_tokens, first_token_s, last = [], 0, 0.0, None
         async for output in self._engine.generate(
@@ -235,7 +224,7 @@ class _Worker:
         stats = last.metrics
         queued_s = max(0.0, stats.scheduled_ts - stats.queued_ts) if stats else 0.0
         return Completion(
-            prompt=chat,
+            prompt=prompt["prompt"],
             text="".join(text),
             finish_reason=last.outputs[0].finish_reason or "abort",
             prompt_tokens=len(last.prompt_token_ids or ()),

@@ -1,15 +1,16 @@
-"""Which models there are: variant → repository, revision, grid and pixel budget."""
+"""Which models there are: a name, where its weights come from, and the most pixels of a frame."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-_ASPECT_LIMIT = 200
+from captionkit.models.families import CONFIG, Family, find_family, read_family
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Folders of repositories that this process has met; see `remember`.
+_FOLDERS: dict[str, Path] = {}
 
 
 @dataclass(frozen=True)
@@ -21,70 +22,97 @@ class Variant:
     name
         Name in recipes.
     repository, revision
-        Source of the weights, or None for weights on disk.
+        Source of the weights, or None for weights on disk. Only a repository with a revision is
+        downloaded by a recipe; any is by ``captionkit download``.
     folder
         Folder of the weights, for a variant without a repository.
-    grid_factor
-        Patch size times merge size in pixels: width and height of a frame are multiples of it.
     max_pixels
-        Most pixels of a frame, unless a recipe sets a budget.
+        Most pixels of a frame, unless a recipe sets a budget; None takes the family's.
+    model_type
+        As in the model's ``config.json``, so that frames have their size before a download. None asks
+        the model's files.
     """
 
     name: str
     repository: str | None = None
     revision: str | None = None
     folder: Path | None = None
-    grid_factor: int = 28
-    # 448 x 252 pixels: 144 tokens for two frames.
-    max_pixels: int = 144 * 28 * 28
+    max_pixels: int | None = None
+    model_type: str | None = None
+
+    @property
+    def family(self) -> Family:
+        """How vLLM shows frames to this model, by its own ``config.json``.
+
+        Raises
+        ------
+        ValueError
+            If the model is not on this machine and has no ``model_type``, or cannot be used; names the
+            command, or the reason and the known families.
+        """
+        folder = self.folder or _FOLDERS.get(str(self.repository))
+        if folder is not None:
+            return read_family(folder)
+        if self.model_type is not None:
+            return find_family({"model_type": self.model_type, "vision_config": {}})
+        raise ValueError(
+            f"{self.name} is not on this machine, and its files say what kind of model it is. Run "
+            f"captionkit download {self.name}"
+        )
+
+    @property
+    def budget(self) -> int:
+        """Most pixels of a frame, unless a recipe sets a budget."""
+        return self.max_pixels or self.family.default_pixels
 
     @property
     def min_pixels(self) -> int:
         """Least pixels of a frame; smaller frames are enlarged."""
-        return 4 * self.grid_factor**2
+        return self.family.min_pixels
+
+    @property
+    def grid_factor(self) -> int:
+        """Width and height of a frame are multiples of so many pixels."""
+        return self.family.grid
 
     def frame_size(self, width: int, height: int, budget: int | None = None) -> tuple[int, int]:
         """Compute the (width, height) at which the model sees a frame, in pixels.
-
-        By the rule of Qwen's own processors: both are multiples of the grid, the number of pixels
-        stays within the budget, the aspect is as near as the grid allows.
 
         Parameters
         ----------
         width, height
             Size of the picture in pixels.
         budget
-            Most pixels of a frame; by default `max_pixels`.
+            Most pixels of a frame; by default `budget`.
 
         Raises
         ------
         ValueError
-            If one side is more than 200 times the other, or the budget is below `min_pixels`.
+            If one side is more than 200 times the other, the budget is below `min_pixels`, or as
+            `family`.
         """
-        most = budget or self.max_pixels
-        if most < self.min_pixels:
-            raise ValueError(
-                f"a pixel budget of {most} is too small for {self.name}; give at least "
-                f"{self.min_pixels} pixels a frame"
-            )
-        if max(width, height) > _ASPECT_LIMIT * min(width, height):
-            raise ValueError(
-                f"a picture of {width} x {height} pixels is too long for {self.name}: one side may "
-                f"be at most {_ASPECT_LIMIT} times the other"
-            )
-        grid = self.grid_factor
-        wide, high = round(width / grid) * grid, round(height / grid) * grid
-        if wide * high > most:
-            shrink = math.sqrt(width * height / most)
-            wide = max(grid, math.floor(width / shrink / grid) * grid)
-            high = max(grid, math.floor(height / shrink / grid) * grid)
-        elif wide * high < self.min_pixels:
-            grow = math.sqrt(self.min_pixels / (width * height))
-            wide, high = (
-                math.ceil(width * grow / grid) * grid,
-                math.ceil(height * grow / grid) * grid,
-            )
-        return wide, high
+        family, most = self.family, budget or self.budget
+        family.check_picture(width, height, most)
+        return family.frame_size(width, height, most)
+
+    def tokens(self, width: int, height: int, frames: int, budget: int | None = None) -> int:
+        """Return the video tokens of a window, before it is captioned.
+
+        Parameters
+        ----------
+        width, height
+            Size of the picture in pixels.
+        frames
+            Frames that the model sees.
+        budget
+            Most pixels of a frame; by default `budget`.
+
+        Raises
+        ------
+        ValueError
+            As `frame_size`.
+        """
+        return self.family.tokens(*self.frame_size(width, height, budget), frames)
 
 
 def _demo_folder() -> Path:
@@ -95,7 +123,7 @@ def _demo_folder() -> Path:
 
 
 _VARIANTS: dict[str, Variant] = {}
-_ALIASES = {"qwen2.5": "qwen"}
+_ALIASES = {"qwen2.5": "qwen", "qwen2.5-7b": "qwen", "qwen3-8b": "qwen3"}
 
 
 def register(variant: Variant) -> None:
@@ -112,10 +140,19 @@ def register(variant: Variant) -> None:
 
 
 register(Variant("demo", folder=_demo_folder(), max_pixels=32 * 28 * 28))
-register(Variant("qwen", "Qwen/Qwen2.5-VL-7B-Instruct", "cc59489"))
-register(
-    Variant("qwen3", "Qwen/Qwen3-VL-8B-Instruct", "0c351dd", grid_factor=32, max_pixels=144 * 32**2)
-)
+for _name, _repository, _revision, _type in (
+    ("qwen", "Qwen/Qwen2.5-VL-7B-Instruct", "cc59489", "qwen2_5_vl"),
+    ("qwen2.5-3b", "Qwen/Qwen2.5-VL-3B-Instruct", None, "qwen2_5_vl"),
+    ("qwen2.5-32b", "Qwen/Qwen2.5-VL-32B-Instruct", None, "qwen2_5_vl"),
+    ("qwen2.5-72b", "Qwen/Qwen2.5-VL-72B-Instruct", None, "qwen2_5_vl"),
+    ("qwen3", "Qwen/Qwen3-VL-8B-Instruct", "0c351dd", "qwen3_vl"),
+    ("qwen3-2b", "Qwen/Qwen3-VL-2B-Instruct", None, "qwen3_vl"),
+    ("qwen3-4b", "Qwen/Qwen3-VL-4B-Instruct", None, "qwen3_vl"),
+    ("qwen3-32b", "Qwen/Qwen3-VL-32B-Instruct", None, "qwen3_vl"),
+    ("qwen3-30b-a3b", "Qwen/Qwen3-VL-30B-A3B-Instruct", None, "qwen3_vl_moe"),
+    ("internvl3.5-8b", "OpenGVLab/InternVL3_5-8B-HF", None, "internvl"),
+):
+    register(Variant(_name, _repository, _revision, model_type=_type))
 
 
 def known_variants() -> list[str]:
@@ -129,36 +166,31 @@ def get_variant(name: str) -> Variant:
     Raises
     ------
     ValueError
-        If there is nothing of the kind; the message lists the known names.
+        If there is nothing of the kind, or the folder's model cannot be used; the message lists the
+        known names or families.
     """
     name = _ALIASES.get(name, name)
     if name in _VARIANTS:
         return _VARIANTS[name]
     folder = Path(name).expanduser()
     if folder.is_dir():
-        grid = _grid_factor(folder)
-        return Variant(name, folder=folder, grid_factor=grid, max_pixels=144 * grid**2)
+        read_family(folder)
+        return Variant(name, folder=folder)
     if _REPOSITORY.fullmatch(name):
-        grid = 32 if "qwen3" in name.lower() else 28
-        return Variant(name, repository=name, grid_factor=grid, max_pixels=144 * grid**2)
+        # A registered repository keeps its revision under its own name.
+        named = (each for each in _VARIANTS.values() if each.repository == name)
+        return replace(next(named, Variant(name, name)), name=name)
     raise ValueError(
         f"Unsupported model variant: {name}; known: {', '.join(known_variants())}, a folder with "
         "weights, or a repository id such as Qwen/Qwen2.5-VL-3B-Instruct"
     )
 
 
-def _grid_factor(folder: Path) -> int:
-    """Read patch size times merge size from the model's configuration."""
-    path = folder / "config.json"
-    if not path.exists():
-        raise ValueError(
-            f"{folder} holds no config.json: give the folder with a model's config.json, tokenizer "
-            "and *.safetensors"
-        )
-    try:
-        vision = json.loads(path.read_text(encoding="utf-8")).get("vision_config", {})
-        return int(vision["patch_size"]) * int(vision["spatial_merge_size"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} describes no video model: vision_config lacks patch_size or spatial_merge_size"
-        ) from error
+def remember(repository: str, folder: Path) -> None:
+    """Read a repository's files from this folder from now on, if they are there.
+
+    A recipe names a repository, and only those who load it know the folder of downloaded models; the
+    size of its frames follows from its files all the same.
+    """
+    if (folder / CONFIG).exists():
+        _FOLDERS[repository] = folder

@@ -8,7 +8,8 @@ import os
 import struct
 from pathlib import Path
 
-from captionkit.models.variants import Variant
+from captionkit.models.families import CONFIG, PROCESSOR_FILES, read_family
+from captionkit.models.variants import Variant, get_variant, remember
 
 # Files that vLLM and transformers read, without the same weights in other formats.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -26,13 +27,29 @@ def weights_folder(variant: Variant, model_dir: str | Path) -> Path:
     if variant.repository is None:
         assert variant.folder is not None
         return variant.folder
-    return Path(model_dir) / variant.repository
+    folder = Path(model_dir) / variant.repository
+    remember(variant.repository, folder)
+    return folder
 
 
-def ensure_weights(variant: Variant, model_dir: str | Path) -> Path:
+def locate(name: str, model_dir: str | Path) -> Path:
+    """Return the folder of a model's weights, downloaded or not.
+
+    From then on, frames of a repository's model have the size that its files there ask for.
+
+    Raises
+    ------
+    ValueError
+        As `get_variant`.
+    """
+    return weights_folder(get_variant(name), model_dir)
+
+
+def ensure_weights(variant: Variant, model_dir: str | Path, *, asked: bool = False) -> Path:
     """Return the folder of a variant's weights, downloaded first if they are missing.
 
-    A download that broke off is resumed. If several processes ask at once, one downloads.
+    A download that broke off is resumed. If several processes ask at once, one downloads. The files
+    that say what kind of model it is come first; weights of a model that cannot be used never come.
 
     Parameters
     ----------
@@ -40,28 +57,45 @@ def ensure_weights(variant: Variant, model_dir: str | Path) -> Path:
         The model.
     model_dir
         Folder under which repositories are kept, as ``model_dir/owner/name``.
+    asked
+        Whether a person asked for this download. If not, a repository without a revision is not
+        downloaded: a recipe may come from a stranger, and the repository's content may change.
 
     Raises
     ------
     WeightsError
-        If the weights cannot be downloaded, or are not complete.
+        If the weights cannot or must not be downloaded, are not complete, or belong to a model that
+        cannot be used.
     """
     folder = weights_folder(variant, model_dir)
     if variant.repository is None:
         problem = find_problem(folder)
         if problem:
             raise WeightsError(f"the weights of {variant.name} in {folder} are unfit: {problem}")
-        return folder
-    if _is_ready(variant, folder):
-        return folder
-    from filelock import FileLock
+    elif not _is_ready(variant, folder):
+        if not asked and variant.revision is None:
+            raise WeightsError(
+                f"the weights of {variant.name} are not in {folder} ({find_problem(folder)}), and no "
+                "revision of the repository is pinned, so only a person downloads it: captionkit "
+                f"download {variant.name} --model-dir {model_dir}"
+            )
+        from filelock import FileLock
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".captionkit-download.lock"):
-        # Look again: another process may have downloaded them meanwhile.
-        if not _is_ready(variant, folder):
-            _download(variant, folder, model_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".captionkit-download.lock"):
+            # Look again: another process may have downloaded them meanwhile.
+            if not _is_ready(variant, folder):
+                _download(variant, folder, model_dir)
+    _check(variant, folder)
     return folder
+
+
+def _check(variant: Variant, folder: Path) -> None:
+    """Refuse a model that cannot be used, by its files."""
+    try:
+        read_family(folder)
+    except ValueError as error:
+        raise WeightsError(f"{variant.name} is unfit: {error}") from error
 
 
 def _is_ready(variant: Variant, folder: Path) -> bool:
@@ -75,12 +109,18 @@ def _is_ready(variant: Variant, folder: Path) -> bool:
 def _download(variant: Variant, folder: Path, model_dir: str | Path) -> None:
     from huggingface_hub import snapshot_download
 
-    revision = variant.revision or "main"
+    repository, revision = str(variant.repository), variant.revision or "main"
     (folder / _MARK).unlink(missing_ok=True)
     try:
-        snapshot_download(
-            str(variant.repository), revision=revision, local_dir=folder, allow_patterns=_PATTERNS
-        )
+        for wanted in ([CONFIG], [*PROCESSOR_FILES], _PATTERNS):
+            snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=wanted)
+            if not (folder / CONFIG).exists():
+                # The hub's client returns a folder that is there if it cannot reach the hub.
+                raise FileNotFoundError(f"the hub sent no {CONFIG}")
+            _check(variant, folder)
+        remember(repository, folder)
+    except WeightsError:
+        raise
     except Exception as error:
         # huggingface_hub, its HTTP client and the file system raise errors of their own.
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -104,8 +144,8 @@ def find_problem(folder: Path) -> str | None:
     """Describe what is missing or broken in a folder of weights; None if nothing is."""
     if not folder.is_dir():
         return "there is no such folder"
-    if not (folder / "config.json").exists():
-        return "config.json is missing"
+    if not (folder / CONFIG).exists():
+        return f"{CONFIG} is missing"
     index = folder / "model.safetensors.index.json"
     if index.exists():
         try:

@@ -32,7 +32,7 @@ def engine_key(
     variant = get_variant(recipe.model)
     pixels = None
     if model_resizes:
-        pixels = (variant.min_pixels, recipe.pixel_budget or variant.max_pixels)
+        pixels = (variant.min_pixels, recipe.pixel_budget or variant.budget)
     folder = weights_folder(variant, model_dir).resolve()
     return EngineKey(str(folder), recipe.fp8, disable_mmcache, pixels)
 

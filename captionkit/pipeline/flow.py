@@ -59,6 +59,8 @@ async def caption_stages(
         As `engine.Backend.stream`.
     """
     text = prepared.prompt
+    # A schema's text cannot begin with a thought, and a value of it may hold any text.
+    shown = prompts.without_thoughts if recipe.schema is None else str
     for stage in recipe.stages:
         text = prompts.disarm(text)
         if not text.strip():
@@ -66,10 +68,11 @@ async def caption_stages(
         request = Request(text, prepared.video, sampling_of(recipe), priority, batch_size)
         async for item in backend.stream(request):
             if isinstance(item, Completion):
-                caption = Caption(stage=stage, prompt_text=text, **asdict(item))
+                whole = asdict(item) | {"text": shown(item.text)}
+                caption = Caption(stage=stage, prompt_text=text, **whole)
                 yield caption
             else:
-                on_text(stage, item)
+                on_text(stage, shown(item))
         if stage == 1 and recipe.stage2 is not None:
             template = prompts.stage2_template(recipe.stage2)
             text = prompts.render(template, {**prepared.values, "caption": caption.text})

@@ -42,7 +42,7 @@ import numpy as np
 from captionkit.captions import WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
 from captionkit.engine import EngineError, EngineGoneError, VideoInput
 from captionkit.models.variants import get_variant
-from captionkit.models.weights import needs_gpu
+from captionkit.models.weights import locate, needs_gpu
 from captionkit.pipeline.backends import open_backend
 from captionkit.pipeline.events import Caption
 from captionkit.pipeline.flow import caption_stages
@@ -161,7 +161,7 @@ def _run(
         for path, name in zip(videos, short_names(videos), strict=True)
     ]
     prepared = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _Prepare(recipe),
+        _Prepare(recipe, model_dir),
         batch_size=1,
         num_cpus=1,
     )
@@ -180,10 +180,12 @@ def _run(
 class _Prepare:
     """Prepares windows of one video, a few at a time, as rows with their frames."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, model_dir: str) -> None:
         self._recipe = recipe
+        self._model_dir = model_dir
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        locate(self._recipe.model, self._model_dir)
         columns = (batch[name].tolist() for name in ("path", "name", "done"))
         for path, name, done in zip(*columns, strict=True):
             yield from self._windows(path, name, set(json.loads(done)))

@@ -11,6 +11,7 @@ import numpy as np
 
 from captionkit import prompts
 from captionkit.engine import RequestError, VideoInput
+from captionkit.models.families import Family
 from captionkit.pipeline.prepared import PreparedWindow
 from captionkit.recipe import Recipe
 from captionkit.sources import (
@@ -171,8 +172,8 @@ def to_inputs(prepared: PreparedWindow) -> LlmInputs:
     )
 
 
-def from_inputs(inputs: LlmInputs, grid: int) -> PreparedWindow:
-    """Convert inputs to a prepared window; width and height must be multiples of ``grid`` pixels.
+def from_inputs(inputs: LlmInputs, family: Family | None) -> PreparedWindow:
+    """Convert inputs to a prepared window; frames must fit ``family``, unless it is None.
 
     Raises
     ------
@@ -195,11 +196,11 @@ def from_inputs(inputs: LlmInputs, grid: int) -> PreparedWindow:
             f"the window's inputs lack {error}; make them with CaptionPreparationStage"
         ) from error
     if frames is not None:
-        _check_frames(frames, grid)
+        _check_frames(frames, family)
     return prepared
 
 
-def _check_frames(frames: np.ndarray, grid: int) -> None:
+def _check_frames(frames: np.ndarray, family: Family | None) -> None:
     if frames.dtype.kind == "f" and not np.isfinite(frames).all():
         raise RequestError("the frames hold NaN or infinite values")
     if frames.dtype != np.uint8:
@@ -209,7 +210,5 @@ def _check_frames(frames: np.ndarray, grid: int) -> None:
     count, _, height, width = frames.shape
     if count < 2 or count % 2:
         raise RequestError(f"there are {count} frames; the model reads an even number, 2 or more")
-    if height % grid or width % grid:
-        raise RequestError(
-            f"the frames have {width} x {height} pixels; both must be multiples of {grid}"
-        )
+    if family is not None and (problem := family.size_problem(width, height)):
+        raise RequestError(f"the frames have {width} x {height} pixels; {problem}")

@@ -145,10 +145,10 @@ class QwenVL:
             # Load in a thread: loading takes seconds to minutes, and the loop belongs to the caller.
             await asyncio.to_thread(self.setup)
         assert self.backend is not None
-        grid = 1 if self.model_does_preprocess else get_variant(self.model_variant).grid_factor
+        family = None if self.model_does_preprocess else get_variant(self.model_variant).family
         stage2 = (self.stage2_prompt_text or STAGE2_DEFAULT) if generate_stage2_caption else None
         captions = caption_stages(
-            adapter.from_inputs(inputs, grid),
+            adapter.from_inputs(inputs, family),
             replace(recipe, stage2=stage2),
             self.backend,
             batch_size=self.caption_batch_size,

@@ -1,11 +1,12 @@
-"""Download weights, and print their folder: ``download REPOSITORY REVISION FOLDER``."""
+"""Download weights, and print their folder: ``download REPOSITORY REVISION FOLDER [asked]``."""
 
 import sys
 
 from captionkit.models.variants import Variant
 from captionkit.models.weights import WeightsError, ensure_weights
 
+repository, revision, folder, *asked = sys.argv[1:]
 try:
-    print(ensure_weights(Variant("tiny", sys.argv[1], sys.argv[2]), sys.argv[3]))
+    print(ensure_weights(Variant("tiny", repository, revision or None), folder, asked=bool(asked)))
 except WeightsError as error:
     sys.exit(str(error))

@@ -17,6 +17,7 @@ from captionkit.review.checks.language import another_language
 from captionkit.review.checks.refuses import refuses
 from captionkit.review.checks.repeats import repeats
 from captionkit.review.checks.text import CheckedText
+from captionkit.review.checks.thinks import thinks
 
 __all__ = ["CHECKS", "FAULTS", "CheckedText", "check", "check_table", "faults"]
 
@@ -30,6 +31,7 @@ CHECKS: dict[str, Callable[[CheckedText], bool | int]] = {
     "unfinished": unfinished,
     "invalid": invalid,
     "language": another_language,
+    "thinks": thinks,
 }
 # Exclude ``words``, which is a number and not a fault.
 FAULTS = tuple(name for name in CHECKS if name != "words")
