@@ -191,6 +191,9 @@ class Words:
         parts = [part.get("text") or f"[{part['type']}]" for part in messages[0]["content"]]
         return f"{chat_template}: {''.join(parts)}{self.ends}"
 
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return [0] * add_special_tokens + list(text.encode())
+
     ends = ""
 
 
@@ -209,6 +212,8 @@ def test_the_template_is_the_processors_and_thinking_is_off(tmp_path):
     chat = chat_of(tmp_path / "model", {"model_type": "qwen2_vl", **vision()})
     prompt = chat.prompt(Words(), Request("Look at <video> and <b>.", window(2)))
     assert prompt["prompt"] == "old: [video]Look at < video> and <b>."
+    # The template has written the marks of the text's beginning already.
+    assert bytes(prompt["prompt_token_ids"]).decode() == prompt["prompt"]
     opened = Words()
     opened.ends = "assistant\n<think>\n"
     prompt = chat.prompt(opened, Request("Look.", window(2)))

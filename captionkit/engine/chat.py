@@ -48,8 +48,11 @@ class Chat:
         """
         video = request.video
         kind, data, ids = self._media(video)
+        text = self._text(tokenizer, request)
         prompt: dict[str, Any] = {
-            "prompt": self._text(tokenizer, request),
+            "prompt": text,
+            # Templates write all marks themselves; vLLM would add those of a text's beginning again.
+            "prompt_token_ids": tokenizer.encode(text, add_special_tokens=False),
             "multi_modal_data": {kind: data},
             "multi_modal_uuids": {kind: ids},
         }

@@ -20,7 +20,7 @@ from PIL import Image
 
 from captionkit.engine.admission import Admission
 from captionkit.engine.errors import CacheMissError, EngineError, EngineGoneError, RequestError, advice
-from captionkit.engine.protocol import Completion, Request
+from captionkit.engine.protocol import Completion, Request, VideoInput
 
 # The key is read when it is needed, sent to the endpoint alone, and never stored.
 KEY_VARIABLE = "CAPTIONKIT_API_KEY"
@@ -37,6 +37,8 @@ class ServerBackend:
         Address up to ``/v1``, as ``http://localhost:8000/v1``.
     names
         Names that the model may have there; the first one that the server has is taken.
+    images
+        Whether the model takes frames as images.
 
     Raises
     ------
@@ -47,19 +49,20 @@ class ServerBackend:
     _live: ClassVar[dict[tuple[str, tuple[str, ...]], ServerBackend]] = {}
 
     @classmethod
-    def get(cls, endpoint: str, names: tuple[str, ...]) -> ServerBackend:
+    def get(cls, endpoint: str, names: tuple[str, ...], *, images: bool = False) -> ServerBackend:
         """Return the backend of this endpoint and model, after asking whether the server has it."""
         found = cls._live.get((endpoint, names))
         if found is None or found.closed:
-            found = cls._live[endpoint, names] = cls(endpoint, names)
+            found = cls._live[endpoint, names] = cls(endpoint, names, images=images)
         else:
             found._look()
         return found
 
-    def __init__(self, endpoint: str, names: tuple[str, ...]) -> None:
+    def __init__(self, endpoint: str, names: tuple[str, ...], *, images: bool = False) -> None:
         self.endpoint = endpoint.rstrip("/")
         self.closed = False
         self._names = names
+        self._images = images
         self._known: set[str] = set()
         # A client's connections belong to one event loop.
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
@@ -135,7 +138,8 @@ class ServerBackend:
         text, first_s, finish, usage = "", 0.0, None, None
         video = request.video
         try:
-            body = await asyncio.to_thread(_body, self.model, request, video.uid in self._known)
+            known = video.uid in self._known
+            body = await asyncio.to_thread(_body, self.model, request, known, self._images)
             stream = await self._client().chat.completions.create(**body)
             async with stream:
                 async for chunk in stream:
@@ -205,28 +209,26 @@ def _reason(error: Exception) -> str:
     return str(message or error.__cause__ or error)
 
 
-def _body(model: str, request: Request, known: bool) -> dict[str, Any]:
+def _body(model: str, request: Request, known: bool, images: bool = False) -> dict[str, Any]:
     """Return a request for vLLM's chat completions; a known window goes without its frames."""
     wanted, video = request.sampling, request.video
-    part: dict[str, Any] = {"type": "video_url", "video_url": None, "uuid": video.uid}
+    if not known and video.frames is None:
+        raise CacheMissError(f"the server has not seen {video.uid}: give its frames")
     more: dict[str, Any] = {
+        "chat_template_kwargs": {"enable_thinking": False},
         "repetition_penalty": wanted.repetition_penalty,
         "ignore_eos": wanted.ignore_eos,
         "priority": request.priority,
         # Sent with the frames and with their id alike, since the server identifies a window by both.
         "media_io_kwargs": {"video": {**video.metadata, "num_frames": -1}},
     }
-    if not known:
-        if video.frames is None:
-            raise CacheMissError(f"the server has not seen {video.uid}: give its frames")
-        frames = ",".join(_png(frame) for frame in video.frames)
-        # vLLM takes a comma-separated row of images, and reads each by its content, not by its type.
-        part["video_url"] = {"url": f"data:video/jpeg;base64,{frames}"}
+    frames = [_png(frame) for frame in video.frames] if video.frames is not None and not known else []
+    parts = _images(video, frames) if images else [_video(video, frames)]
     if wanted.schema:
         more["structured_outputs"] = {"json": wanted.schema}
     return {
         "model": model,
-        "messages": [{"role": "user", "content": [part, {"type": "text", "text": request.prompt}]}],
+        "messages": [{"role": "user", "content": [*parts, _text(request.prompt)]}],
         "max_tokens": wanted.max_tokens,
         "temperature": wanted.temperature,
         "top_p": wanted.top_p,
@@ -235,6 +237,29 @@ def _body(model: str, request: Request, known: bool) -> dict[str, Any]:
         "stream_options": {"include_usage": True},
         "extra_body": more,
     }
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _video(video: VideoInput, frames: list[str]) -> dict[str, Any]:
+    """Return a video as a part of a message; vLLM takes a comma-separated row of images.
+
+    vLLM reads each image by its content, not by its type.
+    """
+    url = {"url": f"data:video/jpeg;base64,{','.join(frames)}"} if frames else None
+    return {"type": "video_url", "video_url": url, "uuid": video.uid}
+
+
+def _images(video: VideoInput, frames: list[str]) -> list[dict[str, Any]]:
+    """Return frames as images of a message, each after its time."""
+    parts = []
+    for number, index in enumerate(video.metadata["frames_indices"]):
+        url = {"url": f"data:image/png;base64,{frames[number]}"} if frames else None
+        parts.append(_text(f"{index / video.metadata['fps']:.1f} s: "))
+        parts.append({"type": "image_url", "image_url": url, "uuid": f"{video.uid}-{number}"})
+    return parts
 
 
 def _png(frame: np.ndarray) -> str:

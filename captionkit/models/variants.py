@@ -9,6 +9,8 @@ from pathlib import Path
 from captionkit.models.families import CONFIG, Family, find_family, read_family
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Folder of downloaded models where nobody names another.
+DEFAULT_FOLDER = Path("models/qwen")
 # Folders of repositories that this process has met; see `remember`.
 _FOLDERS: dict[str, Path] = {}
 
@@ -50,8 +52,10 @@ class Variant:
             If the model is not on this machine and has no ``model_type``, or cannot be used; names the
             command, or the reason and the known families.
         """
-        folder = self.folder or _FOLDERS.get(str(self.repository))
-        if folder is not None:
+        folder = self.folder or _FOLDERS.get(
+            str(self.repository), DEFAULT_FOLDER / str(self.repository)
+        )
+        if self.repository is None or (folder / CONFIG).exists():
             return read_family(folder)
         if self.model_type is not None:
             return find_family({"model_type": self.model_type, "vision_config": {}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from captionkit.engine import Backend, Engine, EngineKey, ServerBackend
-from captionkit.models.variants import get_variant
+from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights, weights_folder
 from captionkit.recipe import Recipe
 from captionkit.system import hardware
@@ -68,7 +68,7 @@ def open_backend(
                     f"{name} is the server's to choose: leave it off here, and start {endpoint} with it"
                 )
         names = (variant.name, *([variant.repository] if variant.repository else []))
-        backend = ServerBackend.get(endpoint, names)
+        backend = ServerBackend.get(endpoint, names, images=_takes_images(variant))
     else:
         if recipe.fp8:
             hardware.require_fp8()
@@ -78,6 +78,14 @@ def open_backend(
         )
     check_length(recipe, backend)
     return backend
+
+
+def _takes_images(variant: Variant) -> bool:
+    """Return whether a server's model takes frames as images; a model that is not here takes videos."""
+    try:
+        return variant.family.images
+    except ValueError:
+        return False
 
 
 def check_length(recipe: Recipe, backend: Backend) -> None:

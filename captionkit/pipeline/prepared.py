@@ -113,6 +113,14 @@ def prepare(
     )
 
 
+def window_tokens(window: PlannedWindow, recipe: Recipe) -> int:
+    """Return the video tokens of a window, without reading a frame; raise as `prepare`."""
+    numbers, _ = _sampled(window, recipe, model_resizes=False)
+    shown = window.source.metadata
+    variant = get_variant(recipe.model)
+    return variant.tokens(shown.width, shown.height, len(numbers), recipe.pixel_budget)
+
+
 def model_frames(window: PlannedWindow, recipe: Recipe, pool: DecodePool) -> ModelFrames:
     """Return the exact frames of a window that the model sees; raise as `prepare`."""
     numbers, size = _sampled(window, recipe, model_resizes=False)

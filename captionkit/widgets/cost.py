@@ -11,6 +11,7 @@ from captionkit.engine import Engine
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_problem, weights_folder
 from captionkit.pipeline import engine_key
+from captionkit.pipeline.prepared import window_tokens
 from captionkit.recipe import Recipe
 from captionkit.system import hardware
 from captionkit.widgets.board import Board
@@ -51,9 +52,10 @@ def cost(board: Board, recipe: Recipe, indexes: Sequence[int]) -> str:
     new = set(indexes) - board.seen(recipe)
     if not new:
         return f"Same windows, new text: fast{_about(board, 'known', count)}."
-    if len(new) == count:
-        return f"Same engine, {windows} new to it{_about(board, 'cold', count)}."
-    return f"Same engine, {len(new)} of {windows} new to it{_about(board, 'cold', len(new))}."
+    fresh = windows if len(new) == count else f"{len(new)} of {windows}"
+    tokens = max(window_tokens(board.windows[index].window, recipe) for index in new)
+    about = _about(board, "cold", len(new))
+    return f"Same engine, {fresh} new to it{about}, up to {tokens:,} video tokens each."
 
 
 def _about(board: Board, what: str, count: int) -> str:

@@ -29,9 +29,8 @@ from captionkit.engine.chat import Chat
 from captionkit.engine.cpu.install import install
 from captionkit.engine.cpu.scheduler import CaptionScheduler
 from captionkit.engine.protocol import BATCH_SIZE, REQUEST_ID
-from captionkit.models.variants import get_variant
 from captionkit.pipeline.backends import engine_key
-from captionkit.pipeline.prepared import prepare
+from captionkit.pipeline.prepared import prepare, window_tokens
 from captionkit.recipe import Recipe
 from captionkit.sources import SourceClip, plan
 from captionkit.video import DecodePool
@@ -124,16 +123,16 @@ class Tried:
 
 
 async def try_family(folder: Path, patches: dict[str, Any], pool: DecodePool) -> dict[str, Any]:
-    recipe, variant = Recipe(model=str(folder)), get_variant(str(folder))
+    recipe = Recipe(model=str(folder))
     path = str(VIDEOS / "harbour.mp4")
     clip = SourceClip.open(pool, path, path)
     window = plan(clip, clip.cut(256, 128), "harbour", "")[0]
     video = prepare(window, recipe, pool).video
-    shown, metadata = clip.metadata, video.metadata
+    metadata = video.metadata
     found: dict[str, Any] = {
         "frames": len(video.frames),
         "seconds": [index / metadata["fps"] for index in metadata["frames_indices"]],
-        "counted": variant.tokens(shown.width, shown.height, len(video.frames)),
+        "counted": window_tokens(window, recipe),
     }
     tried = Tried(folder, patches)
     try:
