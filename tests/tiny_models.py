@@ -322,6 +322,17 @@ GLM_TOKENS = {
     "image_token_id": "<|image|>",
     "video_token_id": "<|video|>",
 }
+GLM_EXPERTS = {
+    "tie_word_embeddings": False,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "n_shared_experts": 1,
+    "use_qk_norm": False,
+}
 GLM_TEMPLATE = (
     "<|begin_of_video|><|video|><|end_of_video|>",
     "<|begin_of_image|><|image|><|end_of_image|>",
@@ -361,7 +372,11 @@ def glm4v(name: str, text: dict[str, Any], videos: str = "Glm4v") -> Callable[[P
     return make
 
 
-def gemma4(folder: Path) -> Path:
+def gemma4(name: str, vision: dict[str, Any], **more: Any) -> Callable[[Path], Path]:
+    return lambda folder: gemma4_into(folder, name, vision, more)
+
+
+def gemma4_into(folder: Path, name: str, vision: dict[str, Any], more: dict[str, Any]) -> Path:
     t = transformers
     words = tokenizer(
         image_token="<|image|>",
@@ -376,7 +391,7 @@ def gemma4(folder: Path) -> Path:
         name: words.convert_tokens_to_ids(getattr(words, name))
         for name in ("image_token", "boi_token", "eoi_token", "boa_token", "audio_token")
     }
-    config = t.Gemma4Config(
+    config = getattr(t, f"{name}Config")(
         text_config=text_of(
             layer_types=["sliding_attention", "full_attention"],
             hidden_size_per_layer_input=0,
@@ -384,31 +399,17 @@ def gemma4(folder: Path) -> Path:
             vocab_size_per_layer_input=VOCABULARY,
             per_layer_config={},
         ),
-        vision_config={
-            "hidden_size": 64,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "head_dim": 32,
-            "intermediate_size": 64,
-            "patch_size": 16,
-            "pooling_kernel_size": 3,
-            "default_output_length": 280,
-        },
-        audio_config=None,
+        vision_config=vision,
         video_token_id=words.convert_tokens_to_ids("<|video|>"),
         eoa_token_index=words.convert_tokens_to_ids("<audio|>"),
         **{f"{name}_id": each for name, each in ids.items()},
+        **more,
     )
-    processor = t.Gemma4Processor(
-        t.Gemma4AudioFeatureExtractor(), t.Gemma4ImageProcessor(), words, t.Gemma4VideoProcessor()
-    )
-    return save(
-        folder,
-        t.Gemma4ForConditionalGeneration(config),
-        processor,
-        template("\n\n<|video|>\n\n", "\n\n<|image|>\n\n"),
-    )
+    parts = ("AudioFeatureExtractor", "ImageProcessor", "VideoProcessor")
+    sounds, images, videos = (getattr(t, name + part)() for part in parts)
+    processor = getattr(t, f"{name}Processor")(sounds, images, words, videos)
+    model = getattr(t, f"{name}ForConditionalGeneration")(config)
+    return save(folder, model, processor, template("\n\n<|video|>\n\n", "\n\n<|image|>\n\n"))
 
 
 def minicpmv(version: str) -> Callable[[Path], Path]:
@@ -541,21 +542,28 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "internvl": internvl,
     "llava_onevision": llava_onevision,
     "glm4v": glm4v("Glm4v", {"tie_word_embeddings": False}),
-    "glm4v_moe": glm4v(
-        "Glm4vMoe",
+    "glm4v_moe": glm4v("Glm4vMoe", GLM_EXPERTS),
+    "glm4v_moe-4.6": glm4v("Glm4vMoe", GLM_EXPERTS, "Glm46V"),
+    "gemma4": gemma4(
+        "Gemma4",
         {
-            "tie_word_embeddings": False,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
-            "first_k_dense_replace": 1,
-            "n_group": 1,
-            "topk_group": 1,
-            "n_shared_experts": 1,
-            "use_qk_norm": False,
+            "hidden_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "intermediate_size": 64,
+            "patch_size": 16,
+            "pooling_kernel_size": 3,
+            "default_output_length": 280,
         },
+        audio_config={"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2},
     ),
-    "gemma4": gemma4,
+    "gemma4_unified": gemma4(
+        "Gemma4Unified",
+        {"mm_embed_dim": 64, "mm_posemb_size": 1120, "output_proj_dims": 64, "num_soft_tokens": 280},
+        audio_config=None,
+    ),
     "minicpmv4_6": minicpmv("4_6"),
     "minicpmv4_7": minicpmv("4_7"),
     "smolvlm": smolvlm,

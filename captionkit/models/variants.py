@@ -146,6 +146,8 @@ def register(variant: Variant) -> None:
 register(Variant("demo", folder=_demo_folder(), max_pixels=32 * 28 * 28))
 for _name, _repository, _revision, _type in (
     ("qwen", "Qwen/Qwen2.5-VL-7B-Instruct", "cc59489", "qwen2_5_vl"),
+    ("qwen2-2b", "Qwen/Qwen2-VL-2B-Instruct", None, "qwen2_vl"),
+    ("qwen2-7b", "Qwen/Qwen2-VL-7B-Instruct", None, "qwen2_vl"),
     ("qwen2.5-3b", "Qwen/Qwen2.5-VL-3B-Instruct", None, "qwen2_5_vl"),
     ("qwen2.5-32b", "Qwen/Qwen2.5-VL-32B-Instruct", None, "qwen2_5_vl"),
     ("qwen2.5-72b", "Qwen/Qwen2.5-VL-72B-Instruct", None, "qwen2_5_vl"),

@@ -37,7 +37,7 @@ FAMILIES: tuple[type[Family], ...] = (
 )  # fmt: skip
 
 _OWN_CODE = "it runs code of its repository, which captionkit never does"
-# Models that people will try, and why they cannot be used.
+# Models that people will try, by model_type or architecture in lower case, and why they cannot be used.
 _REFUSED = {
     "internvl_chat": f"{_OWN_CODE}; the same model is published with -hf at the end of its name",
     "minicpmv": f"{_OWN_CODE}; MiniCPM-V 4.6 and later do not need any",
@@ -46,6 +46,8 @@ _REFUSED = {
     "keye": _OWN_CODE,
     "molmo2": _OWN_CODE,
     "nemotronh_nano_vl_v2": _OWN_CODE,
+    "tarsierforconditionalgeneration": "vLLM no longer runs it",
+    "tarsier2forconditionalgeneration": "vLLM no longer runs it",
 }
 
 
@@ -72,13 +74,18 @@ def find_family(config: Mapping[str, Any], processor: Mapping[str, Any] | None =
                 # Compute what the files must tell, so that a broken value is reported here.
                 found.tokens(*found.frame_size(1280, 720, found.default_pixels), 4)
                 return found
-        reason = _REFUSED.get(str(kind).lower())
-        if reason is None:
-            reason = _OWN_CODE if config.get("auto_map") else "its family is not known"
-        raise ValueError(reason)
+        raise ValueError(_reason(config))
     except (ValueError, TypeError, ZeroDivisionError, AttributeError, LookupError) as error:
         named = f"model_type {kind!r}" if kind else "a config.json without model_type"
         raise ValueError(f"a model with {named} cannot be used: {error}. {_known()}") from error
+
+
+def _reason(config: Mapping[str, Any]) -> str:
+    """Return why no family knows a model."""
+    for name in (config.get("model_type"), *(config.get("architectures") or ())):
+        if reason := _REFUSED.get(str(name).lower()):
+            return reason
+    return _OWN_CODE if config.get("auto_map") else "its family is not known"
 
 
 def read_family(folder: Path) -> Family:

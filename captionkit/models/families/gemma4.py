@@ -13,7 +13,7 @@ class Gemma4(Family):
     """Each frame fills a budget of 70 tokens and keeps its aspect; ``00:12`` precedes each frame."""
 
     name = "Gemma 4"
-    model_types = ("gemma4",)
+    model_types = ("gemma4", "gemma4_unified")
     channels_last = True
 
     @property
@@ -54,3 +54,8 @@ class Gemma4(Family):
     def processor_kwargs(self, pixels: tuple[int, int] | None) -> dict[str, Any]:
         """Nothing: vLLM makes images of the frames, and their size is fixed."""
         return {}
+
+    def limits(self, video: Any = 1) -> dict[str, Any]:
+        """Forbid sound where the model hears, so that vLLM leaves its tower out."""
+        told = super().limits(video)
+        return {**told, "audio": 0} if self.config.get("audio_config") else told
