@@ -22,21 +22,27 @@ from captionkit.pipeline.prepared import ModelFrames, model_frames
 from captionkit.prompts import STAGE2_DEFAULT
 from captionkit.recipe import SETTINGS, Recipe
 from captionkit.run.matrix import Matrix
-from captionkit.run.progress import follow
+from captionkit.run.progress import Watched, follow, watch
 from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
-from captionkit.sources import PlannedWindow, Sources
+from captionkit.sources import Opening, PlannedWindow, Sources
 from captionkit.stages.adapter import video_requests
 from captionkit.stages.tasks import VideoTask
 from captionkit.store import Store, open_store
 from captionkit.video import DecodePool, Reader
 
+# Opening shows no bar before this many seconds.
+_SILENT_S = 0.5
 _SETTINGS = SETTINGS.keys() - {"prompt", "stage2"}
 
 
 class Session:
     """Videos, a model and a store.
+
+    A session is there as soon as its first windows are; the other videos are opened in the background,
+    see ``opening`` and `stop_opening`. Whatever takes all windows (`windows`, `problems`, `caption`
+    without rows) waits for the end.
 
     Parameters
     ----------
@@ -90,44 +96,83 @@ class Session:
         self.store = open_store(store)
         self._owns_store = self.store is not store
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source)
-        videos, problems = video_requests(self.source)
-        self.sources = Sources(videos, self.recipe, DecodePool(reader=reader), problems)
         self._tasks: dict[int, RunTask] = {}
         self._lock = threading.Lock()
+        videos, problems = video_requests(self.source)
+        self.sources = Sources(
+            videos, self.recipe, DecodePool(reader=reader), problems, self.store.adopt
+        )
+        try:
+            self._wait(first=True)
+            if not self.sources.ready:
+                listed = "; ".join(self.sources.left_out.values())
+                raise ValueError(f"no video has a window that can be captioned: {listed}")
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
-        return f"<Session: {self.recipe.model}, {len(self.sources.windows)} windows, {self.store.path}>"
+        opening, missing = self.opening, len(self.sources.left_out)
+        left_out = f", {missing} left out (see .problems)" if missing else ""
+        return f"<Session: {self.recipe.model}, {opening}{left_out}, {self.store.path}>"
+
+    @property
+    def opening(self) -> Opening:
+        """How far the videos are opened; whatever needs all of them waits for the end."""
+        return self.sources.opening
+
+    def stop_opening(self) -> None:
+        """Stop the opening; ready windows stay, and `problems` lists the videos that were not opened."""
+        self.sources.stop()
+
+    def _wait(self, *, first: bool = False) -> None:
+        """Wait for all videos, or for the first window; an interrupt stops the opening."""
+
+        def state() -> tuple[int, int, str]:
+            now = self.opening
+            return now.opened, now.videos, str(now)
+
+        def wait(seconds: float) -> bool:
+            return self.sources.wait(seconds, first=first)
+
+        try:
+            watch(Watched("videos", wait, state), after_s=_SILENT_S)
+        except KeyboardInterrupt:
+            self.stop_opening()
+            raise
 
     @property
     def windows(self) -> WindowTable:
-        """All windows, one row each.
+        """All windows, one row each; waits until all videos are opened, with a progress bar.
 
         Columns: video, window (number), start_s, end_s, frames, note, key, path, start_frame,
-        end_frame, fps. A notebook shows the table with thumbnails; filter it as any pandas table.
+        end_frame, fps. A notebook shows the first rows with thumbnails; filter the table as any pandas
+        table.
         """
-        notes = self.store.window_notes()
+        self._wait()
+        windows, notes = self.sources.windows, self.store.window_notes()
         table = WindowTable(
             {
-                "video": each.video,
-                "window": each.number,
-                "start_s": each.start_s,
-                "end_s": each.end_s,
-                "frames": each.frames,
-                "note": notes.get(each.key, ""),
-                "key": each.key,
-                "path": each.path,
-                "start_frame": each.start_frame,
-                "end_frame": each.end_frame,
-                "fps": each.source.metadata.fps,
+                "video": [each.video for each in windows],
+                "window": [each.number for each in windows],
+                "start_s": [each.start_s for each in windows],
+                "end_s": [each.end_s for each in windows],
+                "frames": [each.frames for each in windows],
+                "note": [notes.get(each.key, "") for each in windows],
+                "key": [each.key for each in windows],
+                "path": [each.path for each in windows],
+                "start_frame": [each.start_frame for each in windows],
+                "end_frame": [each.end_frame for each in windows],
+                "fps": [each.source.metadata.fps for each in windows],
             }
-            for each in self.sources.windows
         )
-        table.images = self.thumbnail
+        table.images, table.left_out = self.thumbnail, self.problems
         return table
 
     @property
     def problems(self) -> dict[str, str]:
-        """Videos that cannot be read or have no window, with the reason."""
+        """Videos that cannot be read or have no window, with the reason; waits as `windows`."""
+        self._wait()
         return dict(self.sources.problems)
 
     def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
@@ -139,6 +184,7 @@ class Session:
             If ``windows`` is not a table of windows, or a table of other videos.
         """
         if windows is None:
+            self._wait()
             return self.sources.windows
         if not isinstance(windows, pd.DataFrame) or "key" not in windows:
             raise ValueError(
@@ -146,7 +192,10 @@ class Session:
                 "session.windows.query(\"video == 'harbour'\")"
             )
         known = self.sources.by_key
-        unknown = windows[~windows["key"].isin(known.keys())]
+        if not all(key in known for key in windows["key"]):
+            # The rows may belong to a video that is not opened yet.
+            self._wait()
+        unknown = windows[~windows["key"].isin(list(known))]
         if len(unknown):
             first = unknown.iloc[0]
             raise ValueError(
@@ -332,7 +381,9 @@ class Session:
             If some of these windows are not in this session.
         """
         waiting = {job.window_key for job in self.store.jobs(run.id) if not job.done}
-        missing = waiting - self.sources.by_key.keys()
+        if not all(key in self.sources.by_key for key in waiting):
+            self._wait()
+        missing = [key for key in waiting if key not in self.sources.by_key]
         if missing:
             raise ValueError(
                 f"{len(missing)} windows of run {run.id} are not in this session; open the videos "
@@ -384,10 +435,11 @@ class Session:
         )
 
     def close(self) -> None:
-        """Stop work under way, end the decoding processes and close a store that this session opened.
+        """Stop the opening and work under way, end the decoding processes, close the session's own store.
 
         The engine keeps running for other sessions.
         """
+        self.sources.stop()
         for task in list(self._tasks.values()):
             task.cancel()
         self.sources.pool.close()

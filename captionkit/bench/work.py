@@ -84,8 +84,7 @@ def planned(work: Work, workers: int | None = None) -> list[PlannedWindow]:
     spans = clip.cut(made.window_size, made.remainder_threshold)
     if len(spans) < work.windows:
         raise ValueError(f"{work.path} has {len(spans)} windows; the work needs {work.windows}")
-    # Use the path as content hash, because no store keeps these windows.
-    return plan(clip, spans[: work.windows], Path(work.path).stem, work.path)
+    return plan(clip, spans[: work.windows], Path(work.path).stem)
 
 
 @contextmanager

@@ -1,12 +1,15 @@
-"""Progress bar for work under way: drawn by rich in a terminal, as one line of HTML in a notebook."""
+"""Progress bar of work to wait for: drawn by rich in a terminal, as one line of HTML in a notebook."""
 
 from __future__ import annotations
 
 import html
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from captionkit.run.run import Run
@@ -14,20 +17,67 @@ from captionkit.run.task import RunTask
 
 # Update five times a second: servers limit the output of a notebook, and readers need no more.
 _EVERY_S = 0.2
+# Wait in pieces where no bar is drawn: an interrupt must come through.
+_LONG_S = 60.0
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Work to wait for.
+
+    Parameters
+    ----------
+    name
+        Before the bar in a terminal.
+    wait
+        Waits for the end, at most some seconds; returns whether the work has ended.
+    state
+        Returns what is done, what there is in all, and both in words.
+    """
+
+    name: str
+    wait: Callable[[float], bool]
+    state: Callable[[], tuple[int, int, str]]
+
+
+def watch(work: Watched, *, after_s: float = 0.0) -> None:
+    """Wait for some work; show a progress bar in a notebook or a terminal.
+
+    Work that ends within ``after_s`` seconds shows nothing.
+    """
+    if after_s and work.wait(after_s):
+        return
+    if _in_notebook():
+        _in_html(work)
+    elif sys.stderr.isatty():
+        _in_terminal(work)
+    else:
+        while not work.wait(_LONG_S):
+            pass
 
 
 def follow(task: RunTask) -> Run:
     """Wait for a task; show a progress bar in a notebook or a terminal."""
+
+    def wait(seconds: float) -> bool:
+        try:
+            task.wait(seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def state() -> tuple[int, int, str]:
+        now = task.progress
+        ended = "" if task.running else f" ({task.status})"
+        return now.done + now.failed, now.total, f"{now}{ended}"
+
     try:
-        if _in_notebook():
-            return _in_html(task)
-        if sys.stderr.isatty():
-            return _in_terminal(task)
-        return task.wait()
+        watch(Watched(f"run {task.run.id}", wait, state))
     except KeyboardInterrupt:
         # Cancel here as well: an interrupt may come while the bar is drawn.
         task.cancel()
         raise
+    return task.run
 
 
 def _in_notebook() -> bool:
@@ -36,47 +86,34 @@ def _in_notebook() -> bool:
     return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
 
 
-def _wait_a_little(task: RunTask) -> bool:
-    try:
-        task.wait(_EVERY_S)
-    except TimeoutError:
-        return False
-    return True
-
-
-def _in_terminal(task: RunTask) -> Run:
-    columns = (TextColumn("run {task.fields[run]}"), BarColumn(), TextColumn("{task.fields[state]}"))
+def _in_terminal(work: Watched) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-        total = task.progress.total
-        row = bar.add_task("captioning", total=total, run=task.run.id, state="")
-        done = False
-        while not done:
-            done = _wait_a_little(task)
-            now = task.progress
-            bar.update(row, completed=now.done + now.failed, state=str(now))
-    return task.run
+        row = bar.add_task(escape(work.name), total=work.state()[1], state="")
+        ended = False
+        while not ended:
+            ended = work.wait(_EVERY_S)
+            done, total, text = work.state()
+            bar.update(row, completed=done, total=total, state=escape(text))
 
 
-def _in_html(task: RunTask) -> Run:
+def _in_html(work: Watched) -> None:
     from IPython.display import HTML, display  # installed with a kernel only
 
-    shown: Any = display(HTML(_html(task)), display_id=True)
-    done = False
+    shown: Any = display(HTML(_html(work)), display_id=True)
+    ended = False
     try:
-        while not done:
-            done = _wait_a_little(task)
-            shown.update(HTML(_html(task)))
+        while not ended:
+            ended = work.wait(_EVERY_S)
+            shown.update(HTML(_html(work)))
     except BaseException:
-        shown.update(HTML(_html(task)))
+        shown.update(HTML(_html(work)))
         raise
-    return task.run
 
 
-def _html(task: RunTask) -> str:
-    now = task.progress
-    state = "" if task.running else f" ({task.status})"
-    text = html.escape(f"run {task.run.id}: {now}{state}")
+def _html(work: Watched) -> str:
+    done, total, text = work.state()
     return (
-        f'<progress max="{max(1, now.total)}" value="{now.done + now.failed}" '
-        f'style="width:16em;vertical-align:middle"></progress> {text}'
+        f'<progress max="{max(1, total)}" value="{done}" '
+        f'style="width:16em;vertical-align:middle"></progress> {html.escape(f"{work.name}: {text}")}'
     )

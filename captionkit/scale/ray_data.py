@@ -49,7 +49,7 @@ from captionkit.pipeline.flow import caption_stages
 from captionkit.pipeline.prepared import PreparedWindow, prepare
 from captionkit.recipe import Recipe
 from captionkit.scale.parts import Parts, ScaleError
-from captionkit.sources import SourceClip, content_hash, find_videos, plan, short_names
+from captionkit.sources import SourceClip, find_videos, plan, short_names
 from captionkit.system import loop
 from captionkit.video import DecodePool
 
@@ -198,7 +198,7 @@ class _Prepare:
                 file = stack.enter_context(_local(path))
                 clip = SourceClip.open(pool, file, path)
                 spans = clip.cut(self._recipe.window_size, self._recipe.remainder_threshold)
-                windows = plan(clip, spans, name, content_hash(file))
+                windows = plan(clip, spans, name)
             except Exception as error:  # any error of a file system's package
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
                 nothing = dict.fromkeys(WINDOW_COLUMNS)

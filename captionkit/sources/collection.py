@@ -1,23 +1,28 @@
-"""All windows of some videos: plan in parallel, find by key or by name, draw thumbnails."""
+"""All windows of some videos: opened in the background, found by key or by name, with thumbnails."""
 
 from __future__ import annotations
 
 import io
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from captionkit.recipe import Recipe
-from captionkit.sources.planned import PlannedWindow, SourceClip, content_hash, plan
+from captionkit.sources.planned import PlannedWindow, SourceClip, plan
 from captionkit.sources.windows import WindowSpan
 from captionkit.video import DecodePool, Source, VideoError
 
+logger = logging.getLogger(__name__)
+
 _THUMBNAIL_WIDTH = 160
 _MOST_THUMBNAILS = 2000
+# The windows of a video, and the reasons for what is left out.
+_Opened = tuple[list[PlannedWindow], list[str]]
+_STOPPED: _Opened = ([], ["was not opened: the opening was stopped; open the session again"])
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,28 @@ class VideoRequest:
     clips: tuple[ClipRequest, ...]
 
 
-class Sources:
-    """All windows of some videos.
+@dataclass(frozen=True)
+class Opening:
+    """How far a collection is opened: videos so far and in all, and the windows so far."""
 
-    ``windows`` are in the order of the videos, ``by_key`` finds a window, ``problems`` has the reasons
-    for skipped videos, clips and windows, by the name of the video.
+    opened: int
+    videos: int
+    windows: int
+    ended: bool
+
+    def __str__(self) -> str:
+        windows = f"{self.windows:,} window{'' if self.windows == 1 else 's'}"
+        if self.ended:
+            return f"{self.opened:,} of {self.videos:,} videos opened, {windows}"
+        return f"opening {self.opened:,} of {self.videos:,} videos, {windows} so far"
+
+
+class Sources:
+    """All windows of some videos, opened in the background from construction on.
+
+    Videos are opened in parallel and appended in their given order, so that indexes, numbers and the
+    choice between equal windows do not depend on which one was ready first. ``ready`` are the windows
+    so far; ``windows`` and ``problems`` wait for the end.
 
     Parameters
     ----------
@@ -57,11 +79,8 @@ class Sources:
         Processes that read the frames.
     problems
         Problems known before: the name of a video → the reason for skipping the video.
-
-    Raises
-    ------
-    ValueError
-        If no video has a window; the message lists the reasons.
+    on_windows
+        Called with the windows of each video before anyone sees them, in one of several threads.
     """
 
     def __init__(
@@ -70,23 +89,126 @@ class Sources:
         recipe: Recipe,
         pool: DecodePool,
         problems: dict[str, str],
+        on_windows: Callable[[list[PlannedWindow]], None] = lambda windows: None,
     ) -> None:
         self.pool = pool
-        self.problems = dict(problems)
+        #: Windows so far, in order; grows until the opening has ended.
+        self.ready: list[PlannedWindow] = []
+        #: Windows so far by key.
         self.by_key: dict[str, PlannedWindow] = {}
-        with ThreadPoolExecutor(pool.workers) as threads:
-            for name, windows, reasons in threads.map(lambda each: _opened(each, recipe, pool), videos):
-                for window in windows:
-                    self.by_key.setdefault(window.key, window)
-                if reasons := [*reasons, *_repeats(windows, self.by_key)]:
-                    self.problems[name] = "; ".join(reasons)
-        self.windows = list(self.by_key.values())
-        if not self.windows:
-            listed = "; ".join(self.problems.values())
-            raise ValueError(f"no video has a window that can be captioned: {listed}")
-        self._by_name = {(each.video, each.number): each for each in self.windows}
+        #: Problems so far.
+        self.left_out = dict(problems)
+        self._videos = list(videos)
+        self._recipe = recipe
+        self._on_windows = on_windows
+        self._listeners: list[Callable[[], None]] = []
+        # Results that wait for those of earlier videos, by the video's index.
+        self._results: dict[int, _Opened] = {}
+        self._begun = self._opened = 0
+        self._stopped = False
+        self._error: Exception | None = None
+        self._by_name: dict[tuple[str, int], PlannedWindow] = {}
+        self._changed = threading.Condition()
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
+        # Daemons: a program that ends does not wait for the rest of the collection.
+        for _ in range(min(pool.workers, len(self._videos))):
+            threading.Thread(target=self._open, name="captionkit-open", daemon=True).start()
+
+    def _open(self) -> None:
+        """Open one video after another, beside other threads."""
+        while True:
+            with self._changed:
+                number = self._begun
+                if number >= len(self._videos):
+                    return
+                self._begun += 1
+            try:
+                result = _opened(self._videos[number], self._recipe, self.pool, self._on_windows)
+            except Exception as error:
+                logger.exception("opening %s failed", self._videos[number].name)
+                self._error = self._error or error
+                result = [], [f"{type(error).__name__}: {error}"]
+            if self._stopped and not result[0]:
+                result = _STOPPED
+            self._take({number: result})
+
+    def _take(self, results: dict[int, _Opened]) -> None:
+        """Append the windows of the videos whose predecessors are all opened."""
+        with self._changed:
+            self._results |= results
+            while self._opened in self._results:
+                windows, reasons = self._results.pop(self._opened)
+                self._append(self._videos[self._opened].name, windows, reasons)
+                self._opened += 1
+            self._changed.notify_all()
+        for listener in list(self._listeners):
+            listener()
+
+    def _append(self, name: str, windows: list[PlannedWindow], reasons: list[str]) -> None:
+        new = [each for each in windows if self.by_key.setdefault(each.key, each) is each]
+        reasons = [*reasons, *_repeats(windows, self.by_key)]
+        if reasons:
+            self.left_out[name] = "; ".join(reasons)
+        self._by_name.update(((each.video, each.number), each) for each in new)
+        self.ready += new
+
+    @property
+    def _ended(self) -> bool:
+        return self._opened == len(self._videos)
+
+    @property
+    def opening(self) -> Opening:
+        """How far the opening is."""
+        return Opening(self._opened, len(self._videos), len(self.ready), self._ended)
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of all files, opened or not."""
+        return list(dict.fromkeys(clip.path for video in self._videos for clip in video.clips))
+
+    @property
+    def windows(self) -> list[PlannedWindow]:
+        """All windows, in the order of the videos; waits for the end of the opening."""
+        self.wait()
+        return self.ready
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Reasons for videos, clips and windows that are left out; waits for the end of the opening."""
+        self.wait()
+        return self.left_out
+
+    def wait(self, timeout_s: float | None = None, *, first: bool = False) -> bool:
+        """Wait until all videos are opened, or only until there is a window; False after the timeout.
+
+        Raises
+        ------
+        Exception
+            What ended the opening, such as a `StoreError`.
+        """
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: self._ended or (first and bool(self.ready)), timeout_s
+            )
+        if self._error is not None:
+            raise self._error
+        return done
+
+    def stop(self) -> None:
+        """Stop the opening; what is ready stays, the other videos become problems."""
+        with self._changed:
+            if self._ended:
+                return
+            self._stopped = True
+            rest = range(self._begun, len(self._videos))
+            self._begun = len(self._videos)
+        self.pool.interrupt()
+        self._take(dict.fromkeys(rest, _STOPPED))
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call a function after each video, from a thread; the function must return fast."""
+        self._listeners.append(listener)
 
     def find(self, video: str, number: int) -> PlannedWindow:
         """Return a window by its video's short name and its number.
@@ -96,6 +218,8 @@ class Sources:
         KeyError
             If the window does not exist.
         """
+        if (video, number) not in self._by_name:
+            self.wait()
         if (video, number) not in self._by_name:
             raise KeyError(f"there is no window {number} of {video!r} in this session")
         return self._by_name[video, number]
@@ -131,19 +255,19 @@ class Sources:
 
 
 def _opened(
-    video: VideoRequest, recipe: Recipe, pool: DecodePool
-) -> tuple[str, list[PlannedWindow], list[str]]:
+    video: VideoRequest,
+    recipe: Recipe,
+    pool: DecodePool,
+    on_windows: Callable[[list[PlannedWindow]], None],
+) -> _Opened:
     """Return a video's windows, and the reasons for clips and windows that are left out."""
     windows: list[PlannedWindow] = []
     reasons: list[str] = []
-    hashes: dict[Source, str] = {}
     first = 0
     for request in video.clips:
         try:
             clip = SourceClip.open(pool, request.file, request.path, request.span)
             spans = request.windows or clip.cut(recipe.window_size, recipe.remainder_threshold)
-            if request.file not in hashes:
-                hashes[request.file] = content_hash(request.file)
         except (ValueError, OSError) as error:
             reasons.append(str(error))
             continue
@@ -154,9 +278,10 @@ def _opened(
             except ValueError as error:
                 reasons.append(f"{request.path}, window {number}: {error}; left out")
             else:
-                windows += plan(clip, [span], video.name, hashes[request.file], number)
+                windows += plan(clip, [span], video.name, number)
         first += len(spans)
-    return video.name, windows, reasons
+    on_windows(windows)
+    return windows, reasons
 
 
 def _repeats(windows: list[PlannedWindow], first: dict[str, PlannedWindow]) -> list[str]:

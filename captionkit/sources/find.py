@@ -5,27 +5,21 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+#: Suffixes of films that a folder lists; all are known to ffmpeg's demuxers, or are other names of
+#: their formats. Pictures, sound and subtitles that the demuxers read as well are not films.
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".mov",
-        ".m4v",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".mts",
-        ".mpg",
-        ".mpeg",
-        ".flv",
-        ".wmv",
-        ".ogv",
-        ".3gp",
-    ]
+    """
+    .264 .265 .266 .3g2 .3gp .amv .asf .avi .avs2 .avs3 .bik .dif .divx .dv .evc .f4v .flc .fli .flv
+    .gif .gxf .h261 .h264 .h265 .h266 .hevc .insv .ismv .ivf .lrv .m1v .m2t .m2ts .m2v .m4v .mj2 .mjpeg
+    .mjpg .mk3d .mkv .mod .mov .mp4 .mpe .mpeg .mpg .mpv .mts .mxf .nsv .nut .nuv .obu .ogm .ogv .pva
+    .qt .rm .rmvb .roq .smk .tod .trp .ts .usm .vc1 .viv .vob .vro .webm .wm .wmv .wtv .xmv .y4m
+    """.split()
 )
+# Films by their names that the decoder does not read.
+_UNREADABLE = frozenset(".ari .braw .crm .mlv .r3d .swf .webp".split())
 
 
 def find_videos(
@@ -71,7 +65,12 @@ def search_videos(sources: Iterable[str | Path]) -> tuple[list[str], dict[str, s
             problems[each] = str(error)
             continue
         for path in paths:
-            if path.isascii() or path.encode(errors="replace").decode() == path:
+            if "://" not in path and _is_unreadable(path):
+                problems[path] = (
+                    f"{path}: {Path(path).suffix} is a kind of film that the decoder does not know; "
+                    "convert it, say to .mp4"
+                )
+            elif path.isascii() or path.encode(errors="replace").decode() == path:
                 found[path] = None
             else:
                 shown = os.fsencode(path).decode(errors="replace")
@@ -85,11 +84,11 @@ def _paths(source: str) -> list[str]:
     if path.is_file():
         return [str(path)]
     if path.is_dir():
-        found = [each for each in path.rglob("*") if each.suffix.lower() in VIDEO_SUFFIXES]
+        found = [each for each in _files(path) if _looks_like_a_film(each)]
         if not found:
             known = " ".join(sorted(VIDEO_SUFFIXES))
             raise FileNotFoundError(f"the folder {source} holds no video ({known})")
-        return sorted(map(str, found))
+        return sorted(found, key=lambda each: each.split(os.sep))
     if not glob.has_magic(source):
         raise FileNotFoundError(f"no such file: {source} (in {Path.cwd()})")
     for pattern in (str(path), str(path.parent / "**" / path.name)):
@@ -97,6 +96,21 @@ def _paths(source: str) -> list[str]:
         if matched:
             return sorted(matched)
     raise FileNotFoundError(f"nothing matches {source} (in {Path.cwd()}), nor in the folders below")
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder, followlinks=False):
+        for name in names:
+            yield os.path.join(place, name)
+
+
+def _looks_like_a_film(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES or _is_unreadable(path)
+
+
+def _is_unreadable(path: str) -> bool:
+    """Return whether a file is a film by its name, but of no known format."""
+    return os.path.splitext(path)[1].lower() in _UNREADABLE
 
 
 def _addresses(source: str) -> list[str]:

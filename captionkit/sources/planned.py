@@ -13,8 +13,11 @@ import numpy as np
 
 from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, compute_windows
 from captionkit.video import DecodePool, Source
+from captionkit.video.cache import file_cache, file_stamp
 from captionkit.video.metadata import VideoMetadata
 
+#: First character of a window's key. Keys of earlier versions begin with a hexadecimal digit.
+KEY_MARK = "w"
 _BLOCK = 1 << 20
 
 
@@ -134,7 +137,8 @@ class PlannedWindow:
     Parameters
     ----------
     key
-        Hash of the file's content and the window's frames: a copied or moved file keeps its keys.
+        Hash of the file's content (`video.VideoMetadata.content`) and the window's frames: a copied or
+        moved file keeps its keys. Begins with `KEY_MARK`.
     video
         Short name of the video, unique in its session.
     path
@@ -169,7 +173,7 @@ class PlannedWindow:
 
 
 def plan(
-    clip: SourceClip, spans: Sequence[WindowSpan], video: str, content: str, first_number: int = 0
+    clip: SourceClip, spans: Sequence[WindowSpan], video: str, first_number: int = 0
 ) -> list[PlannedWindow]:
     """Return the windows of a clip with their keys.
 
@@ -179,19 +183,16 @@ def plan(
         The clip and the frames of its windows.
     video
         Short name of the video.
-    content
-        Hash of the file's content, see `content_hash`.
     first_number
         Number of the first window, for a video of several clips.
     """
-    content = f"{content}:{clip.first_frame}"
+    content = f"{clip.metadata.content}:{clip.first_frame}"
     windows = []
     for number, span in enumerate(spans, first_number):
         start_s, end_s = clip.times(span.start, span.end)
-        frames = f"{content}:{span.start}:{span.end}"
         windows.append(
             PlannedWindow(
-                key=hashlib.sha256(frames.encode()).hexdigest()[:32],
+                key=KEY_MARK + _hash(f"{content}:{span.start}:{span.end}")[:31],
                 video=video,
                 path=clip.path,
                 clip=str(uuid.uuid5(uuid.NAMESPACE_OID, content)),
@@ -206,13 +207,28 @@ def plan(
     return windows
 
 
-def content_hash(file: Source) -> str:
-    """Return the hash of a file's content, 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
+def earlier_key(window: PlannedWindow, whole: str) -> str:
+    """Return the key that captionkit 0.1 and early 0.2 gave a window: ``whole`` hashes the whole file."""
+    frames = f"{whole}:{window.source.first_frame}:{window.start_frame}:{window.end_frame}"
+    return _hash(frames)[:32]
+
+
+def whole_hash(file: Source) -> str:
+    """Return the hash of all bytes of a file, 32 hexadecimal digits, kept in the cache of files."""
     if isinstance(file, bytes):
-        digest.update(file)
-        return digest.hexdigest()
+        return hashlib.blake2b(file, digest_size=16).hexdigest()
+    cache = file_cache()
+    stamp = file_stamp(file)
+    kept = cache.get(file, "whole", stamp)
+    if kept is not None:
+        return kept.decode()
+    digest = hashlib.blake2b(digest_size=16)
     with Path(file).open("rb") as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
+    cache.put(file, "whole", stamp, digest.hexdigest().encode())
     return digest.hexdigest()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -18,6 +18,7 @@ from typing import Any
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
 from captionkit.store import queries
+from captionkit.store.earlier import Kind, adopt, earlier_kinds, runs_without_key
 from captionkit.store.file import StoreError, StoreFile
 from captionkit.store.view import WindowState, window_states
 from captionkit.store.work import Job, Work, drop_dead, lives
@@ -62,6 +63,7 @@ class Store:
 
     def __init__(self, path: str | Path = DEFAULT_PATH) -> None:
         self._file = StoreFile(path)
+        self._earlier: set[Kind] | None = None
 
     @property
     def path(self) -> Path:
@@ -98,9 +100,10 @@ class Store:
         Windows that the same recipe has captioned before are done at once, also in a run that is found.
         ``fresh`` always adds a run and takes over nothing.
         """
-        work = "\n".join([recipe.key, str(repeats), *(window.key for window in windows)])
-        key = hashlib.sha256(work.encode()).hexdigest()[:16]
+        key = _run_key(recipe.key, repeats, (window.key for window in windows))
         with self._file.transaction() as db:
+            for number, *work in runs_without_key(db):
+                db.execute("UPDATE runs SET key = ? WHERE id = ?", (_run_key(*work), number))
             if not fresh:
                 known = db.execute(
                     "SELECT id FROM runs WHERE key = ? ORDER BY id DESC", (key,)
@@ -127,6 +130,16 @@ class Store:
             if not fresh:
                 _take_over(db, run, recipe.key)
             return run
+
+    def adopt(self, windows: Sequence[PlannedWindow]) -> None:
+        """Give what earlier versions stored of some windows the windows' keys; see `store.earlier`.
+
+        Reads the files of windows that an earlier version may have captioned, no others.
+        """
+        if self._earlier is None:
+            self._earlier = earlier_kinds(self._file)
+        if self._earlier:
+            adopt(self._file, self._earlier, windows)
 
     def begin_work(self, run: int) -> Work:
         """Register a worker on a run; see `store.work.Work`."""
@@ -309,6 +322,12 @@ def _take_over(db: sqlite3.Connection, run: int, recipe_key: str) -> None:
     drop_dead(db)
     db.execute(queries.TAKE_OVER, {"run": run, "recipe": recipe_key})
     db.execute(queries.DROP_REPLACED, (recipe_key,))
+
+
+def _run_key(recipe_key: str, repeats: int, windows: Iterable[str]) -> str:
+    """Return the key of a run's work: its recipe, its repeats and the keys of its windows."""
+    work = "\n".join([recipe_key, str(repeats), *windows])
+    return hashlib.sha256(work.encode()).hexdigest()[:16]
 
 
 def _now() -> str:

@@ -27,9 +27,11 @@ class VideoMetadata:
     rotation
         Degrees clockwise that were applied; 0, 90, 180 or 270.
     identity
-        Hash that changes when the content does; a part of each window's key.
+        Hash of this file: its path, size, time of change and both ends.
     damage
         Description of what is missing or broken, or None.
+    content
+        Hash of the content, wherever the file lies; see `video.content`.
     """
 
     width: int
@@ -42,6 +44,7 @@ class VideoMetadata:
     rotation: int
     identity: str
     damage: str | None = None
+    content: str = ""
 
     @property
     def num_frames(self) -> int:
