@@ -12,7 +12,7 @@ import json
 import math
 import tomllib
 from collections.abc import Hashable
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,28 @@ class Recipe:
             self.window_size,
             self.remainder_threshold,
         )
+
+    def changed(
+        self, prompt: str | None = None, stage2: str | bool | None = None, **settings: Any
+    ) -> Recipe:
+        """Return the recipe with changes; a ``stage2`` of True takes the library's, False takes none.
+
+        Raises
+        ------
+        TypeError
+            If a setting is unknown; the message lists the known ones.
+        """
+        known = SETTINGS.keys() - {"prompt", "stage2"}
+        unknown = sorted(settings.keys() - known)
+        if unknown:
+            raise TypeError(
+                f"unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
+            )
+        if prompt is not None:
+            settings["prompt"] = prompt
+        if stage2 is not None:
+            settings["stage2"] = prompts.STAGE2_DEFAULT if stage2 is True else stage2 or None
+        return replace(self, **settings)
 
     def to_json(self) -> str:
         """Return all settings as one line of JSON, for `from_json`."""

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from captionkit.display import WindowTable
@@ -19,14 +18,21 @@ from captionkit.engine import Backend
 from captionkit.models.weights import locate
 from captionkit.pipeline.backends import check_length, open_backend
 from captionkit.pipeline.prepared import ModelFrames, model_frames
-from captionkit.prompts import STAGE2_DEFAULT
-from captionkit.recipe import SETTINGS, Recipe
+from captionkit.recipe import Recipe
 from captionkit.run.matrix import Matrix
-from captionkit.run.progress import Watched, follow, watch
+from captionkit.run.progress import follow, opening_of, watch
 from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
-from captionkit.sources import Opening, PlannedWindow, Sources
+from captionkit.sources import (
+    Opening,
+    PlannedWindow,
+    Sources,
+    refuse_unknown,
+    row_keys,
+    sample_rows,
+    windows_table,
+)
 from captionkit.stages.adapter import video_requests
 from captionkit.stages.tasks import VideoTask
 from captionkit.store import Store, open_store
@@ -34,7 +40,7 @@ from captionkit.video import DecodePool, Reader
 
 # Opening shows no bar before this many seconds.
 _SILENT_S = 0.5
-_SETTINGS = SETTINGS.keys() - {"prompt", "stage2"}
+_AT_ONCE_S = 0.5
 
 
 class Session:
@@ -104,6 +110,8 @@ class Session:
         )
         try:
             self._wait(first=True)
+            # A small collection is complete from the start.
+            self.sources.wait(_AT_ONCE_S)
             if not self.sources.ready:
                 listed = "; ".join(self.sources.left_out.values())
                 raise ValueError(f"no video has a window that can be captioned: {listed}")
@@ -122,24 +130,12 @@ class Session:
         return self.sources.opening
 
     def stop_opening(self) -> None:
-        """Stop the opening; ready windows stay, and `problems` lists the videos that were not opened."""
+        """Stop the opening; ready windows stay, and `problems` lists the other videos."""
         self.sources.stop()
 
     def _wait(self, *, first: bool = False) -> None:
         """Wait for all videos, or for the first window; an interrupt stops the opening."""
-
-        def state() -> tuple[int, int, str]:
-            now = self.opening
-            return now.opened, now.videos, str(now)
-
-        def wait(seconds: float) -> bool:
-            return self.sources.wait(seconds, first=first)
-
-        try:
-            watch(Watched("videos", wait, state), after_s=_SILENT_S)
-        except KeyboardInterrupt:
-            self.stop_opening()
-            raise
+        watch(opening_of(self.sources, first=first), after_s=_SILENT_S)
 
     @property
     def windows(self) -> WindowTable:
@@ -150,22 +146,7 @@ class Session:
         table.
         """
         self._wait()
-        windows, notes = self.sources.windows, self.store.window_notes()
-        table = WindowTable(
-            {
-                "video": [each.video for each in windows],
-                "window": [each.number for each in windows],
-                "start_s": [each.start_s for each in windows],
-                "end_s": [each.end_s for each in windows],
-                "frames": [each.frames for each in windows],
-                "note": [notes.get(each.key, "") for each in windows],
-                "key": [each.key for each in windows],
-                "path": [each.path for each in windows],
-                "start_frame": [each.start_frame for each in windows],
-                "end_frame": [each.end_frame for each in windows],
-                "fps": [each.source.metadata.fps for each in windows],
-            }
-        )
+        table = windows_table(self.sources.windows, self.store.window_notes())
         table.images, table.left_out = self.thumbnail, self.problems
         return table
 
@@ -186,36 +167,17 @@ class Session:
         if windows is None:
             self._wait()
             return self.sources.windows
-        if not isinstance(windows, pd.DataFrame) or "key" not in windows:
-            raise ValueError(
-                "windows= takes rows of the session's table, such as "
-                "session.windows.query(\"video == 'harbour'\")"
-            )
-        known = self.sources.by_key
-        if not all(key in known for key in windows["key"]):
+        keys, known = row_keys(windows), self.sources.by_key
+        if not all(key in known for key in keys):
             # The rows may belong to a video that is not opened yet.
             self._wait()
-        unknown = windows[~windows["key"].isin(list(known))]
-        if len(unknown):
-            first = unknown.iloc[0]
-            raise ValueError(
-                f"{len(unknown)} of these windows are not in this session (the first: window "
-                f"{first.get('window', '?')} of {first.get('video', '?')!r}); take rows of this "
-                "session's own table"
-            )
-        return [known[key] for key in windows["key"].drop_duplicates()]
+            refuse_unknown(windows, known)
+        return [known[key] for key in keys]
 
     def sample(self, count: int, seed: int = 0) -> WindowTable:
         """Return ``count`` windows, spread evenly over the videos; all of them if there are fewer."""
         _check_count("count", count)
-        table, rng = self.windows, np.random.default_rng(seed)
-        turns = [
-            (turn, rng.random(), row)
-            for rows in table.groupby("video", sort=False).groups.values()
-            for turn, row in enumerate(rng.permutation(np.array(rows)))
-        ]
-        chosen = sorted(row for _, _, row in sorted(turns)[:count])
-        return table.loc[chosen]
+        return sample_rows(self.windows, count, seed)
 
     def annotate(self, windows: pd.DataFrame, note: str) -> None:
         """Set the note of windows; the store keeps the note, and `windows` shows it."""
@@ -260,16 +222,7 @@ class Session:
         **settings: Any,
     ) -> Recipe:
         """Return the session's recipe with changes; see `caption`."""
-        unknown = sorted(settings.keys() - _SETTINGS)
-        if unknown:
-            raise TypeError(
-                f"unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(_SETTINGS))}"
-            )
-        if prompt is not None:
-            settings["prompt"] = prompt
-        if stage2 is not None:
-            settings["stage2"] = STAGE2_DEFAULT if stage2 is True else stage2 or None
-        made = replace(recipe or self.recipe, **settings)
+        made = (recipe or self.recipe).changed(prompt, stage2, **settings)
         for name in ("window_size", "remainder_threshold"):
             own, wanted = getattr(self.recipe, name), getattr(made, name)
             if own != wanted:
@@ -435,7 +388,7 @@ class Session:
         )
 
     def close(self) -> None:
-        """Stop the opening and work under way, end the decoding processes, close the session's own store.
+        """Stop all work and end the decoding processes; close a store that this session opened.
 
         The engine keeps running for other sessions.
         """

@@ -9,7 +9,30 @@ from common import VIDEOS
 from fakes import FakeBackend
 
 import captionkit as ck
+from captionkit import session as session_module
 from captionkit.stages import CaptionPreparationStage, QwenVL
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_fixtures(tmp_path_factory):
+    """Keep what tests learn of files out of the user's cache, also in processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Give each test its own cache, so that no test finds what another learnt."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CAPTIONKIT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def complete_sessions(monkeypatch):
+    """Let a session be complete from the start, however busy the machine is."""
+    monkeypatch.setattr(session_module, "_AT_ONCE_S", 60.0)
 
 
 def pytest_collection_modifyitems(items):

@@ -74,7 +74,9 @@ def bench_store(windows: int) -> dict[str, float]:
 def _film(windows: int) -> list[PlannedWindow]:
     """Return windows of an imaginary film: the store never reads a frame."""
     times = np.arange(256 * windows) / 30
-    facts = VideoMetadata(640, 360, times, 30.0, 256 * windows / 30, "h264", "mp4", 0, "bench", content="bench")
+    facts = VideoMetadata(
+        640, 360, times, 30.0, 256 * windows / 30, "h264", "mp4", 0, "bench", content="bench"
+    )
     clip = SourceClip("film.mp4", "film.mp4", facts, 0, len(times), (0.0, facts.duration))
     return plan(clip, clip.cut(256, 128), "film")
 

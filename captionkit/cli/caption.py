@@ -113,7 +113,7 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
 
 
 def _refuse_inputs(out: Path, videos: Iterable[str], session: Session) -> None:
-    inputs = {Path(name).resolve() for name in (*videos, *(w.path for w in session.sources.windows))}
+    inputs = {Path(name).resolve() for name in (*videos, *session.sources.paths)}
     if out.resolve() in inputs:
         raise UsageError(f"--out {out} is one of the videos; give another file, say captions.jsonl")
 

@@ -136,7 +136,7 @@ def windows_of(path: Path, recipe: Recipe, pool: DecodePool) -> list[PlannedWind
     """Cut a film into the windows of a recipe."""
     clip = SourceClip.open(pool, str(path), str(path))
     spans = clip.cut(recipe.window_size, recipe.remainder_threshold)
-    return plan(clip, spans, path.stem, str(path))
+    return plan(clip, spans, path.stem)
 
 
 def caption_film(path: Path, recipe: Recipe) -> list[str]:

@@ -26,7 +26,7 @@ STYLE = """
 .ck img {display: block; width: 128px; border-radius: 4px}
 .ck ins {background: rgba(46, 160, 67, .22); text-decoration: underline; font-weight: 600}
 .ck del {background: rgba(218, 54, 51, .20); text-decoration: line-through}
-.ck .e {color: #d1242f; font-weight: 600}
+.ck .e, .ck-m .e {color: #d1242f; font-weight: 600}
 .ck-m {font: 13px/1.6 system-ui, sans-serif; margin: 2px 0 6px}
 """
 
@@ -91,8 +91,10 @@ def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
 class WindowTable(pd.DataFrame):
     """Windows as rows, kept through operations of pandas; a notebook shows thumbnails."""
 
-    _metadata = ["images"]  # noqa: RUF012
+    _metadata = ["images", "left_out"]  # noqa: RUF012
     images: Images | None = None
+    #: What the session left out, with the reasons.
+    left_out: Mapping[str, str] | None = None
 
     @property
     def _constructor(self) -> Callable[..., WindowTable]:
@@ -101,7 +103,13 @@ class WindowTable(pd.DataFrame):
     def _repr_html_(self) -> str | None:
         if self.images is None or not {"video", "window", "key"} <= set(self.columns):
             return super()._repr_html_()
-        return windows_html(self, self.images)
+        return windows_html(self, self.images) + left_out_html(self.left_out or {})
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        if not self.left_out:
+            return text
+        return f"{text}\n{len(self.left_out):,} left out (session.problems): {_names(self.left_out)}"
 
 
 def windows_html(table: pd.DataFrame, images: Images) -> str:
@@ -120,8 +128,13 @@ def windows_html(table: pd.DataFrame, images: Images) -> str:
     return table_html(heads, rows, _count(len(table), "window"))
 
 
-def run_html(table: pd.DataFrame, images: Images, *, two_stages: bool, summary: str) -> str:
-    """Return the captions of a run (`Run.captions`) with thumbnails, below the summary."""
+def run_html(
+    table: pd.DataFrame, images: Images, *, two_stages: bool, summary: str, total: int = 0
+) -> str:
+    """Return the first captions of a run (`Run.head`) with thumbnails, below the summary.
+
+    ``total`` is the number of windows of the whole run.
+    """
     shown = table[table["key"].isin(table["key"].drop_duplicates().head(MOST_ROWS))]
     rows = []
     for key, group in shown.groupby("key", sort=False):
@@ -130,7 +143,7 @@ def run_html(table: pd.DataFrame, images: Images, *, two_stages: bool, summary: 
         name = f"{first['video']}, window {first['window']}"
         rows.append([picture(images, key, name), where(first), *cells])
     heads = ["", "window", *(["stage 1", "stage 2"] if two_stages else ["caption"])]
-    return table_html(heads, rows, summary)
+    return table_html(heads, rows, summary + _first(total))
 
 
 def _stage(group: pd.DataFrame, stage: int) -> str:
@@ -159,8 +172,13 @@ def comparison_html(table: pd.DataFrame, names: tuple[str, str], summary: str, i
     return table_html(["", "window", *names], rows, f"{_count(len(table), 'window')}, {summary}")
 
 
-def matrix_html(table: pd.DataFrame, keys: Mapping[tuple[str, int], str], images: Images) -> str:
-    """Return windows against prompts (`Matrix.table`); ``keys`` are keys by (video, number)."""
+def matrix_html(
+    table: pd.DataFrame, keys: Mapping[tuple[str, int], str], images: Images, total: int
+) -> str:
+    """Return windows against prompts (`Matrix.table`); ``keys`` are keys by (video, number).
+
+    ``total`` is the number of all windows.
+    """
     rows = []
     for index, row in table.head(MOST_ROWS).iterrows():
         video, number = index
@@ -169,9 +187,34 @@ def matrix_html(table: pd.DataFrame, keys: Mapping[tuple[str, int], str], images
         ]
         shown = picture(images, keys[index], f"{video}, window {number}")
         rows.append([shown, f"{escape(video)} {number}", *cells])
-    return table_html(["", "window", *map(str, table.columns)], rows, _count(len(table), "window"))
+    return table_html(["", "window", *map(str, table.columns)], rows, _count(total, "window"))
+
+
+def left_out_html(problems: Mapping[str, str]) -> str:
+    """Return what a session left out, folded below a line with the number; empty if nothing is."""
+    if not problems:
+        return ""
+    shown = list(problems.items())[:MOST_ROWS]
+    items = [
+        f"<li>{escape(reason if name in reason else f'{name}: {reason}')}</li>"
+        for name, reason in shown
+    ]
+    if len(problems) > len(shown):
+        items.append(f"<li>… {len(problems) - len(shown):,} more in session.problems</li>")
+    return (
+        f'<details class="ck-m"><summary class="e">{len(problems):,} left out: '
+        f"{escape(_names(problems))}</summary><ul>{''.join(items)}</ul></details>"
+    )
+
+
+def _names(problems: Iterable[str], most: int = 3) -> str:
+    names = [each.rsplit("/", 1)[-1] for each in problems]
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 def _count(count: int, noun: str) -> str:
-    shown = f", the first {MOST_ROWS} shown" if count > MOST_ROWS else ""
-    return f"{count} {noun}{'' if count == 1 else 's'}{shown}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}{_first(count)}"
+
+
+def _first(count: int) -> str:
+    return f", the first {MOST_ROWS} shown" if count > MOST_ROWS else ""

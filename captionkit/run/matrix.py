@@ -9,7 +9,7 @@ import pandas as pd
 
 from captionkit import display
 from captionkit.display import Images
-from captionkit.run.run import Run
+from captionkit.run.run import Run, last_stages
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,7 @@ class Matrix:
     @property
     def table(self) -> pd.DataFrame:
         """One row for each window (index video, window), one column for each prompt; None if failed."""
-        columns = {
-            prompt: run.final.set_index(["video", "window"])["text"]
-            for prompt, run in self.runs.items()
-        }
-        return pd.concat(columns, axis=1, sort=False)
+        return _columns({prompt: run.captions for prompt, run in self.runs.items()})
 
     @property
     def keys(self) -> dict[tuple[str, int], str]:
@@ -41,4 +37,18 @@ class Matrix:
         }
 
     def _repr_html_(self) -> str:
-        return display.matrix_html(self.table, self.keys, self.images)
+        heads = {prompt: run.head() for prompt, run in self.runs.items()}
+        keys = {
+            (row.video, row.window): row.key for table in heads.values() for row in table.itertuples()
+        }
+        total = max((run.progress.total // run.repeats for run in self.runs.values()), default=0)
+        return display.matrix_html(_columns(heads), keys, self.images, total)
+
+
+def _columns(captions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the last stage of each window, one column for each prompt."""
+    columns = {
+        prompt: last_stages(table).set_index(["video", "window"])["text"]
+        for prompt, table in captions.items()
+    }
+    return pd.concat(columns, axis=1, sort=False)

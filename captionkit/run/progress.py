@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from captionkit.run.run import Run
 from captionkit.run.task import RunTask
+from captionkit.sources import Sources
 
 # Update five times a second: servers limit the output of a notebook, and readers need no more.
 _EVERY_S = 0.2
@@ -33,27 +34,35 @@ class Watched:
         Waits for the end, at most some seconds; returns whether the work has ended.
     state
         Returns what is done, what there is in all, and both in words.
+    stop
+        Stops the work; called if the wait is interrupted.
     """
 
     name: str
     wait: Callable[[float], bool]
     state: Callable[[], tuple[int, int, str]]
+    stop: Callable[[], object]
 
 
 def watch(work: Watched, *, after_s: float = 0.0) -> None:
     """Wait for some work; show a progress bar in a notebook or a terminal.
 
-    Work that ends within ``after_s`` seconds shows nothing.
+    Work that ends within ``after_s`` seconds shows nothing. An interrupt (Ctrl-C, a notebook's stop
+    button) stops the work.
     """
-    if after_s and work.wait(after_s):
-        return
-    if _in_notebook():
-        _in_html(work)
-    elif sys.stderr.isatty():
-        _in_terminal(work)
-    else:
-        while not work.wait(_LONG_S):
-            pass
+    try:
+        if after_s and work.wait(after_s):
+            return
+        if _in_notebook():
+            _in_html(work)
+        elif sys.stderr.isatty():
+            _in_terminal(work)
+        else:
+            while not work.wait(_LONG_S):
+                pass
+    except KeyboardInterrupt:
+        work.stop()
+        raise
 
 
 def follow(task: RunTask) -> Run:
@@ -71,13 +80,18 @@ def follow(task: RunTask) -> Run:
         ended = "" if task.running else f" ({task.status})"
         return now.done + now.failed, now.total, f"{now}{ended}"
 
-    try:
-        watch(Watched(f"run {task.run.id}", wait, state))
-    except KeyboardInterrupt:
-        # Cancel here as well: an interrupt may come while the bar is drawn.
-        task.cancel()
-        raise
+    watch(Watched(f"run {task.run.id}", wait, state, task.cancel))
     return task.run
+
+
+def opening_of(sources: Sources, *, first: bool = False) -> Watched:
+    """Return the opening of some videos as work to wait for, up to the end or to the first window."""
+
+    def state() -> tuple[int, int, str]:
+        now = sources.opening
+        return now.opened, now.videos, str(now)
+
+    return Watched("videos", lambda seconds: sources.wait(seconds, first=first), state, sources.stop)
 
 
 def _in_notebook() -> bool:

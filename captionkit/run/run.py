@@ -134,8 +134,15 @@ class Run:
 
         A failed window has a row with its ``error``; an open window has no row.
         """
-        recipe = self.recipe.to_json()
-        return captions_table(self._row(values, recipe) for values in self.store.caption_rows(self.id))
+        return self._captions()
+
+    def head(self, windows: int = display.MOST_ROWS) -> pd.DataFrame:
+        """Return `captions` of the first windows that have a result; fast for a run of any size."""
+        return self._captions(windows)
+
+    def _captions(self, windows: int | None = None) -> pd.DataFrame:
+        recipe, rows = self.recipe.to_json(), self.store.caption_rows(self.id, windows)
+        return captions_table(self._row(values, recipe) for values in rows)
 
     def _row(self, values: Sequence[Any], recipe: str) -> tuple[Any, ...]:
         repeat, _, *rest = values
@@ -146,8 +153,7 @@ class Run:
     @property
     def final(self) -> pd.DataFrame:
         """One row for each window, with its last stage."""
-        table = self.captions.drop_duplicates(["repeat", "key"], keep="last")
-        return table.reset_index(drop=True)
+        return last_stages(self.captions)
 
     @property
     def checks(self) -> pd.DataFrame:
@@ -247,4 +253,11 @@ class Run:
     def _repr_html_(self) -> str:
         two = self.recipe.stage2 is not None
         summary = f"run {self._summary()}"
-        return display.run_html(self.captions, self.thumbnail, two_stages=two, summary=summary)
+        return display.run_html(
+            self.head(), self.thumbnail, two_stages=two, summary=summary, total=self.progress.total
+        )
+
+
+def last_stages(captions: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each window and repeat of a table of captions, with its last stage."""
+    return captions.drop_duplicates(["repeat", "key"], keep="last").reset_index(drop=True)

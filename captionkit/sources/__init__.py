@@ -10,6 +10,7 @@ from captionkit.sources.planned import (
     plan,
     whole_hash,
 )
+from captionkit.sources.table import refuse_unknown, row_keys, sample_rows, windows_table
 from captionkit.sources.windows import WindowSpan, compute_windows, sample_frames
 
 __all__ = [
@@ -26,8 +27,12 @@ __all__ = [
     "earlier_key",
     "find_videos",
     "plan",
+    "refuse_unknown",
+    "row_keys",
     "sample_frames",
+    "sample_rows",
     "search_videos",
     "short_names",
     "whole_hash",
+    "windows_table",
 ]

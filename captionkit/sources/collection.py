@@ -203,15 +203,20 @@ class Sources:
             self._stopped = True
             rest = range(self._begun, len(self._videos))
             self._begun = len(self._videos)
-        self.pool.interrupt()
+        self.pool.interrupt_opening()
         self._take(dict.fromkeys(rest, _STOPPED))
+
+    def forget(self, listener: Callable[[], None]) -> None:
+        """Call a function no more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call a function after each video, from a thread; the function must return fast."""
         self._listeners.append(listener)
 
     def find(self, video: str, number: int) -> PlannedWindow:
-        """Return a window by its video's short name and its number.
+        """Return a window by its video's short name and its number; wait for one not opened yet.
 
         Raises
         ------

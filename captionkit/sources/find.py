@@ -11,15 +11,86 @@ from pathlib import Path
 #: Suffixes of films that a folder lists; all are known to ffmpeg's demuxers, or are other names of
 #: their formats. Pictures, sound and subtitles that the demuxers read as well are not films.
 VIDEO_SUFFIXES = frozenset(
-    """
-    .264 .265 .266 .3g2 .3gp .amv .asf .avi .avs2 .avs3 .bik .dif .divx .dv .evc .f4v .flc .fli .flv
-    .gif .gxf .h261 .h264 .h265 .h266 .hevc .insv .ismv .ivf .lrv .m1v .m2t .m2ts .m2v .m4v .mj2 .mjpeg
-    .mjpg .mk3d .mkv .mod .mov .mp4 .mpe .mpeg .mpg .mpv .mts .mxf .nsv .nut .nuv .obu .ogm .ogv .pva
-    .qt .rm .rmvb .roq .smk .tod .trp .ts .usm .vc1 .viv .vob .vro .webm .wm .wmv .wtv .xmv .y4m
-    """.split()
+    [
+        ".264",
+        ".265",
+        ".266",
+        ".3g2",
+        ".3gp",
+        ".amv",
+        ".asf",
+        ".avi",
+        ".avs2",
+        ".avs3",
+        ".bik",
+        ".dif",
+        ".divx",
+        ".dv",
+        ".evc",
+        ".f4v",
+        ".flc",
+        ".fli",
+        ".flv",
+        ".gif",
+        ".gxf",
+        ".h261",
+        ".h264",
+        ".h265",
+        ".h266",
+        ".hevc",
+        ".insv",
+        ".ismv",
+        ".ivf",
+        ".lrv",
+        ".m1v",
+        ".m2t",
+        ".m2ts",
+        ".m2v",
+        ".m4v",
+        ".mj2",
+        ".mjpeg",
+        ".mjpg",
+        ".mk3d",
+        ".mkv",
+        ".mod",
+        ".mov",
+        ".mp4",
+        ".mpe",
+        ".mpeg",
+        ".mpg",
+        ".mpv",
+        ".mts",
+        ".mxf",
+        ".nsv",
+        ".nut",
+        ".nuv",
+        ".obu",
+        ".ogm",
+        ".ogv",
+        ".pva",
+        ".qt",
+        ".rm",
+        ".rmvb",
+        ".roq",
+        ".smk",
+        ".tod",
+        ".trp",
+        ".ts",
+        ".usm",
+        ".vc1",
+        ".viv",
+        ".vob",
+        ".vro",
+        ".webm",
+        ".wm",
+        ".wmv",
+        ".wtv",
+        ".xmv",
+        ".y4m",
+    ]
 )
 # Films by their names that the decoder does not read.
-_UNREADABLE = frozenset(".ari .braw .crm .mlv .r3d .swf .webp".split())
+_UNREADABLE = frozenset([".ari", ".braw", ".crm", ".mlv", ".r3d", ".swf", ".webp"])
 
 
 def find_videos(

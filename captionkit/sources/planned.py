@@ -208,7 +208,7 @@ def plan(
 
 
 def earlier_key(window: PlannedWindow, whole: str) -> str:
-    """Return the key that captionkit 0.1 and early 0.2 gave a window: ``whole`` hashes the whole file."""
+    """Return the key that captionkit 0.1 gave a window, from the hash of the whole file."""
     frames = f"{whole}:{window.source.first_frame}:{window.start_frame}:{window.end_frame}"
     return _hash(frames)[:32]
 

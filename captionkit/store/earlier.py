@@ -16,7 +16,8 @@ from captionkit.store.file import StoreFile
 _KEYS = ("jobs", "results", "choices")
 _INDEXES = "CREATE INDEX IF NOT EXISTS {0}_by_window ON {0} (window_key)"
 _KINDS = """
-SELECT DISTINCT start_frame, end_frame, json_extract(source, '$.width'), json_extract(source, '$.height')
+SELECT DISTINCT start_frame, end_frame,
+    json_extract(source, '$.width'), json_extract(source, '$.height')
 FROM windows WHERE key < ?
 """
 _COPY = """
@@ -50,9 +51,7 @@ def adopt(file: StoreFile, kinds: set[Kind], windows: Sequence[PlannedWindow]) -
     hashes = {each: whole_hash(each) for each in dict.fromkeys(one.source.file for one in wanted)}
     pairs = [(earlier_key(each, hashes[each.source.file]), each) for each in wanted]
     known = {
-        key
-        for old, _ in pairs
-        for (key,) in file.rows("SELECT key FROM windows WHERE key = ?", (old,))
+        key for old, _ in pairs for (key,) in file.rows("SELECT key FROM windows WHERE key = ?", (old,))
     }
     moved = [(old, each) for old, each in pairs if old in known]
     if not moved:
@@ -80,7 +79,10 @@ def runs_without_key(db: sqlite3.Connection) -> list[tuple[int, str, int, list[s
     """Return id, recipe key, repeats and window keys of the runs whose windows got new keys."""
     runs = db.execute("SELECT id, recipe_key, repeats FROM runs WHERE key = ''").fetchall()
     query = "SELECT window_key FROM jobs WHERE run = ? AND repeat = 0 ORDER BY position"
-    return [(*run, [key for (key,) in db.execute(query, run[:1])]) for run in runs]
+    return [
+        (number, recipe_key, repeats, [key for (key,) in db.execute(query, (number,))])
+        for number, recipe_key, repeats in runs
+    ]
 
 
 def _kind(window: PlannedWindow) -> Kind:

@@ -47,7 +47,8 @@ SELECT position, jobs.repeat, jobs.window_key, state, error FROM jobs
 LEFT JOIN results ON results.id = result WHERE run = ? ORDER BY jobs.repeat, position
 """
 
-# Select one row for each window and stage; a failed window has one more row, with its error.
+# Select one row for each window and stage, up to a position of the run; a failed window has one more
+# row, with its error.
 CAPTIONS = """
 SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame, end_frame,
     start_s, end_s, json_extract(source, '$.fps'), stage, prompt_text, text, finish_reason,
@@ -55,15 +56,21 @@ SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start
     rating, edited_text, captions.note
 FROM jobs JOIN windows ON windows.key = jobs.window_key JOIN results ON results.id = jobs.result
 JOIN captions ON captions.result = jobs.result
-WHERE jobs.run = :run
+WHERE jobs.run = :run AND jobs.position <= :last
 UNION ALL
 SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame, end_frame,
     start_s, end_s, json_extract(source, '$.fps'),
     1 + (SELECT count(*) FROM captions WHERE captions.result = jobs.result), NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, error, warnings, NULL, NULL, NULL
 FROM jobs JOIN windows ON windows.key = jobs.window_key JOIN results ON results.id = jobs.result
-WHERE jobs.run = :run AND error IS NOT NULL
+WHERE jobs.run = :run AND jobs.position <= :last AND error IS NOT NULL
 ORDER BY 1, 2, 13
+"""
+
+# Select the position of a run's n-th window with a result.
+LAST_OF_FIRST = """
+SELECT max(position) FROM (
+    SELECT DISTINCT position FROM jobs WHERE run = ? AND result NOT NULL ORDER BY position LIMIT ?)
 """
 
 # Select, for each window, all stages of the newest run with a result.

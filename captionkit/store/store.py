@@ -27,6 +27,8 @@ __all__ = ["DEFAULT_PATH", "RunCounts", "RunFacts", "Store", "StoreError", "open
 
 DEFAULT_PATH = Path(".captionkit") / "runs.sqlite"
 _AT_ONCE = 500
+# Beyond the position of any window.
+_ALL = 2**62
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,9 @@ class Store:
         """
         key = _run_key(recipe.key, repeats, (window.key for window in windows))
         with self._file.transaction() as db:
-            for number, *work in runs_without_key(db):
-                db.execute("UPDATE runs SET key = ? WHERE id = ?", (_run_key(*work), number))
+            for number, recipe_key, times, keys in runs_without_key(db):
+                values = (_run_key(recipe_key, times, keys), number)
+                db.execute("UPDATE runs SET key = ? WHERE id = ?", values)
             if not fresh:
                 known = db.execute(
                     "SELECT id FROM runs WHERE key = ? ORDER BY id DESC", (key,)
@@ -189,9 +192,15 @@ class Store:
                 (run,),
             ).rowcount
 
-    def caption_rows(self, run: int) -> list[tuple[Any, ...]]:
-        """Return a run's captions, one row a window and stage, in the columns of `CAPTIONS`."""
-        return self._file.rows(queries.CAPTIONS, {"run": run})
+    def caption_rows(self, run: int, windows: int | None = None) -> list[tuple[Any, ...]]:
+        """Return a run's captions, one row a window and stage, in the columns of `CAPTIONS`.
+
+        ``windows`` takes only the first windows that have a result.
+        """
+        last = _ALL
+        if windows is not None:
+            ((last,),) = self._file.rows(queries.LAST_OF_FIRST, (run, windows))
+        return self._file.rows(queries.CAPTIONS, {"run": run, "last": last})
 
     def states(
         self, keys: Sequence[str] | None = None, run: int | None = None

@@ -1,20 +1,21 @@
 """The identity of a film's content, from what opening reads of it: a copied or moved file keeps it.
 
-It is a hash of the file's size, of 18 blocks of 64 KiB (both ends and 16 in between, the whole of a small
-file), of the size of each coded frame and of each frame's time. What it cannot tell apart are two files
-of equal size whose every frame takes equally many bytes and has the same time, and that agree in all
-blocks. Encoders make frames of all sizes, so a single changed frame shows in the sizes; a byte that was
+It is a hash of the file's size, of 18 blocks of 64 KiB (both ends and 16 in between, the whole of a
+small file), of the size of each coded frame and of each frame's time. What it cannot tell apart are two
+files of equal size whose every frame takes equally many bytes and has the same time, and that agree in
+all blocks. Encoders make frames of all sizes, so another frame shows in the sizes; a byte that was
 changed in place, by damage or by hand, may not show. Where frames have one of a few sizes (uncompressed
-film, DV), sizes tell nothing: there the packets' bytes are hashed too, all of them.
+film, DV), sizes tell nothing: there all bytes of the packets are hashed too.
 
-That is enough for the key of captions: two files with one identity by chance are not to be expected, and
-a file that changes while a session is open is found out by `video.index.file_identity`.
+That is enough for the key of captions: no two films have one identity by chance, and a file that
+changes while a session is open is found by `video.index.file_identity`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class PacketHash:
         self._digest = hashlib.blake2b(digest_size=16)
         self._sizes: set[int] = set()
 
-    def add(self, packet: bytes, size: int) -> None:
+    def add(self, packet: Any, size: int) -> None:
         """Add a packet; ``packet`` is anything with a buffer."""
         if len(self._sizes) <= FEW_SIZES:
             self._sizes.add(size)

@@ -23,8 +23,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from captionkit.video.content import PacketHash, content_hash, sizes_tell
 from captionkit.video.errors import VideoError
 from captionkit.video.metadata import VideoMetadata
+from captionkit.video.sample_table import packets_of_table
 
 # Formats without presentation times: ffmpeg makes their times up.
 _UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf"}
@@ -98,7 +100,7 @@ def _reason(error: Exception) -> str:
 
 
 def build_index(path: str) -> StreamIndex:
-    """Read all packets of a file once.
+    """Index a file from its own tables, or by reading all its packets once.
 
     Raises
     ------
@@ -107,32 +109,74 @@ def build_index(path: str) -> StreamIndex:
     """
     container, stream = open_video(path)
     with container:
-        return _index(path, container, stream)
+        found = _from_table(path, container, stream)
+        if found is not None:
+            return _index(path, container, stream, found)
+    # Open anew: the check of the tables has moved the container.
+    container, stream = open_video(path)
+    with container:
+        return _index(path, container, stream, _from_packets(container, stream))
 
 
-def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamIndex:
-    shown: list[int] = []
-    keyframes: list[int] = []
-    discarded, untimed, damage = 0, False, None
-    time_base = stream.time_base or Fraction(1, 90_000)
+@dataclass
+class _Found:
+    """What the packets of a stream tell, from a pass over them or from the container's own tables."""
+
+    shown: list[int]
+    keyframes: list[int]
+    sizes: NDArray[np.int64]
+    discarded: int = 0
+    untimed: bool = False
+    damage: str | None = None
+    packet_hash: bytes = b""
+
+
+def _from_table(path: str, container: InputContainer, stream: VideoStream) -> _Found | None:
+    """Take the packets from the container's tables, if these tell all that a pass would tell."""
+    packets = packets_of_table(path, container, stream)
+    if packets is None or not sizes_tell(path, packets.sizes):
+        return None
+    shown = ~packets.hidden
+    return _Found(
+        packets.pts[shown].tolist(),
+        packets.pts[shown & packets.keyframes].tolist(),
+        packets.sizes,
+        int(packets.hidden.sum()),
+    )
+
+
+def _from_packets(container: InputContainer, stream: VideoStream) -> _Found:
+    """Read all packets."""
+    found = _Found([], [], np.zeros(0, np.int64))
+    shown, sizes, digest = found.shown, [], PacketHash()
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue
+            sizes.append(packet.size)
+            digest.add(packet, packet.size)
             if packet.is_corrupt:
-                damage = damage or "the container marks packets as damaged"
+                found.damage = found.damage or "the container marks packets as damaged"
             if packet.is_discard:
-                discarded += 1
+                found.discarded += 1
                 continue
             if packet.pts is None:
-                untimed = True
+                found.untimed = True
                 shown.append(len(shown))
                 continue
             if packet.is_keyframe:
-                keyframes.append(packet.pts)
+                found.keyframes.append(packet.pts)
             shown.append(packet.pts)
     except av.FFmpegError as error:
-        damage = f"the file breaks off: {_reason(error)}"
+        found.damage = f"the file breaks off: {_reason(error)}"
+    found.sizes, found.packet_hash = np.array(sizes, np.int64), digest.digest()
+    return found
+
+
+def _index(path: str, container: InputContainer, stream: VideoStream, found: _Found) -> StreamIndex:
+    shown, keyframes, discarded = found.shown, found.keyframes, found.discarded
+    untimed, damage = found.untimed, found.damage
+    time_base = stream.time_base or Fraction(1, 90_000)
     if not shown:
         raise VideoError(f"{path} holds no video frame" + (f" ({damage})" if damage else ""))
     times = np.array(sorted(shown), dtype=np.int64)
@@ -171,6 +215,7 @@ def _index(path: str, container: InputContainer, stream: VideoStream) -> StreamI
         rotation=rotation,
         identity=file_identity(path),
         damage=damage,
+        content=content_hash(path, found.sizes, seconds, found.packet_hash),
     )
     return StreamIndex(
         times=times,

@@ -6,6 +6,7 @@ replaces the process.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -17,6 +18,7 @@ import tempfile
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionkit.system import ipc
+from captionkit.video.cache import file_stamp
 from captionkit.video.errors import VideoError
+from captionkit.video.kept import kept_facts
 from captionkit.video.metadata import VideoMetadata
 
 Reader = Literal["pyav", "decord"]
@@ -58,6 +62,7 @@ class DecodeProcess:
         )
         theirs.close()
         self.channel = ours
+        self.interrupted = False
 
     def ask(self, message: dict[str, Any], limit_s: float) -> tuple[dict[str, Any], bytearray]:
         """Send a request and wait for its answer, `TimeoutError` after the limit."""
@@ -109,6 +114,8 @@ class DecodePool:
             self._idle.put(None)
         self._count = count
         self._lock = threading.Lock()
+        # Processes that serve requests of an opening.
+        self._opening: set[DecodeProcess] = set()
         self._buffers: OrderedDict[str, Path] = OrderedDict()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         # End the processes of a pool that was never closed, as in a notebook.
@@ -128,6 +135,11 @@ class DecodePool:
             If the video cannot be read; the message names the file and the reason.
         """
         path = self._path(source)
+        if not isinstance(source, bytes):
+            with contextlib.suppress(OSError):
+                known = kept_facts(path, file_stamp(path))
+                if known is not None:
+                    return known
         answer, payload = self._ask({"op": "probe", "path": path}, source)
         times = np.frombuffer(bytes(payload), np.float64)
         metadata = answer["metadata"]
@@ -187,6 +199,13 @@ class DecodePool:
         }
         return bytes(self._ask(message, source)[1])
 
+    def interrupt_opening(self) -> None:
+        """End the calls of `probe` under way: each raises a `VideoError`; frames are still read."""
+        with self._lock:
+            for process in self._opening:
+                process.interrupted = True
+                process.process.kill()
+
     def close(self) -> None:
         """End the processes and drop temporary copies; may be called twice."""
         for process in [self._idle.get() for _ in range(self._count)]:
@@ -210,7 +229,9 @@ class DecodePool:
         fresh = process is None
         try:
             process = process or DecodeProcess()
-            answer, payload = process.ask(message, self._limit)
+            kept = not isinstance(source, bytes)
+            with self._interruptible(process, message["op"]):
+                answer, payload = process.ask({**message, "kept": kept}, self._limit)
         except BaseException as error:
             # Kill on an interrupt, too: the next request would get the answer that is left.
             code = process.kill() if process is not None else 0
@@ -221,6 +242,8 @@ class DecodePool:
                     "stopped"
                 ) from error
             if isinstance(error, (EOFError, OSError)):
+                if process is not None and process.interrupted:
+                    raise VideoError(f"{_name(source)}: the opening was stopped") from error
                 if not fresh:
                     # The process may have died idle, which is not this file's fault.
                     return self._ask(message, source)
@@ -232,6 +255,19 @@ class DecodePool:
             text = answer["message"]
             raise VideoError(text.replace(message["path"], _name(source)))
         return answer, payload
+
+    @contextlib.contextmanager
+    def _interruptible(self, process: DecodeProcess, op: str) -> Iterator[None]:
+        if op != "probe":
+            yield
+            return
+        with self._lock:
+            self._opening.add(process)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._opening.discard(process)
 
     def _path(self, source: Source) -> str:
         """Path of a source for a process; bytes are kept in a temporary file while the pool lives."""

@@ -223,9 +223,8 @@ def _samples(movie: bytes, tables: dict[bytes, tuple[int, int]]) -> _Table | Non
     one_size, count = struct.unpack_from(">II", movie, tables[b"stsz"][0] + 4)
     if count == 0 or count > _MOST_BYTES // 4:
         return None
-    if one_size:
-        sizes = np.full(count, one_size, np.int64)
-    else:
+    sizes = np.full(count, one_size, np.int64)
+    if not one_size:
         sizes = table(b"stsz", ">u4", 1, skip=8)[:, 0]
     chunks = table(chunk_name, ">u8" if chunk_name == b"co64" else ">u4", 1)[:, 0]
     runs = table(b"stsc", ">u4", 3)

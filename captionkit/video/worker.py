@@ -12,10 +12,12 @@ import sys
 from typing import Any
 
 from captionkit.system import ipc
+from captionkit.video.cache import file_stamp
 from captionkit.video.clip import cut
 from captionkit.video.decord_reader import DecordReader
 from captionkit.video.errors import VideoError
 from captionkit.video.index import StreamIndex, build_index
+from captionkit.video.kept import keep, kept_fields
 from captionkit.video.pyav_reader import PyAVReader
 
 # Bounds what a header that claims huge pictures can allocate.
@@ -56,12 +58,12 @@ class DecodeServer:
     def __init__(self) -> None:
         self._opened: tuple[str, str] | None = None
         self._reader: Any = None
-        self._indexes: dict[tuple[str, tuple[int, int]], StreamIndex] = {}
+        self._indexes: dict[tuple[str, str], StreamIndex] = {}
 
     def answer(self, message: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
         """Serve a request of op ``probe``, ``read`` or ``clip``: a head and its payload."""
         path = message["path"]
-        index = self._index(path)
+        index = self._index(path, kept=message["kept"])
         if message["op"] == "probe":
             fields = {**vars(index.metadata)}
             times = fields.pop("frame_times")
@@ -78,16 +80,20 @@ class DecodeServer:
         head = {"op": "frames", "shape": list(frames.shape), "damage": damage}
         return head, frames.data.cast("B")
 
-    def _index(self, path: str) -> StreamIndex:
+    def _index(self, path: str, *, kept: bool) -> StreamIndex:
+        """Return the index of a file, from memory, from the cache of files, or built now."""
         try:
-            status = os.stat(path)
-            stamp = (status.st_mtime_ns, status.st_size)
-        except FileNotFoundError:
-            stamp = (0, 0)
+            stamp = file_stamp(path)
+        except OSError:
+            stamp = ""
         if (path, stamp) not in self._indexes:
             if len(self._indexes) >= 8:
                 del self._indexes[next(iter(self._indexes))]
-            self._indexes[path, stamp] = build_index(path)
+            fields = kept_fields(path, stamp) if kept else None
+            index = StreamIndex(**fields) if fields else build_index(path)
+            if kept and not fields:
+                keep(path, stamp, vars(index))
+            self._indexes[path, stamp] = index
         return self._indexes[path, stamp]
 
     def _reader_of(self, path: str, name: str, index: StreamIndex) -> Any:

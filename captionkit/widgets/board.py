@@ -10,38 +10,24 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+import pandas as pd
 
 from captionkit.engine import Engine
 from captionkit.pipeline import Event, TextGrew
 from captionkit.recipe import Recipe
 from captionkit.run import Run, RunEnded, RunTask
 from captionkit.session import Session
+from captionkit.sources import windows_table
 from captionkit.store import StoreError
+from captionkit.widgets.change import Change, Work
 from captionkit.widgets.job_thread import JobThread
-from captionkit.widgets.rows import Row, load_stored
+from captionkit.widgets.rows import Row, Rows, load_stored
 
 EVERY_S = 0.1
+# A list of 100,000 windows takes tens of milliseconds to filter: show growth less often.
+_GROW_EVERY_S = 0.5
 _MOST_CLIP_BYTES = 32 << 20
-
-
-@dataclass(frozen=True)
-class Change:
-    """What listeners get: windows that changed, whether runs ``ended``, whether all was ``recut``."""
-
-    indexes: frozenset[int]
-    ended: bool = False
-    recut: bool = False
-
-
-@dataclass(frozen=True)
-class _Work:
-    """A run under way: since when, for how many windows, and which view asked for it."""
-
-    task: RunTask
-    started: float
-    waiting: int
-    view: str
 
 
 class Board:
@@ -85,11 +71,29 @@ class Board:
         self._load_windows()
 
     def _load_windows(self) -> None:
-        #: All windows of the session, in its order.
-        self.windows = [Row(each) for each in self.session.sources.windows]
-        #: Indexes in `windows`, by window key.
-        self.by_key = {row.window.key: index for index, row in enumerate(self.windows)}
-        load_stored(self.session.store, self.windows)
+        #: Rows of the windows that are opened so far, in the session's order.
+        self.windows = Rows()
+        self._take_opened()
+        self.session.sources.listen(self._on_opened)
+
+    def _take_opened(self) -> None:
+        """Append the windows that were opened since the last look."""
+        with self._lock:
+            new = [Row(each) for each in self.session.sources.ready[len(self.windows) :]]
+            load_stored(self.session.store, new)
+            self.windows.add(new)
+
+    def _on_opened(self) -> None:
+        self._ticks.submit("grow", self._grow, delay_s=_GROW_EVERY_S)
+
+    def _grow(self) -> None:
+        self._take_opened()
+        self._emit(Change(frozenset(), grown=True))
+
+    @property
+    def opening(self) -> bool:
+        """Whether videos are still opened."""
+        return not self.session.opening.ended
 
     def index_of(self, video: str, number: int) -> int:
         """The index of a window in `windows`.
@@ -99,7 +103,7 @@ class Board:
         KeyError
             The session has no such window.
         """
-        return self.by_key[self.session.sources.find(video, number).key]
+        return self.windows.index_of(video, number)
 
     def listen(self, listener: Callable[[Change], None]) -> None:
         """Call a function with each change, from a thread."""
@@ -126,7 +130,12 @@ class Board:
 
     @property
     def status(self) -> str:
-        """One line on how far the runs are."""
+        """One line on how far the opening and the runs are."""
+        opening = [str(self.session.opening)] if self.opening else []
+        runs = self._runs_status()
+        return "; ".join([*opening, runs] if runs else opening)
+
+    def _runs_status(self) -> str:
         with self._lock:
             active = list(self._active.values())
         if not active:
@@ -169,6 +178,10 @@ class Board:
         self.report("", view)
         self.work.submit(("caption", number), start)
 
+    def table(self, indexes: Iterable[int]) -> pd.DataFrame:
+        """Make a table of some windows, as `Session.windows` has them."""
+        return windows_table([self.windows[index].window for index in indexes], {})
+
     def _start(
         self,
         indexes: list[int],
@@ -182,7 +195,7 @@ class Board:
         try:
             task = self.session.start(
                 recipe=recipe,
-                windows=self.session.windows.iloc[indexes],
+                windows=self.table(indexes),
                 batch_size=batch_size,
                 priority=priority,
                 fresh=fresh,
@@ -195,17 +208,17 @@ class Board:
             self._active[run.id] = task
             for index in indexes:
                 self.windows[index].wanted = run.id
-        work = _Work(task, started, len(indexes) - task.progress.done, view)
+        work = Work(task, started, len(indexes) - task.progress.done, view)
         task.add_callback(lambda event: self._on_event(work, event))
         # Load what the store had already, and what happened before the callback was there.
         self.refresh(indexes)
 
-    def _on_event(self, work: _Work, event: Event | RunEnded) -> None:
+    def _on_event(self, work: Work, event: Event | RunEnded) -> None:
         run = work.task.run
         if isinstance(event, RunEnded):
             self.work.submit(("end", run.id), lambda: self._end(work))
             return
-        index = self.by_key.get(event.window.key)
+        index = self.windows.by_key.get(event.window.key)
         if index is None:
             return
         row = self.windows[index]
@@ -231,7 +244,7 @@ class Board:
                     row.state = "running" if row.text else "waiting"
             self._changed |= some
 
-    def _end(self, work: _Work) -> None:
+    def _end(self, work: Work) -> None:
         run = work.task.run
         try:
             work.task.wait(30)
@@ -252,14 +265,14 @@ class Board:
         self._measure(work)
         self._tick()
 
-    def _measure(self, work: _Work) -> None:
+    def _measure(self, work: Work) -> None:
         engine, run = Engine.live(), work.task.run
         if engine is None:
             return
         self.measured[f"start {engine.key}"] = engine.info["start_s"]
         seen = self._seen.setdefault((engine.pid, run.recipe.frames_key), set())
         captioned = run.store.captioned_keys(run.id)
-        indexes = {self.by_key[key] for key in captioned if key in self.by_key}
+        indexes = {self.windows.by_key[key] for key in captioned if key in self.windows.by_key}
         if work.waiting and run.status == "done":
             known = "known" if indexes <= seen else "cold"
             self.measured[known] = (time.monotonic() - work.started) / work.waiting
@@ -273,7 +286,9 @@ class Board:
         return self._seen.get((engine.pid, recipe.frames_key), set())
 
     def stop(self) -> None:
-        """Stop all runs; returns at once, what is done stays."""
+        """Stop all runs, or else the opening; returns at once, what is done stays."""
+        if not self.busy:
+            self.session.stop_opening()
         with self._lock:
             self._requested.clear()
         self.work.submit("stop", self._stop, first=True)
@@ -320,7 +335,9 @@ class Board:
         """Cut the videos into windows of another length; slow, for a job thread."""
         before = self.session
         self.session = before.recut(window_size)
+        before.sources.forget(self._on_opened)
         if self._owned or before is not self._given:
+            before.sources.stop()
             before.sources.pool.close()
         self._seen.clear()
         self._clips.clear()
@@ -352,7 +369,7 @@ class Board:
         while time.monotonic() < until:
             for thread in threads:
                 thread.join(max(0.0, until - time.monotonic()))
-            if not self.busy and all(thread.join(0) for thread in threads):
+            if not (self.busy or self.opening) and all(thread.join(0) for thread in threads):
                 return True
             time.sleep(EVERY_S / 2)
         return False
@@ -363,6 +380,7 @@ class Board:
             return
         self.closed = True
         self._listeners.clear()
+        self.session.sources.forget(self._on_opened)
         with self._lock:
             active = list(self._active.values())
         for task in active:
@@ -372,4 +390,5 @@ class Board:
         if self._owned:
             self.session.close()
         elif self.session is not self._given:
+            self.session.sources.stop()
             self.session.sources.pool.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from captionkit.session import Session
-from captionkit.widgets.board import Board, Change
+from captionkit.widgets.board import Board
+from captionkit.widgets.change import Change
 from captionkit.widgets.parts import close_all
 
 

@@ -18,8 +18,9 @@ from PIL import Image
 from captionkit.display import visible
 from captionkit.recipe import Recipe
 from captionkit.session import Session
-from captionkit.widgets.board import Board, Change
+from captionkit.widgets.board import Board
 from captionkit.widgets.board_view import BoardView
+from captionkit.widgets.change import Change
 from captionkit.widgets.esm import STATIC, bundle
 from captionkit.widgets.rows import check_filter, choices, listed
 
@@ -152,11 +153,14 @@ class Browser(BoardView, anywidget.AnyWidget):
         self.set_trait("value", None)
         self.set_trait("selection", [])
         self.set_trait("filter", {})
+        self._show_windows()
+        self._cut += 1
+
+    def _show_windows(self) -> None:
         videos = dict.fromkeys(row.name[0] for row in self.board.windows)
         self._choices = choices(list(videos)[:_MOST_VIDEOS])
         self._total = len(self.board.windows)
         self._list()
-        self._cut += 1
 
     def _list(self) -> None:
         """Filter and sort again; the page asks for its rows when the version changes."""
@@ -172,9 +176,15 @@ class Browser(BoardView, anywidget.AnyWidget):
         """Send what changed on screen and of the chosen window."""
         if change.recut:
             self._take_windows()
+        elif change.grown:
+            self._show_windows()
         status, problem = visible(self.board.status), visible(self.board.problems.get(self.name, ""))
         with self.hold_sync():
-            self._status, self._problem, self._busy = status, problem, self.board.busy
+            self._status, self._problem, self._busy = (
+                status,
+                problem,
+                self.board.busy or self.board.opening,
+            )
         if change.ended and self.filter:
             self._list()
         positions = {

@@ -12,8 +12,9 @@ from captionkit.run import Matrix, Run, runs
 from captionkit.session import Session
 from captionkit.store import StoredStage, StoreError
 from captionkit.widgets.blind import BlindView
-from captionkit.widgets.board import EVERY_S, Board, Change
+from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.browser import Browser
+from captionkit.widgets.change import Change
 from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import STYLE, bad, flow, wide
 from captionkit.widgets.rows import Row
@@ -212,7 +213,7 @@ class CompareView(FormView):
         kept = [name for name in table.index if not names or name in set(names)]
         note = f"The first {_MOST_ROWS} of {len(kept)} windows. " if len(kept) > _MOST_ROWS else ""
         some = table.loc[kept[:_MOST_ROWS]]
-        html = display.matrix_html(some, matrix.keys, session.thumbnail)
+        html = display.matrix_html(some, matrix.keys, session.thumbnail, len(some))
         hint = f"{note}Tick windows in the browser to choose which."
         return f'<div class="ck-note">{hint}</div><div class="ck-scroll">{html}</div>'
 

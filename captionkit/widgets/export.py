@@ -12,8 +12,9 @@ from captionkit.export import FORMATS, ExportError
 from captionkit.run import Run, runs
 from captionkit.session import Session
 from captionkit.store import StoreError
-from captionkit.widgets.board import Board, Change
+from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
+from captionkit.widgets.change import Change
 from captionkit.widgets.file_link import FileLink
 from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import STYLE, flow, say, wide

@@ -8,9 +8,10 @@ from typing import ClassVar
 import ipywidgets as widgets
 
 from captionkit.session import Session
-from captionkit.widgets.board import Board, Change
+from captionkit.widgets.board import Board
 from captionkit.widgets.board_view import BoardView
 from captionkit.widgets.browser import Browser
+from captionkit.widgets.change import Change
 from captionkit.widgets.parts import show_problem
 
 

@@ -77,6 +77,34 @@ class Row:
             self.faults = tuple(name for name in FAULTS if found[name])
 
 
+class Rows(list[Row]):
+    """The rows of a board's windows, found by key and by name; rows are only added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Indexes by window key.
+        self.by_key: dict[str, int] = {}
+        self._by_name: dict[tuple[str, int], int] = {}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Append rows."""
+        for index, row in enumerate(rows, len(self)):
+            self.by_key[row.window.key] = self._by_name[row.name] = index
+        self += rows
+
+    def index_of(self, video: str, number: int) -> int:
+        """The index of a window.
+
+        Raises
+        ------
+        KeyError
+            No such window is opened.
+        """
+        if (video, number) not in self._by_name:
+            raise KeyError(f"there is no window {number} of {video!r} in this session")
+        return self._by_name[video, number]
+
+
 def load_stored(store: Store, rows: Iterable[Row]) -> None:
     """Show in some rows what the store holds of their windows."""
     by_run: dict[int | None, list[Row]] = {}

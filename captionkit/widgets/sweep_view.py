@@ -89,8 +89,7 @@ class SweepView(FormView):
             self.report(str(error))
             return
         indexes = self.browser.indexes if self.browser is not None else []
-        table = self.board.session.windows
-        windows = table.iloc[indexes] if indexes else table
+        windows = self.board.table(indexes or range(len(self.board.windows)))
         self._stopped.clear()
         self.button.disabled, self.stop.disabled = True, False
         self.board.long.submit("sweep", lambda: self._measure(recipe, windows))

@@ -15,8 +15,9 @@ from captionkit.models.variants import known_variants
 from captionkit.recipe import DEFAULTS, SETTINGS, Recipe
 from captionkit.run import as_code
 from captionkit.session import Session
-from captionkit.widgets.board import Board, Change
+from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
+from captionkit.widgets.change import Change
 from captionkit.widgets.cost import cost, count_tokens
 from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import FULL, bad, flow, wide
@@ -212,9 +213,8 @@ class Tuner(FormView):
     def on_change(self, change: Change) -> None:
         """Let a run be stopped while one is under way; estimate the cost again when one ended."""
         super().on_change(change)
-        if self.stop.disabled == self.board.busy:
-            self.stop.disabled = not self.board.busy
-        if change.ended or change.recut:
+        self.stop.disabled = not (self.board.busy or self.board.opening)
+        if change.ended or change.grown or change.recut:
             self._refresh()
 
     def _refresh(self) -> None:

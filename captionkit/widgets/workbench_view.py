@@ -15,8 +15,9 @@ from captionkit.recipe import Recipe
 from captionkit.run import Run
 from captionkit.session import Session
 from captionkit.stages import VideoTask
-from captionkit.widgets.board import Board, Change
+from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
+from captionkit.widgets.change import Change
 from captionkit.widgets.compare import CompareView
 from captionkit.widgets.export import ExportPanel
 from captionkit.widgets.form_view import FormView
@@ -50,7 +51,7 @@ class Workbench:
     _open: ClassVar[dict[object, Workbench]] = {}
 
     def __init__(self, session: Session, *, _owned: bool = False) -> None:
-        self._key = _cell() or ("session", tuple(session.problems), repr(session.source))
+        self._key = _cell() or ("session", repr(session.source))
         earlier = self._open.pop(self._key, None)
         if earlier is not None:
             earlier.close()
@@ -73,13 +74,15 @@ class Workbench:
             ),
         )
         self._style = widgets.HTML(STYLE)
+        self.left_out = widgets.HTML()
         self.widget = widgets.VBox(
-            [self._style, self.browser, self._below], layout=widgets.Layout(width="100%")
+            [self._style, self.left_out, self.browser, self._below], layout=widgets.Layout(width="100%")
         )
         self._kept: Any = None
         # Choose a window, so that the page begins with something to look at.
         self.browser.value = self.board.windows[0].name
         self.board.listen(self._on_change)
+        self._show_left_out()
         self._open[self._key] = self
 
     @property
@@ -105,7 +108,13 @@ class Workbench:
         show(self.widget)
         self._kept = show(HTML(self._results()), display_id=True)
 
+    def _show_left_out(self) -> None:
+        """Show which videos are left out, and why, above the browser."""
+        self.left_out.value = display.left_out_html(self.session.sources.left_out)
+
     def _on_change(self, change: Change) -> None:
+        if change.grown or change.recut:
+            self._show_left_out()
         if change.ended and self._kept is not None:
             from IPython.display import HTML
 
@@ -115,7 +124,7 @@ class Workbench:
         """The last run as a table that needs no kernel; folded, since a live page shows it above."""
         if self.run is None:
             return ""
-        table = self.run.captions
+        table = self.run.head()
         two = self.run.recipe.stage2 is not None
         few = len(table) <= _MOST_PICTURES * (2 if two else 1)
         share = _MOST_KEPT_TEXT // max(1, min(len(table), 2 * display.MOST_ROWS))
@@ -129,6 +138,7 @@ class Workbench:
             self.session.thumbnail if few else display.no_images,
             two_stages=two,
             summary=summary,
+            total=self.run.progress.total,
         )
         return f"<details><summary>Captions of run {self.run.id}</summary>{html}</details>"
 
@@ -140,7 +150,7 @@ class Workbench:
         for view in (self.browser, self.tuner, *self._tabs.children):
             view.close()
         self.board.close()
-        for part in (self._tabs, self._below, self._style, self.widget):
+        for part in (self._tabs, self._below, self._style, self.left_out, self.widget):
             close_one(part)
 
 
