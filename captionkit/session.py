@@ -392,10 +392,9 @@ class Session:
 
         The engine keeps running for other sessions.
         """
-        self.sources.stop()
         for task in list(self._tasks.values()):
             task.cancel()
-        self.sources.pool.close()
+        self.sources.close()
         if self._owns_store:
             self.store.close()
 

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _THUMBNAIL_WIDTH = 160
 _MOST_THUMBNAILS = 2000
+_CLOSE_S = 10.0
 # The windows of a video, and the reasons for what is left out.
 _Opened = tuple[list[PlannedWindow], list[str]]
 _STOPPED: _Opened = ([], ["was not opened: the opening was stopped; open the session again"])
@@ -203,8 +204,15 @@ class Sources:
             self._stopped = True
             rest = range(self._begun, len(self._videos))
             self._begun = len(self._videos)
-        self.pool.interrupt_opening()
+        self.pool.stop_probing()
         self._take(dict.fromkeys(rest, _STOPPED))
+
+    def close(self) -> None:
+        """Stop the opening, wait for its threads, and end the decoding processes."""
+        self.stop()
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, _CLOSE_S)
+        self.pool.close()
 
     def forget(self, listener: Callable[[], None]) -> None:
         """Call a function no more."""

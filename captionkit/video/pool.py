@@ -114,8 +114,9 @@ class DecodePool:
             self._idle.put(None)
         self._count = count
         self._lock = threading.Lock()
-        # Processes that serve requests of an opening.
-        self._opening: set[DecodeProcess] = set()
+        # Processes that serve `probe`.
+        self._probing: set[DecodeProcess] = set()
+        self._probing_stopped = False
         self._buffers: OrderedDict[str, Path] = OrderedDict()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         # End the processes of a pool that was never closed, as in a notebook.
@@ -199,10 +200,11 @@ class DecodePool:
         }
         return bytes(self._ask(message, source)[1])
 
-    def interrupt_opening(self) -> None:
-        """End the calls of `probe` under way: each raises a `VideoError`; frames are still read."""
+    def stop_probing(self) -> None:
+        """End the calls of `probe` under way and refuse further ones; frames are still read."""
         with self._lock:
-            for process in self._opening:
+            self._probing_stopped = True
+            for process in self._probing:
                 process.interrupted = True
                 process.process.kill()
 
@@ -262,12 +264,15 @@ class DecodePool:
             yield
             return
         with self._lock:
-            self._opening.add(process)
+            self._probing.add(process)
+            if self._probing_stopped:
+                process.interrupted = True
+                process.process.kill()
         try:
             yield
         finally:
             with self._lock:
-                self._opening.discard(process)
+                self._probing.discard(process)
 
     def _path(self, source: Source) -> str:
         """Path of a source for a process; bytes are kept in a temporary file while the pool lives."""

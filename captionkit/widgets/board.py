@@ -337,8 +337,7 @@ class Board:
         self.session = before.recut(window_size)
         before.sources.forget(self._on_opened)
         if self._owned or before is not self._given:
-            before.sources.stop()
-            before.sources.pool.close()
+            before.sources.close()
         self._seen.clear()
         self._clips.clear()
         self._load_windows()
@@ -390,5 +389,4 @@ class Board:
         if self._owned:
             self.session.close()
         elif self.session is not self._given:
-            self.session.sources.stop()
-            self.session.sources.pool.close()
+            self.session.sources.close()
