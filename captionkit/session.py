@@ -46,9 +46,8 @@ _AT_ONCE_S = 0.5
 class Session:
     """Videos, a model and a store.
 
-    A session is there as soon as its first windows are; the other videos are opened in the background,
-    see ``opening`` and `stop_opening`. Whatever takes all windows (`windows`, `problems`, `caption`
-    without rows) waits for the end.
+    A session is there as soon as its first windows are; other videos are opened in the background. What
+    takes all windows (`windows`, `problems`, `caption` without rows) waits for the end.
 
     Parameters
     ----------
@@ -112,9 +111,6 @@ class Session:
             self._wait(first=True)
             # A small collection is complete from the start.
             self.sources.wait(_AT_ONCE_S)
-            if not self.sources.ready:
-                listed = "; ".join(self.sources.left_out.values())
-                raise ValueError(f"no video has a window that can be captioned: {listed}")
         except BaseException:
             self.close()
             raise
@@ -258,14 +254,13 @@ class Session:
         Work of lower ``priority`` goes first: -1 for a window on the screen. ``retry_failed`` tries the
         failed windows of an earlier run again.
         """
+        size = self.batch_size if batch_size is None else batch_size
         _check_count("repeats", repeats)
-        if batch_size is not None:
-            _check_count("batch_size", batch_size)
+        _check_count("batch_size", size)
         made = self.make_recipe(prompt, stage2, recipe, **settings)
         chosen = self.select(windows)
         if not chosen:
             raise ValueError("there is no window to caption: the table of windows is empty")
-        size = batch_size or self.batch_size
         number = self.store.add_run(made, chosen, repeats=repeats, batch_size=size, fresh=fresh)
         if retry_failed:
             self.store.forget_failures(number)

@@ -16,7 +16,7 @@ RECIPE = Recipe(prompt="Say what it is.")
 
 def windows_of(path, pool):
     clip = SourceClip.open(pool, path, path)
-    return plan(clip, clip.cut(256, 128), "harbour", path)
+    return plan(clip, clip.cut(256, 128), "harbour")
 
 
 def test_decoding_runs_only_a_few_windows_ahead_of_the_first_texts(fake, harbour):
@@ -78,6 +78,6 @@ def test_leaving_the_loop_early_cancels_the_rest(fake, harbour):
 def test_a_window_of_frames_that_the_file_lacks_is_refused(harbour):
     with DecodePool(1) as pool:
         clip = SourceClip.open(pool, harbour, harbour)
-        (window,) = plan(clip, [WindowSpan(1000, 1100)], "harbour", harbour)
+        (window,) = plan(clip, [WindowSpan(1000, 1100)], "harbour")
         with pytest.raises(ValueError, match=r"asks for frames 1000 to 1100, but .* has 1024"):
             prepare(window, RECIPE, pool)

@@ -6,11 +6,11 @@ import io
 import os
 import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 import av
 import numpy as np
+import programs
 import pytest
 from barcodes import copy_cut, write
 from common import SHARED, VIDEOS
@@ -148,13 +148,7 @@ def test_a_film_by_its_tables_is_not_read_whole(tmp_path):
     media = small[slice(*boxes[b"mdat"])]
     padded = struct.pack(">I4s", len(media) + big, b"mdat") + media[8:] + os.urandom(big)
     path.write_bytes(small[:begin] + padded + movie)
-    code = (
-        "import sys; from captionkit.video.index import build_index\n"
-        "def count(): return int(open('/proc/self/io').read().split('rchar: ')[1].split()[0])\n"
-        "before = count(); build_index(sys.argv[1]); print(count() - before)"
-    )
-    command = ["python", "-c", code, str(path)]
-    read = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    read = int(programs.run("index_bytes", path))
     assert read < 12 << 20
 
 

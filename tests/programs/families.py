@@ -126,7 +126,7 @@ async def try_family(folder: Path, patches: dict[str, Any], pool: DecodePool) ->
     recipe = Recipe(model=str(folder))
     path = str(VIDEOS / "harbour.mp4")
     clip = SourceClip.open(pool, path, path)
-    window = plan(clip, clip.cut(256, 128), "harbour", "")[0]
+    window = plan(clip, clip.cut(256, 128), "harbour")[0]
     video = prepare(window, recipe, pool).video
     metadata = video.metadata
     found: dict[str, Any] = {
