@@ -186,7 +186,9 @@ class Sources:
         Raises
         ------
         Exception
-            What ended the opening, such as a `StoreError`.
+            What failed beside the videos, such as a `StoreError`.
+        ValueError
+            If no video has a window; the message lists the reasons.
         """
         with self._changed:
             done = self._changed.wait_for(
@@ -194,6 +196,9 @@ class Sources:
             )
         if self._error is not None:
             raise self._error
+        if done and not self.ready:
+            listed = "; ".join(self.left_out.values())
+            raise ValueError(f"no video has a window that can be captioned: {listed}")
         return done
 
     def stop(self) -> None:
