@@ -47,6 +47,7 @@ STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Match anything that looks like a mark of a chat format: <|im_end|>, <|vision_start|>, ...
+_THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _CHAT_MARK = re.compile(r"<\|(?=[^<>|\s]{1,64}\|>)")
 
 
@@ -131,13 +132,12 @@ def disarm(text: str) -> str:
 
 
 def without_thoughts(text: str) -> str:
-    """Return a caption without what a model thought before it: ``<think>…</think>``.
+    """Return a caption without what a model thought: ``<think>…</think>``.
 
-    A thought that has not ended leaves nothing. A thought that the prompt opened has no beginning.
+    A thought that the prompt opened has no beginning; one that was cut off has no end.
     """
-    _, end, after = text.rpartition("</think>")
-    if end:
-        return after.lstrip()
     begin = text.lstrip()
-    thinks = begin.startswith("<think>") or (begin and "<think>".startswith(begin))
-    return "" if thinks else text
+    if begin and "<think>".startswith(begin):
+        return ""
+    shown = _THOUGHT.sub("", text).rpartition("</think>")[2].partition("<think>")[0]
+    return text if shown == text else shown.strip()

@@ -266,7 +266,8 @@ def test_a_processor_that_resizes_whole_videos_is_told_the_size_of_each_window(t
         ("\n<think>A boat? It may be", ""),
         ("<thi", ""),
         ("<think></think>", ""),
-        ("<think>One.</think> No. <think>Two.</think>Three.", "Three."),
+        ("<think>One.</think> No. <think>Two.</think>Three.", "No. Three."),
+        ("A boat sails. <think>Or does it", "A boat sails."),
         ("A boat sails.", "A boat sails."),
         ("<thick> fog", "<thick> fog"),
         ("", ""),
@@ -296,6 +297,26 @@ def test_a_check_finds_thoughts_in_captions_from_elsewhere():
     assert check("<think>Hm.</think> A boat.")["thinks"]
     assert check("Hm.</think> A boat.")["thinks"]
     assert not check("A boat, I think.")["thinks"]
+
+
+@pytest.fixture(scope="module")
+def rules() -> dict[str, str]:
+    return programs.outcomes("family_rules", "")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "check",
+    [
+        "qwens_first_models_see_frames_as_their_processor_would_size_them",
+        "a_budget_a_video_is_as_many_times_the_budget_a_frame",
+        "gemma_4_sees_frames_as_its_processor_would_size_them",
+        "minicpm_v_gets_frames_in_one_piece_and_makes_so_many_tokens",
+        "a_window_of_pairs_has_the_tokens_of_its_grid",
+    ],
+)
+def test_sizes_and_tokens_are_those_of_the_models_own_processors(check, rules):
+    assert rules[check] == ""
 
 
 class Running:

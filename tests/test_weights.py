@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import programs
 import pytest
+from common import ROOT
 
 from captionkit.models.variants import Variant, get_variant, register
 from captionkit.models.weights import WeightsError, ensure_weights, find_problem
@@ -143,8 +146,21 @@ def hub():
 def start_download(
     address: str, model_dir: Path, revision: str = REVISION, *asked: str
 ) -> subprocess.Popen[str]:
-    # huggingface_hub reads its address when it is imported: hence a process of its own.
-    environment = {
+    return programs.start(
+        "download",
+        REPOSITORY,
+        revision,
+        model_dir,
+        *asked,
+        env=environment(address, model_dir),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def environment(address: str, model_dir: Path) -> dict[str, str]:
+    """Return what leads huggingface_hub to a hub, in a new process: it reads its address on import."""
+    return {
         "HF_ENDPOINT": address,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -152,16 +168,6 @@ def start_download(
         "HF_HUB_OFFLINE": "0",
         "NO_PROXY": "127.0.0.1",
     }
-    return programs.start(
-        "download",
-        REPOSITORY,
-        revision,
-        model_dir,
-        *asked,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def test_a_model_that_cannot_be_used_is_refused_before_its_weights_are_downloaded(hub, tmp_path):
@@ -186,6 +192,14 @@ def test_a_repository_without_a_revision_is_downloaded_only_when_a_person_asks(h
     assert find_problem(tmp_path / REPOSITORY) is None
     # Once it is there, recipes may use it.
     assert start_download("http://127.0.0.1:9", tmp_path, "").communicate(timeout=120)[0].strip()
+
+
+def test_the_download_command_takes_any_repository(hub, tmp_path):
+    command = [sys.executable, "-m", "captionkit", "download", REPOSITORY, "--model-dir", str(tmp_path)]
+    told = {**os.environ, **environment(hub.address, tmp_path)}
+    done = subprocess.run(command, env=told, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert find_problem(tmp_path / REPOSITORY) is None
 
 
 def test_weights_are_downloaded_at_the_pinned_revision_and_only_what_is_needed(hub, tmp_path):
