@@ -100,6 +100,10 @@ def test_every_model_type_belongs_to_one_family():
             "vLLM no longer runs it",
         ),
         ({"model_type": "qwen2_5_vl"}, "no vision_config"),
+        (
+            {"model_type": "qwen2_5_vl", "architectures": ["ColQwen2_5"], **vision()},
+            "ColQwen2_5 writes no text",
+        ),
         ({"architectures": ["X"]}, "without model_type"),
         ({"model_type": "qwen3_vl", **vision(patch_size="wide")}, "wide"),
         ({"model_type": "qwen3_vl", **vision(patch_size=0)}, "qwen3_vl"),
@@ -364,6 +368,7 @@ def test_a_model_of_each_family_captions_a_film_on_vllm(running, name):
     assert found["encoder runs"] > 0
     assert found["encoder runs of the known window"] == 0
     assert found["same"]
+    assert found.get("encoder runs of the known window, resized", 0) == 0
     # Frames become brighter, and so does what the vision tower gets. Some have two frames in a part.
     assert found["brightness"] == sorted(found["brightness"])
     assert len(set(found["brightness"])) >= 3

@@ -153,8 +153,12 @@ async def try_family(folder: Path, patches: dict[str, Any], pool: DecodePool) ->
         return found
     tried = Tried(folder, patches, resizes=True)
     try:
-        await tried.caption("resized", prepare(window, recipe, pool, model_resizes=True).video)
+        decoded = prepare(window, recipe, pool, model_resizes=True).video
+        await tried.caption("resized", decoded)
         found["tokens of the processor's size"] = tokens("resized")
+        assert await tried.encoder_runs() > 0
+        await tried.caption("again", VideoInput(decoded.uid, decoded.metadata, None))
+        found["encoder runs of the known window, resized"] = await tried.encoder_runs()
     finally:
         tried.engine.shutdown()
     return found

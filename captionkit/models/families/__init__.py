@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ FAMILIES: tuple[type[Family], ...] = (
     QwenVL, Qwen3VL, InternVL, LlavaOnevision, Glm4V, Gemma4, MiniCpmV, SmolVlm, Gemma3,
 )  # fmt: skip
 
+_WRITES = re.compile("For(ConditionalGeneration|CausalLM)$")
 _OWN_CODE = "it runs code of its repository, which captionkit never does"
 # Models that people will try, by model_type or architecture in lower case, and why they cannot be used.
 _REFUSED = {
@@ -68,6 +70,8 @@ def find_family(config: Mapping[str, Any], processor: Mapping[str, Any] | None =
     try:
         for family in FAMILIES:
             if kind in family.model_types:
+                if mute := [a for a in config.get("architectures") or () if not _WRITES.search(a)]:
+                    raise ValueError(f"its architecture {mute[0]} writes no text")
                 if not isinstance(config.get("vision_config"), Mapping):
                     raise ValueError("its config.json has no vision_config, so it sees no video")
                 found = family(config, processor or {})
