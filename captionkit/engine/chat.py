@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _TEMPLATES = (
     "processor_config.json",
     "tokenizer_config.json",
 )
+_MARK = re.compile("<[^<>]*>")
 _NO_THOUGHTS = "\n\n</think>\n\n"
 
 
@@ -40,6 +42,7 @@ class Chat:
         folder = Path(key.model)
         self._family = read_family(folder)
         self._template = _template(folder)
+        self._marks: frozenset[str] | None = None
 
     def prompt(self, tokenizer: Any, request: Request) -> dict[str, Any]:
         """Return the prompt of a request as vLLM takes it, for ``AsyncLLM.generate``.
@@ -77,7 +80,9 @@ class Chat:
             content = []
             for seconds in _times(request.video.metadata):
                 content += [{"type": "text", "text": f"{seconds:.1f} s: "}, {"type": "image"}]
-        content.append({"type": "text", "text": _disarm(tokenizer, request.prompt)})
+        if self._marks is None:
+            self._marks = frozenset(tokenizer.get_added_vocab())
+        content.append({"type": "text", "text": _disarm(self._marks, request.prompt)})
         text = str(
             tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -106,12 +111,9 @@ def _template(folder: Path) -> str | None:
     )
 
 
-def _disarm(tokenizer: Any, text: str) -> str:
+def _disarm(marks: frozenset[str], text: str) -> str:
     """Break the model's own marks in a text, so that ``<image>`` in a prompt is not a frame."""
-    for mark in tokenizer.get_added_vocab():
-        if mark[:1] == "<" and mark[-1:] == ">":
-            text = text.replace(mark, f"< {mark[1:]}")
-    return text
+    return _MARK.sub(lambda found: found[0] if found[0] not in marks else f"< {found[0][1:]}", text)
 
 
 def _times(metadata: dict[str, Any]) -> list[float]:
