@@ -24,15 +24,7 @@ from captionkit.run.progress import follow, opening_of, watch
 from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
-from captionkit.sources import (
-    Opening,
-    PlannedWindow,
-    Sources,
-    refuse_unknown,
-    row_keys,
-    sample_rows,
-    windows_table,
-)
+from captionkit.sources import Cut, CutRule, Opening, PlannedWindow, Sources, Spans, rows
 from captionkit.stages.adapter import video_requests
 from captionkit.stages.tasks import VideoTask
 from captionkit.store import Store, open_store
@@ -54,6 +46,11 @@ class Session:
     source
         A path, a pattern (``"data/*.mp4"``; if nothing matches, the folders below are searched), a
         folder, `VideoTask` objects, or a list of these.
+    spans
+        Table or file of windows to take instead of cutting, see `sources.span_requests`; its videos are
+        looked for in ``source``, if needed.
+    cut
+        ``"frames"``, or ``"scenes"`` to cut at shots as well (extra ``scenes``; see `sources.scenes`).
     model
         A registered name, a folder with weights, or a repository id.
     recipe
@@ -80,9 +77,11 @@ class Session:
 
     def __init__(
         self,
-        source: str | Path | VideoTask | Iterable[str | Path | VideoTask],
+        source: str | Path | VideoTask | Iterable[str | Path | VideoTask] | None = None,
         model: str | None = None,
         *,
+        spans: Spans | None = None,
+        cut: Cut = "frames",
         recipe: Recipe | None = None,
         batch_size: int = 16,
         store: Store | str | Path | None = None,
@@ -100,13 +99,13 @@ class Session:
         self.backend = backend
         self.store = open_store(store)
         self._owns_store = self.store is not store
-        self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source)
+        self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source or [])
+        self.spans, self.cut = spans, cut
         self._tasks: dict[int, RunTask] = {}
         self._lock = threading.Lock()
-        videos, problems = video_requests(self.source)
-        self.sources = Sources(
-            videos, self.recipe, DecodePool(reader=reader), problems, self.store.adopt
-        )
+        videos, problems = video_requests(self.source, spans, cut)
+        rule, pool = CutRule(self.recipe, cut), DecodePool(reader=reader)
+        self.sources = Sources(videos, rule, pool, problems, self.store.adopt)
         try:
             self._wait(first=True)
             # A small collection is complete from the start.
@@ -142,7 +141,7 @@ class Session:
         table.
         """
         self._wait()
-        table = windows_table(self.sources.windows, self.store.window_notes())
+        table = rows.windows_table(self.sources.windows, self.store.window_notes())
         table.images, table.left_out = self.thumbnail, self.problems
         return table
 
@@ -163,17 +162,17 @@ class Session:
         if windows is None:
             self._wait()
             return self.sources.windows
-        keys, known = row_keys(windows), self.sources.by_key
+        keys, known = rows.row_keys(windows), self.sources.by_key
         if not all(key in known for key in keys):
             # The rows may belong to a video that is not opened yet.
             self._wait()
-            refuse_unknown(windows, known)
+            rows.refuse_unknown(windows, known)
         return [known[key] for key in keys]
 
     def sample(self, count: int, seed: int = 0) -> WindowTable:
         """Return ``count`` windows, spread evenly over the videos; all of them if there are fewer."""
         _check_count("count", count)
-        return sample_rows(self.windows, count, seed)
+        return rows.sample_rows(self.windows, count, seed)
 
     def annotate(self, windows: pd.DataFrame, note: str) -> None:
         """Set the note of windows; the store keeps the note, and `windows` shows it."""
@@ -193,15 +192,17 @@ class Session:
         """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
         return self.sources.clip(self.sources.find(video, window))
 
-    def recut(self, window_size: int) -> Session:
-        """Return a session on the same videos and store, with windows of another length in frames.
+    def recut(self, window_size: int | None = None, cut: Cut | None = None) -> Session:
+        """Return a session on the same videos and store, cut by another length in frames or rule.
 
-        Close this session last: its store serves both.
+        Given spans are left out. Close this session last: its store serves both.
         """
-        shorter = min(self.recipe.remainder_threshold, window_size // 2)
+        size = window_size or self.recipe.window_size
+        shorter = min(self.recipe.remainder_threshold, size // 2)
         return Session(
-            self.source,
-            recipe=replace(self.recipe, window_size=window_size, remainder_threshold=shorter),
+            self.source or self.sources.paths,
+            cut=cut or self.cut,
+            recipe=replace(self.recipe, window_size=size, remainder_threshold=shorter),
             batch_size=self.batch_size,
             store=self.store,
             model_dir=self.model_dir,

@@ -15,7 +15,7 @@ from common import VIDEOS
 
 import captionkit as ck
 from captionkit import session as session_module
-from captionkit.sources import ClipRequest, Sources, VideoRequest, earlier_key, whole_hash
+from captionkit.sources import ClipRequest, CutRule, Sources, VideoRequest, earlier_key, whole_hash
 from captionkit.sources.find import VIDEO_SUFFIXES, find_videos
 from captionkit.store import Store
 from captionkit.store.schema import TABLES
@@ -58,7 +58,7 @@ class Films:
 
 def opened(pool: Films, *names: str) -> Sources:
     requests = [VideoRequest(name, (ClipRequest(name, name),)) for name in names]
-    return Sources(requests, ck.Recipe(), pool, {})
+    return Sources(requests, CutRule(ck.Recipe()), pool, {})
 
 
 def test_windows_stand_in_the_order_of_the_videos_whichever_is_ready_first():

@@ -38,6 +38,7 @@ from captionkit.run import Run, RunEnded, RunTask
 from captionkit.run.as_code import option
 from captionkit.scale import caption_videos
 from captionkit.session import Session
+from captionkit.sources import CUTS
 from captionkit.structured import EXAMPLES
 from captionkit.video import READERS
 
@@ -49,7 +50,13 @@ def add_parser(commands: Any) -> None:
     """Add the command, with an option for each setting of a recipe."""
     caption = commands.add_parser("caption", help="caption videos")
     caption.add_argument(
-        "videos", nargs="+", metavar="VIDEO", help="a video file, a folder, or a pattern"
+        "videos", nargs="*", metavar="VIDEO", help="a video file, a folder, or a pattern"
+    )
+    caption.add_argument("--cut", choices=CUTS, default=CUTS[0], help="cut windows by frames or scenes")
+    caption.add_argument(
+        "--spans",
+        metavar="FILE",
+        help="take windows from a CSV (video, start_s, end_s; or PySceneDetect's) or clip metas",
     )
     for name, setting in SETTINGS.items():
         how: dict[str, Any] = {"type": setting.kind}
@@ -86,6 +93,10 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
     recipe = _recipe(options)
     if options.batch_size < 1:
         raise UsageError(f"--batch-size is {options.batch_size}; give 1 or more")
+    if not (options.videos or options.spans):
+        raise UsageError("there is no video; give a file, a folder or a pattern, or --spans FILE")
+    if options.spans and options.cut != CUTS[0]:
+        raise UsageError("--spans has the windows already: leave --cut out")
     if options.ray:
         return _caption_with_ray(options, recipe, console)
     out = Path(options.out) if options.out else None
@@ -94,6 +105,8 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
     try:
         session = Session(
             options.videos,
+            spans=options.spans,
+            cut=options.cut,
             recipe=recipe,
             batch_size=options.batch_size,
             store=options.store,
@@ -119,6 +132,8 @@ def _refuse_inputs(out: Path, videos: Iterable[str], session: Session) -> None:
 
 
 def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Console) -> int:
+    if options.spans or options.cut != CUTS[0]:
+        raise UsageError("--ray cuts windows by frames: leave --spans and --cut out")
     if options.endpoint:
         raise UsageError("--ray starts its own engines: leave --endpoint out")
     if not options.out:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from PIL import Image
 
-from captionkit.recipe import Recipe
-from captionkit.sources.planned import PlannedWindow, SourceClip, plan
-from captionkit.sources.windows import WindowSpan
-from captionkit.video import DecodePool, Source, VideoError
+from captionkit.sources.planned import PlannedWindow
+from captionkit.sources.requests import CutRule, VideoRequest, open_request
+from captionkit.video import DecodePool, VideoError
 
 logger = logging.getLogger(__name__)
 
@@ -27,40 +27,24 @@ _STOPPED: _Opened = ([], ["was not opened: the opening was stopped; open the ses
 
 
 @dataclass(frozen=True)
-class ClipRequest:
-    """A clip to cut windows from, before its file is opened.
-
-    ``span`` is in seconds, None for the whole file; ``windows`` are precut windows, if any.
-    """
-
-    file: Source = field(repr=False)
-    path: str
-    span: tuple[float, float] | None = None
-    windows: tuple[WindowSpan, ...] = ()
-
-
-@dataclass(frozen=True)
-class VideoRequest:
-    """A video's short name, and the clips to open."""
-
-    name: str
-    clips: tuple[ClipRequest, ...]
-
-
-@dataclass(frozen=True)
 class Opening:
-    """How far a collection is opened: videos so far and in all, and the windows so far."""
+    """How far a collection is opened: videos so far and in all, and the windows so far.
+
+    ``at`` is the video that is searched for scenes, with the share that is done.
+    """
 
     opened: int
     videos: int
     windows: int
     ended: bool
+    at: tuple[str, float] | None = None
 
     def __str__(self) -> str:
         windows = f"{self.windows:,} window{'' if self.windows == 1 else 's'}"
         if self.ended:
             return f"{self.opened:,} of {self.videos:,} videos opened, {windows}"
-        return f"opening {self.opened:,} of {self.videos:,} videos, {windows} so far"
+        at = f" ({self.at[0]}: {self.at[1]:.0%})" if self.at else ""
+        return f"opening {self.opened:,} of {self.videos:,} videos{at}, {windows} so far"
 
 
 class Sources:
@@ -74,8 +58,8 @@ class Sources:
     ----------
     videos
         Videos to open.
-    recipe
-        Settings of the windows.
+    rule
+        How videos without windows of their own are cut.
     pool
         Processes that read the frames.
     problems
@@ -87,7 +71,7 @@ class Sources:
     def __init__(
         self,
         videos: Iterable[VideoRequest],
-        recipe: Recipe,
+        rule: CutRule,
         pool: DecodePool,
         problems: dict[str, str],
         on_windows: Callable[[list[PlannedWindow]], None] = lambda windows: None,
@@ -100,12 +84,14 @@ class Sources:
         #: Problems so far.
         self.left_out = dict(problems)
         self._videos = list(videos)
-        self._recipe = recipe
+        self._rule = rule
         self._on_windows = on_windows
         self._listeners: list[Callable[[], None]] = []
         # Results that wait for those of earlier videos, by the video's index.
         self._results: dict[int, _Opened] = {}
         self._begun = self._opened = 0
+        # The video that comes next, and the share of it that is done.
+        self._share = (0, 0.0)
         self._stopped = False
         self._error: Exception | None = None
         self._by_name: dict[tuple[str, int], PlannedWindow] = {}
@@ -125,7 +111,13 @@ class Sources:
                     return
                 self._begun += 1
             try:
-                result = _opened(self._videos[number], self._recipe, self.pool, self._on_windows)
+                result = open_request(
+                    self._videos[number],
+                    self._rule,
+                    self.pool,
+                    functools.partial(self._goes_on, number),
+                )
+                self._on_windows(result[0])
             except Exception as error:
                 logger.exception("opening %s failed", self._videos[number].name)
                 self._error = self._error or error
@@ -133,6 +125,12 @@ class Sources:
             if self._stopped and not result[0]:
                 result = _STOPPED
             self._take({number: result})
+
+    def _goes_on(self, number: int, share: float) -> bool:
+        """Note the share of a video that is done; return whether the opening goes on."""
+        with self._changed:
+            self._share = (number, share) if number == self._opened else self._share
+        return not self._stopped
 
     def _take(self, results: dict[int, _Opened]) -> None:
         """Append the windows of the videos whose predecessors are all opened."""
@@ -161,7 +159,9 @@ class Sources:
     @property
     def opening(self) -> Opening:
         """How far the opening is."""
-        return Opening(self._opened, len(self._videos), len(self.ready), self._ended)
+        number, share = self._share
+        at = (self._videos[number].name, share) if share and number == self._opened else None
+        return Opening(self._opened, len(self._videos), len(self.ready), self._ended, at)
 
     @property
     def paths(self) -> list[str]:
@@ -270,36 +270,6 @@ class Sources:
         """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
         first = window.source.first_frame
         return self.pool.clip(window.source.file, first + window.start_frame, first + window.end_frame)
-
-
-def _opened(
-    video: VideoRequest,
-    recipe: Recipe,
-    pool: DecodePool,
-    on_windows: Callable[[list[PlannedWindow]], None],
-) -> _Opened:
-    """Return a video's windows, and the reasons for clips and windows that are left out."""
-    windows: list[PlannedWindow] = []
-    reasons: list[str] = []
-    first = 0
-    for request in video.clips:
-        try:
-            clip = SourceClip.open(pool, request.file, request.path, request.span)
-            spans = request.windows or clip.cut(recipe.window_size, recipe.remainder_threshold)
-        except (ValueError, OSError) as error:
-            reasons.append(str(error))
-            continue
-        # Number every window of the request, so that a window left out does not move the others.
-        for number, span in enumerate(spans, first):
-            try:
-                clip.check(span)
-            except ValueError as error:
-                reasons.append(f"{request.path}, window {number}: {error}; left out")
-            else:
-                windows += plan(clip, [span], video.name, number)
-        first += len(spans)
-    on_windows(windows)
-    return windows, reasons
 
 
 def _repeats(windows: list[PlannedWindow], first: dict[str, PlannedWindow]) -> list[str]:

@@ -18,6 +18,9 @@ from captionkit.video.metadata import VideoMetadata
 
 #: First character of a window's key. Keys of earlier versions begin with a hexadecimal digit.
 KEY_MARK = "w"
+# What tables of spans may round off, and how far they may pass the end of a film.
+_ROUNDED_S = 0.001001
+_BEYOND_S = 0.5
 _BLOCK = 1 << 20
 
 
@@ -99,6 +102,27 @@ class SourceClip:
                 f"{self.path} has {self.num_frames} frames; a window needs at least {LEAST_FRAMES}"
             )
         return spans
+
+    def within(self, start_s: float, end_s: float) -> WindowSpan:
+        """Return the frames of the clip between two times of the file, the end excluded.
+
+        Tables round their times: a frame within a millisecond of the start counts, and an end may lie
+        half a second beyond the film.
+
+        Raises
+        ------
+        ValueError
+            If the span lies beyond the film.
+        """
+        length = self.metadata.duration
+        for name, seconds, most in (("starts", start_s, length), ("ends", end_s, length + _BEYOND_S)):
+            if seconds > most:
+                raise ValueError(
+                    f"the span from {start_s:g} to {end_s:g} s {name} beyond the film of {length:.2f} s"
+                )
+        times = np.array((start_s, end_s)) - _ROUNDED_S
+        begin, past = np.searchsorted(self.metadata.frame_times, times)
+        return WindowSpan(int(begin) - self.first_frame, int(past) - 1 - self.first_frame)
 
     def check(self, window: WindowSpan) -> None:
         """Refuse a window that is not at least 4 frames of this clip.

@@ -15,14 +15,19 @@ from captionkit.models.families import Family
 from captionkit.pipeline.prepared import PreparedWindow
 from captionkit.recipe import Recipe
 from captionkit.sources import (
+    CUTS,
     ClipRequest,
+    Cut,
     PlannedWindow,
     SourceClip,
+    Spans,
     VideoRequest,
     WindowSpan,
+    check_scenes,
     find_videos,
     search_videos,
     short_names,
+    span_requests,
 )
 from captionkit.stages.tasks import Clip, LlmInputs, VideoTask
 from captionkit.video import Source
@@ -99,6 +104,8 @@ def file_of(clip: Clip) -> Source:
 
 def video_requests(
     source: str | Path | VideoTask | Sequence[str | Path | VideoTask],
+    spans: Spans | None = None,
+    cut: Cut = "frames",
 ) -> tuple[list[VideoRequest], dict[str, str]]:
     """Return the videos of a session's source, and the problems of the rest.
 
@@ -110,6 +117,14 @@ def video_requests(
     given = [source] if isinstance(source, (str, Path, VideoTask)) else source
     tasks = [each for each in given if isinstance(each, VideoTask)]
     files = [each for each in given if not isinstance(each, VideoTask)]
+    if cut not in CUTS:
+        raise ValueError(f"cut is {cut!r}; give one of {', '.join(CUTS)}")
+    if cut == "scenes":
+        check_scenes()
+    if spans is not None:
+        if tasks or cut == "scenes":
+            raise ValueError("spans= has the windows already; leave out tasks and cut=")
+        return span_requests(spans, files)
     paths, problems = search_videos(files) if tasks else find_videos(files)
     clips: dict[str, tuple[ClipRequest, ...]] = {}
     for path in paths:

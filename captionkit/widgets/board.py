@@ -18,7 +18,7 @@ from captionkit.pipeline import Event, TextGrew
 from captionkit.recipe import Recipe
 from captionkit.run import Run, RunEnded, RunTask
 from captionkit.session import Session
-from captionkit.sources import windows_table
+from captionkit.sources import Cut, windows_table
 from captionkit.store import StoreError
 from captionkit.widgets.change import Change, Work
 from captionkit.widgets.job_thread import JobThread
@@ -331,10 +331,10 @@ class Board:
         self._load(indexes)
         self._tick()
 
-    def recut(self, window_size: int) -> None:
-        """Cut the videos into windows of another length; slow, for a job thread."""
+    def recut(self, window_size: int, cut: Cut) -> None:
+        """Cut the videos into windows of another length or rule; slow, for a job thread."""
         before = self.session
-        self.session = before.recut(window_size)
+        self.session = before.recut(window_size, cut)
         before.sources.forget(self._on_opened)
         if self._owned or before is not self._given:
             before.sources.close()

@@ -15,6 +15,7 @@ from captionkit.models.variants import known_variants
 from captionkit.recipe import DEFAULTS, SETTINGS, Recipe
 from captionkit.run import as_code
 from captionkit.session import Session
+from captionkit.sources import CUTS, Cut
 from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
@@ -23,6 +24,7 @@ from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import FULL, bad, flow, wide
 
 _OWN = "a text of your own"
+_BY_SPANS = "given spans"
 _FREE = "free text"
 _OWN_SCHEMA = "JSON by a schema of your own"
 _FORMS = {_FREE: "", **{f"JSON: {name}": name for name in structured.EXAMPLES}, _OWN_SCHEMA: ""}
@@ -67,7 +69,8 @@ class Tuner(FormView):
         self.board.batch_size = lambda: int(self.batch_size.value)
         if browser is not None:
             browser.observe(self._on_browser, names=["value", "selection"])
-        numbers = [self.batch_size, self.max_tokens, self.temperature, self.fps, self.window_size]
+        numbers = [self.batch_size, self.max_tokens, self.temperature, self.fps]
+        numbers += [self.cut_by, self.window_size]
         self.lay_out(
             [
                 widgets.HBox([self.model, self.library], layout=flow()),
@@ -116,6 +119,10 @@ class Tuner(FormView):
         self.temperature = _number_field("temperature", "Temperature")
         self.fps = _number_field("sampling_fps", "Sampling fps")
         self.window_size = _number_field("window_size", "Window frames")
+        self.cut_by = widgets.Dropdown(
+            description="Cut by", options=list(CUTS), layout=wide(_NARROW), style=_STYLE,
+            tooltip="cut windows of some frames; by scenes, also at each shot",
+        )  # fmt: skip
         self.fp8 = widgets.Checkbox(
             description="fp8 weights", indent=False, layout=wide("9em"), tooltip=SETTINGS["fp8"].help
         )
@@ -125,7 +132,7 @@ class Tuner(FormView):
         )  # fmt: skip
         self._fields = [
             self.model, self.prompt, self.two_stages, self.stage2, self.batch_size, self.max_tokens,
-            self.temperature, self.fps, self.window_size, self.fp8, self.form, self.schema,
+            self.temperature, self.fps, self.cut_by, self.window_size, self.fp8, self.form, self.schema,
         ]  # fmt: skip
 
     def _make_buttons(self) -> None:
@@ -179,6 +186,7 @@ class Tuner(FormView):
         self.temperature.value = recipe.temperature
         self.fps.value = recipe.sampling_fps
         self.window_size.value = recipe.window_size
+        self._show_cut()
         self.fp8.value = recipe.fp8
         self.schema.value = _pretty(recipe.schema) if recipe.schema else ""
         self.form.value = _form(recipe.schema)
@@ -203,8 +211,7 @@ class Tuner(FormView):
         self._filling = False
         self.schema.layout.display = "none" if self.form.value == _FREE else None
         self.stage2.layout.display = None if self.two_stages.value else "none"
-        cut = self.window_size.value == self.board.session.recipe.window_size
-        self._cut.layout.display = "none" if cut else None
+        self._cut.layout.display = None if self._is_cut_otherwise else "none"
         self._refresh()
 
     def _on_browser(self, _: Any) -> None:
@@ -264,8 +271,8 @@ class Tuner(FormView):
     def _run(self, which: str) -> None:
         try:
             recipe = self.recipe
-            if self.window_size.value != self.board.session.recipe.window_size:
-                raise ValueError("the window length was changed; press “Cut windows anew” first")
+            if self._is_cut_otherwise:
+                raise ValueError("the windows' cut was changed; press “Cut windows anew” first")
             indexes = self.indexes(which)
             if not indexes:
                 what = "no window is ticked" if which == "selected" else "no window is chosen"
@@ -286,16 +293,33 @@ class Tuner(FormView):
         if self.board.busy:
             self.report("captions are under way; stop them before the windows are cut anew")
             return
-        size = self.window_size.value
+        size, cut = self.window_size.value, self.cut_by.value
         self.report("")
-        self.board.long.submit("recut", lambda: self._recut_now(size))
+        self.board.long.submit("recut", lambda: self._recut_now(size, cut))
 
-    def _recut_now(self, size: int) -> None:
+    def _recut_now(self, size: int, cut: Cut) -> None:
         try:
-            self.board.recut(size)
+            self.board.recut(size, cut)
         except ValueError as error:
             self.report(str(error))
+        self._show_cut()
         self._on_field()
+
+    @property
+    def _is_cut_otherwise(self) -> bool:
+        """Whether the form asks for other windows than the session has."""
+        session = self.board.session
+        if self.cut_by.value == _BY_SPANS:
+            return False
+        asked = (self.window_size.value, self.cut_by.value)
+        return session.spans is not None or asked != (session.recipe.window_size, session.cut)
+
+    def _show_cut(self) -> None:
+        """Offer the session's own spans as a cut while it has them, and show how it is cut."""
+        session = self.board.session
+        own = [] if session.spans is None else [_BY_SPANS]
+        self.cut_by.options = [*own, *CUTS]
+        self.cut_by.value = _BY_SPANS if own else session.cut
 
     def _on_code(self, change: Any) -> None:
         self.code.layout.display = None if change["new"] else "none"
@@ -305,13 +329,15 @@ class Tuner(FormView):
         source, recipe = self.board.session.source, self.recipe
         selected = self.indexes("selected") or None
         given = source if isinstance(source, list) else [source]
+        session = self.board.session
+        how = {"spans": session.spans, "cut": None if session.cut == CUTS[0] else session.cut}
         # Name the files of tasks, which have no name on a command line.
         files = dict.fromkeys(row.window.path for row in self.board.windows)
         known = all(isinstance(each, (str, Path)) for each in given)
         shell = as_code.command(
-            [str(each) for each in (given if known else files)], recipe, self.batch_size.value
+            [str(each) for each in (given if known else files)], recipe, self.batch_size.value, **how
         )
-        python = as_code.python(source, recipe, self.batch_size.value, selected)
+        python = as_code.python(source, recipe, self.batch_size.value, selected, **how)
         whole = "" if selected is None else "# the command line captions all windows of the videos\n"
         return (
             f"<pre class='ck-code' tabindex='0' aria-label='As code'>{escape(python)}\n"
