@@ -58,7 +58,7 @@ LATE = {
     "matplotlib",
     "nemo_curator",
     "openai",
-    "ray",
+    "ray", "scenedetect",
     "tokenizers",
     "torch",
     "transformers",
