@@ -310,6 +310,12 @@ def test_an_unknown_variant_lists_the_known_ones():
         get_variant("nonesuch")
 
 
+@pytest.mark.parametrize("name", ["a/..", "../a", "a/.hidden", "a/b/c", "/a", "a//b"])
+def test_a_name_that_could_lead_out_of_the_folder_of_models_is_no_repository(name):
+    with pytest.raises(ValueError, match="Unsupported model variant"):
+        get_variant(name)
+
+
 def test_users_register_their_own(tmp_path):
     register(Variant("mine-test", folder=tmp_path))
     assert get_variant("mine-test").folder == tmp_path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from captionkit.models.families import CONFIG, Family, find_family, read_family
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 # Folder of downloaded models where nobody names another.
 DEFAULT_FOLDER = Path("models/qwen")
 # Folders of repositories that this process has met; see `remember`.
