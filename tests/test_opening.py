@@ -325,10 +325,10 @@ def test_a_file_was_hashed_whole_as_captionkit_0_1_did():
 
 
 def test_a_run_of_100_000_windows_shows_its_first_rows_and_its_count(tmp_path):
-    from captionkit.bench.store import _film
+    from captionkit.bench.store import imaginary_film
 
     store = Store(tmp_path / "runs.sqlite")
-    windows = _film(2000)
+    windows = imaginary_film(2000)
     number = store.add_run(ck.Recipe(), windows, repeats=1, batch_size=16, fresh=False)
     with sqlite3.connect(store.path) as db:
         db.execute(

@@ -24,24 +24,25 @@ from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.store import Store
 from captionkit.video import VideoMetadata
 
+CAPTION = Caption(
+    prompt="<chat> " * 40,
+    text="A red boat moves left over the sea by day, and a white bird follows it. " * 6,
+    finish_reason="stop",
+    prompt_tokens=300,
+    output_tokens=90,
+    cached_tokens=256,
+    queue_s=0.01,
+    first_token_s=0.1,
+    seconds=1.0,
+    stage=1,
+    prompt_text="Describe this video in every detail.",
+)
+
 
 def bench_store(windows: int) -> dict[str, float]:
     """Return times in milliseconds for a run of ``windows`` windows with two stages each."""
-    caption = Caption(
-        prompt="<chat> " * 40,
-        text="A red boat moves left over the sea by day, and a white bird follows it. " * 6,
-        finish_reason="stop",
-        prompt_tokens=300,
-        output_tokens=90,
-        cached_tokens=256,
-        queue_s=0.01,
-        first_token_s=0.1,
-        seconds=1.0,
-        stage=1,
-        prompt_text="Describe this video in every detail.",
-    )
-    second = Caption(**{**vars(caption), "stage": 2})
-    known = _film(windows)
+    second = Caption(**{**vars(CAPTION), "stage": 2})
+    known = imaginary_film(windows)
     adding: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "runs.sqlite")
@@ -52,7 +53,7 @@ def bench_store(windows: int) -> dict[str, float]:
         work = store.begin_work(number)
         while jobs := work.claim(16):
             for job in jobs:
-                for each in (caption, second):
+                for each in (CAPTION, second):
                     started = time.perf_counter()
                     work.add_caption(job, each)
                     adding.append((time.perf_counter() - started) * 1000)
@@ -71,7 +72,7 @@ def bench_store(windows: int) -> dict[str, float]:
     }
 
 
-def _film(windows: int) -> list[PlannedWindow]:
+def imaginary_film(windows: int) -> list[PlannedWindow]:
     """Return windows of an imaginary film: the store never reads a frame."""
     times = np.arange(256 * windows) / 30
     facts = VideoMetadata(
