@@ -180,7 +180,8 @@ def _index(path: str, container: InputContainer, stream: VideoStream, found: _Fo
     if not shown:
         raise VideoError(f"{path} holds no video frame" + (f" ({damage})" if damage else ""))
     times = np.array(sorted(shown), dtype=np.int64)
-    first = next(_decoded(path))
+    # One thread: starting more takes longer than a frame.
+    first = next(_decoded(path, threads=1))
     if first.pts is not None and not untimed:
         # A stream cut in the middle begins with frames that refer to missing ones.
         times = times[times >= first.pts]
@@ -236,9 +237,13 @@ def _shown_size(stream: Any) -> tuple[int, int]:
     return width, stream.height
 
 
-def _decoded(path: str) -> Iterator[VideoFrame]:
-    """Yield all frames that decode, from the start; raise a `VideoError` if there are none."""
+def _decoded(path: str, threads: int = 0) -> Iterator[VideoFrame]:
+    """Yield all frames that decode, from the start; raise a `VideoError` if there are none.
+
+    ``threads`` of 0 leaves their number to the decoder.
+    """
     container, stream = open_video(path)
+    stream.codec_context.thread_count = threads
     found = False
     with container:
         for packet in container.demux(stream):
