@@ -10,6 +10,7 @@ from common import VIDEOS
 from rich.console import Console
 
 import captionkit as ck
+from captionkit.bench.opening import bench_opening
 from captionkit.bench.sides import Ours
 from captionkit.bench.speed import Goal, Report
 from captionkit.bench.work import STAGE2, Work, lengths, planned, repeat_film
@@ -71,3 +72,11 @@ def test_our_side_forces_lengths_and_does_not_encode_known_windows_again(model):
     ours.encoder_runs()
     ours.run(Work(**{**vars(work), "prompt": "List all things that are here."}))
     assert ours.encoder_runs() == 0
+
+
+def test_the_bench_of_opening_measures_every_figure():
+    found = bench_opening(clips=3, hours=0.02, windows=60)
+    assert len(found) == 8
+    assert found["3 clips of 1 s, second time: first windows / all"].endswith(" s")
+    (size,) = (name for name in found if name.startswith("mp4 of 0.1 GB, 0.02 h"))
+    assert " / " in found[size]

@@ -7,9 +7,12 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import subprocess
 import threading
 
 import numpy as np
+import pandas as pd
+import programs
 import pytest
 from common import VIDEOS
 
@@ -20,6 +23,7 @@ from captionkit.sources.find import VIDEO_SUFFIXES, find_videos
 from captionkit.store import Store
 from captionkit.store.schema import TABLES
 from captionkit.video import DecodePool, VideoError, VideoMetadata
+from captionkit.video.cache import FileCache, file_cache, file_stamp
 
 NAMES = ["harbour", "night", "street"]
 
@@ -136,6 +140,71 @@ def test_an_interrupt_while_waiting_stops_the_opening_and_leaves_the_session_usa
     session.close()
 
 
+@pytest.fixture
+def growing(fake, tmp_path):
+    """A session of which the first of three films is opened, and the pool that opens the others."""
+    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "s", backend=fake)
+    session.sources.close()
+    pool = Films(broken={"c"})
+    session.sources = opened(pool, "a", "b", "c")
+    pool.open("a")
+    assert session.sources.wait(10, first=True)
+    yield session, pool
+    pool.open("b", "c")
+    session.close()
+
+
+def test_a_workbench_grows_while_videos_are_opened_and_shows_what_is_left_out(growing):
+    session, pool = growing
+    bench = ck.Workbench(session)
+    assert bench.browser._total == 1
+    assert bench.browser.value == ("a", 0)
+    assert bench.board._ticks.join(30)
+    assert bench.browser._status == "opening 1 of 3 videos, 1 window so far"
+    assert bench.browser._busy
+    assert not bench.tuner.stop.disabled
+    assert bench.left_out.value == ""
+    pool.open("b", "c")
+    assert bench.board.idle(30)
+    assert [row.name for row in bench.board.windows] == [("a", 0), ("b", 0)]
+    assert bench.browser._total == bench.browser._count == 2
+    assert bench.browser.value == ("a", 0)
+    assert "All windows (2)" in bench.tuner.run_all.description
+    assert "c is broken" in bench.left_out.value
+    assert not bench.browser._busy
+    bench.close()
+
+
+def test_stop_in_the_workbench_stops_the_opening_if_no_run_is_under_way(growing):
+    session, _ = growing
+    bench = ck.Workbench(session)
+    bench.tuner.stop.click()
+    assert bench.board.idle(30)
+    assert session.opening.ended
+    assert "b: was not opened: the opening was stopped" in bench.left_out.value
+    bench.close()
+
+
+def test_ready_windows_can_be_captioned_while_others_are_opened(growing, fake):
+    session, pool = growing
+    ready = session.sources.ready[0]
+    task = session.start("Say it.", windows=pd.DataFrame({"key": [ready.key]}))
+    assert not session.opening.ended
+    assert task.run.progress.total == 1
+    task.cancel()
+    pool.open("b", "c")
+    with pytest.raises(ValueError, match="1 of these windows are not in this session"):
+        session.start("Say it.", windows=pd.DataFrame({"key": ["unknown"]}))
+
+
+def test_all_windows_are_captioned_by_a_call_that_names_none(growing):
+    session, pool = growing
+    threading.Timer(0.2, lambda: pool.open("b", "c")).start()
+    task = session.start("Say it.")
+    assert task.run.progress.total == 2
+    task.cancel()
+
+
 def test_a_stopped_probe_ends_at_once_and_the_pool_reads_on(films_of_a_folder):
     path = str(films_of_a_folder / "harbour.mp4")
     with DecodePool(1) as pool:
@@ -230,8 +299,6 @@ def test_a_damaged_or_unusable_cache_costs_nothing_but_time(films_of_a_folder, f
         session.close()
         return found
 
-    from captionkit.video.cache import file_cache
-
     expected = keys()
     file_cache().close()
     (cache / "files.sqlite").write_bytes(b"not a database" * 500)
@@ -243,6 +310,29 @@ def test_a_damaged_or_unusable_cache_costs_nothing_but_time(films_of_a_folder, f
     shutil.rmtree(cache)
     cache.write_text("a file in the folder's place")
     assert keys() == expected
+
+
+def test_many_processes_and_threads_may_use_a_new_cache_at_once(tmp_path, cache):
+    """Each of 4 processes keeps 50 entries and finds all of its own."""
+    path = tmp_path / "film"
+    path.write_bytes(b"a film")
+    started = [programs.start("use_cache", path, number, stdout=subprocess.PIPE) for number in range(4)]
+    found = [int(each.communicate(timeout=60)[0]) for each in started]
+    # The first of all may find the new file locked.
+    assert min(found) >= 45
+    assert file_cache().get(path, "0-49", file_stamp(path)) == b"0-49"
+
+
+def test_the_oldest_entries_of_a_large_cache_go(tmp_path):
+    path = tmp_path / "film"
+    path.touch()
+    cache = FileCache(tmp_path / "files.sqlite", most_bytes=1 << 20)
+    for number in range(2000):
+        cache.put(path, f"{number}", "", bytes(4096))
+    assert cache.get(path, "0", "") is None
+    assert cache.get(path, "1999", "") is not None
+    cache.close()
+    assert (tmp_path / "files.sqlite").stat().st_size < 4 << 20
 
 
 def test_a_folder_lists_every_kind_of_film_and_names_those_that_cannot_be_read(tmp_path):

@@ -111,10 +111,10 @@ def _write_long(path: Path, hours: float) -> None:
 
 def _spread(source: Path, target: Path) -> None:
     """Copy an mp4 film with a hole before each sample: 64-bit chunk offsets, one sample a chunk."""
-    from captionkit.video.index import open_video
+    import av
 
-    container, stream = open_video(str(source))
-    with container:
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
         places = [(entry.pos, entry.size) for entry in stream.index_entries]
     data = source.read_bytes()
     boxes = {name: (start, end) for name, start, end in _boxes(data, 0, len(data))}

@@ -33,7 +33,13 @@ def cache_folder() -> Path:
     """Return ``CAPTIONKIT_CACHE``, or ``captionkit`` in the user's cache folder."""
     if named := os.environ.get("CAPTIONKIT_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captionkit"
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "captionkit"
+    try:
+        return Path.home() / ".cache" / "captionkit"
+    except RuntimeError:
+        # A user without a home, as in some containers: no folder can be made here.
+        return Path(os.devnull) / "captionkit"
 
 
 def file_cache() -> FileCache:
@@ -111,9 +117,9 @@ class FileCache:
                 if self._db is None:
                     self._db = self._open()
                 return work(self._db)
-            except (sqlite3.OperationalError, OSError):
+            except (sqlite3.OperationalError, OSError) as error:
                 # Locked or full: do without this time. Not to be opened: do without it altogether.
-                self._unusable = self._db is None
+                self._unusable = self._db is None and "locked" not in str(error)
             except sqlite3.DatabaseError:
                 self._close()
                 self._remove()
@@ -123,7 +129,8 @@ class FileCache:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         db = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                db.execute("PRAGMA journal_mode = WAL")
             # A power cut may damage the file, which is then started anew.
             db.execute("PRAGMA synchronous = OFF")
             if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:

@@ -75,6 +75,9 @@ class Board:
         self.windows = Rows()
         self._take_opened()
         self.session.sources.listen(self._on_opened)
+        if self.opening:
+            # Show it before the next video is opened, which may take long.
+            self._on_opened()
 
     def _take_opened(self) -> None:
         """Append the windows that were opened since the last look."""

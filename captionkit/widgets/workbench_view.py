@@ -51,7 +51,7 @@ class Workbench:
     _open: ClassVar[dict[object, Workbench]] = {}
 
     def __init__(self, session: Session, *, _owned: bool = False) -> None:
-        self._key = _cell() or ("session", repr(session.source))
+        self._key = _cell() or ("session", repr((session.source, session.spans)))
         earlier = self._open.pop(self._key, None)
         if earlier is not None:
             earlier.close()
@@ -155,7 +155,7 @@ class Workbench:
 
 
 def workbench(
-    source: str | Path | VideoTask | Iterable[str | Path | VideoTask],
+    source: str | Path | VideoTask | Iterable[str | Path | VideoTask] | None = None,
     model: str | None = None,
     *,
     recipe: Recipe | None = None,
