@@ -6,12 +6,15 @@ import gc
 import os
 import shutil
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
 import barcodes
 import numpy as np
 import pytest
+from common import VIDEOS
 
 from captionkit.video import DecodePool, VideoError
 
@@ -295,3 +298,18 @@ def test_real_videos_are_read_where_they_are_present(pool):
     assert (metadata.width, metadata.height, metadata.num_frames) == (320, 568, 3)
     damaged = folder / "corrupted.mp4"
     assert pool.read(damaged, [25, 28], (196, 112)).damage
+
+
+def test_videos_in_memory_are_read_when_more_wait_for_a_decoder_than_copies_are_kept(monkeypatch):
+    film = (VIDEOS / "winter.mp4").read_bytes()
+    count = 9
+    with DecodePool(1) as pool:
+        take = pool._idle.get
+        # All requests have their copy before the first one gets the decoder.
+        all_wait = threading.Barrier(count)
+        with monkeypatch.context() as patched, ThreadPoolExecutor(count) as threads:
+            patched.setattr(pool._idle, "get", lambda: (all_wait.wait(60), take())[1])
+            found = list(threads.map(pool.probe, [film + bytes([each]) for each in range(count)]))
+        assert len({each.identity for each in found}) == count
+        # Few copies stay.
+        assert len(list(Path(pool._folder.name).iterdir())) == 4

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,7 @@ class DecodePool:
         self._probing: set[DecodeProcess] = set()
         self._probing_stopped = False
         self._buffers: OrderedDict[str, Path] = OrderedDict()
+        self._in_use: Counter[str] = Counter()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         # End the processes of a pool that was never closed, as in a notebook.
         weakref.finalize(self, _end_idle, self._idle)
@@ -135,13 +136,12 @@ class DecodePool:
         VideoError
             If the video cannot be read; the message names the file and the reason.
         """
-        path = self._path(source)
         if not isinstance(source, bytes):
             with contextlib.suppress(OSError):
-                known = kept_facts(path, file_stamp(path))
+                known = kept_facts(str(source), file_stamp(str(source)))
                 if known is not None:
                     return known
-        answer, payload = self._ask({"op": "probe", "path": path}, source)
+        answer, payload = self._ask({"op": "probe"}, source)
         times = np.frombuffer(bytes(payload), np.float64)
         metadata = answer["metadata"]
         if isinstance(source, bytes):
@@ -167,7 +167,6 @@ class DecodePool:
         """
         message = {
             "op": "read",
-            "path": self._path(source),
             "numbers": numbers,
             "size": list(size),
             "reader": self.reader,
@@ -193,7 +192,6 @@ class DecodePool:
         """
         message = {
             "op": "clip",
-            "path": self._path(source),
             "first": first,
             "last": last,
             "reader": self.reader,
@@ -227,6 +225,10 @@ class DecodePool:
         self.close()
 
     def _ask(self, message: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytearray]:
+        with self._placed(source) as path:
+            return self._ask_process({**message, "path": path}, source)
+
+    def _ask_process(self, message: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytearray]:
         process = self._idle.get()
         fresh = process is None
         try:
@@ -248,7 +250,7 @@ class DecodePool:
                     raise VideoError(f"{_name(source)}: the opening was stopped") from error
                 if not fresh:
                     # The process may have died idle, which is not this file's fault.
-                    return self._ask(message, source)
+                    return self._ask_process(message, source)
                 how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
                 raise VideoError(f"{_name(source)}: the decoder crashed ({how})") from error
             raise
@@ -274,22 +276,41 @@ class DecodePool:
             with self._lock:
                 self._probing.discard(process)
 
-    def _path(self, source: Source) -> str:
-        """Path of a source for a process; bytes are kept in a temporary file while the pool lives."""
+    @contextlib.contextmanager
+    def _placed(self, source: Source) -> Iterator[str]:
+        """Yield the path of a source for a process; bytes get a temporary file, kept for a while.
+
+        Files of requests under way stay: more requests may wait for a process than files are kept.
+        """
         if not isinstance(source, bytes):
-            return str(source)
+            yield str(source)
+            return
         key = hashlib.sha256(source).hexdigest()
         with self._lock:
             if key not in self._buffers:
                 if self._folder is None:
                     self._folder = tempfile.TemporaryDirectory(prefix="captionkit-")
                 path = Path(self._folder.name) / key[:32]
-                path.write_bytes(source)
+                try:
+                    path.write_bytes(source)
+                except OSError as error:
+                    path.unlink(missing_ok=True)
+                    raise VideoError(
+                        f"{_name(source)}: cannot write a copy for the decoder: {error}"
+                    ) from error
                 self._buffers[key] = path
-                while len(self._buffers) > 4 * self._count:
-                    self._buffers.popitem(last=False)[1].unlink()
             self._buffers.move_to_end(key)
-            return str(self._buffers[key])
+            self._in_use[key] += 1
+            path = self._buffers[key]
+        try:
+            yield str(path)
+        finally:
+            with self._lock:
+                self._in_use[key] -= 1
+                free = [each for each in self._buffers if not self._in_use[each]]
+                for each in free[: max(0, len(self._buffers) - 4 * self._count)]:
+                    self._buffers.pop(each).unlink(missing_ok=True)
+                    del self._in_use[each]
 
 
 def _end_idle(idle: queue.LifoQueue[DecodeProcess | None]) -> None:
