@@ -1,1 +1,1 @@
-"""Measurements: ``captionkit bench`` (speed), ``python -m captionkit.bench.store`` (the store)."""
+"""Measurements: ``captionkit bench`` (speed), ``python -m captionkit.bench`` (opening, store)."""

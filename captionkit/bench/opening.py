@@ -1,4 +1,4 @@
-"""Measure the opening of collections: ``python -m captionkit.bench.opening``.
+"""Measure the opening of collections: ``python -m captionkit.bench opening``.
 
 Clips of one second, a long mp4 film, and what a run of 100,000 windows costs to show. The cache of
 files is a new one.
@@ -10,7 +10,6 @@ import argparse
 import os
 import shutil
 import struct
-import sys
 import tempfile
 import threading
 import time
@@ -232,7 +231,7 @@ class _BytesRead:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m captionkit.bench.opening", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m captionkit.bench opening", description=__doc__)
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--windows", type=int, default=100_000)
@@ -245,7 +244,3 @@ def main(argv: list[str] | None = None) -> int:
         table.add_row(name, figure)
     Console().print(table)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

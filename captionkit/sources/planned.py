@@ -56,8 +56,11 @@ class SourceClip:
         file: Source,
         path: str,
         span: tuple[float, float] | None = None,
+        metadata: VideoMetadata | None = None,
     ) -> SourceClip:
         """Read a file's index without decoding. A span is in seconds, its end excluded.
+
+        ``metadata`` is the file's, if another clip of it was opened.
 
         Raises
         ------
@@ -71,7 +74,7 @@ class SourceClip:
                 f"{path}: the span from {span[0]} to {span[1]} s has no length; give (start, end) in "
                 "seconds, the start before the end"
             )
-        metadata = pool.probe(file)
+        metadata = metadata or pool.probe(file)
         first, count = 0, metadata.num_frames
         if span is not None:
             begin, past = np.searchsorted(metadata.frame_times, np.array(span) - 1e-6)

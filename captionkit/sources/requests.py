@@ -10,7 +10,7 @@ from captionkit.recipe import Recipe
 from captionkit.sources.planned import PlannedWindow, SourceClip, plan
 from captionkit.sources.scenes import scene_windows, shot_starts
 from captionkit.sources.windows import LEAST_FRAMES, WindowSpan
-from captionkit.video import DecodePool, Source
+from captionkit.video import DecodePool, Source, VideoMetadata
 
 Cut = Literal["frames", "scenes"]
 
@@ -66,10 +66,14 @@ def open_request(
     """
     windows: list[PlannedWindow] = []
     reasons: list[str] = []
+    # Clips of a file share its facts: the times of a long film take megabytes.
+    known: dict[Source, VideoMetadata] = {}
     first = 0
     for request in video.clips:
         try:
-            clip = SourceClip.open(pool, request.file, request.path, request.span)
+            shown = known.get(request.file)
+            clip = SourceClip.open(pool, request.file, request.path, request.span, shown)
+            known[request.file] = clip.metadata
             spans = _spans(clip, request, rule, pool, goes_on)
         except (ValueError, OSError) as error:
             reasons.append(str(error))

@@ -1,0 +1,22 @@
+"""``python -m captionkit.bench NAME``: one measurement by its name, with its own options."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from captionkit.bench import opening, store
+
+_BENCHES = {"opening": opening.main, "store": store.main}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a measurement and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m captionkit.bench", description=__doc__)
+    parser.add_argument("name", choices=_BENCHES, metavar="|".join(_BENCHES))
+    options = parser.parse_args(arguments[:1])
+    return _BENCHES[options.name](arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
