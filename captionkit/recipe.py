@@ -95,13 +95,18 @@ class Recipe:
     sampling_fps
         Frames a second that the model sees.
     window_size, remainder_threshold
-        In frames; see `sources.windows.compute_windows`.
+        In frames; see `sources.windows.compute_windows`. At a variable rate 256 frames may last a
+        second or an hour: then cut by ``window_seconds``.
     pixel_budget
         Most pixels of a frame that the model sees; None takes the model's own budget.
     max_tokens, temperature, top_p, repetition_penalty, seed
         vLLM's sampling parameters; a ``seed`` of None leaves the choice to vLLM.
     fp8
         Weights in fp8; needs a GPU with fp8 units.
+    window_seconds
+        Length of a window in seconds, by the frames' times, instead of ``window_size`` frames; a last
+        window is at least the same share of it as ``remainder_threshold`` is of ``window_size``. None
+        cuts by frames.
     schema
         Captions are JSON objects of this schema: a name of `structured.EXAMPLES`, JSON text, a dict or
         a pydantic model, kept as JSON text. None for free text.
@@ -141,6 +146,9 @@ class Recipe:
     )
     seed: int | None = _setting(None, "number that makes drawn tokens repeatable", int, step=1)
     fp8: bool = _setting(False, "weights in fp8 (needs a GPU with fp8 units)", bool)
+    window_seconds: float | None = _setting(
+        None, "seconds a window, instead of frames", float, above=0, step=1
+    )
     schema: Any = _setting(  # noqa: RUF009 (ruff does not see that this is a field)
         None,
         f"captions as JSON: a JSON schema, or one of {', '.join(structured.EXAMPLES)}",
@@ -179,9 +187,10 @@ class Recipe:
         content = {**asdict(self), "prompt": self.prompt_text}
         for name, old in _OLD_NAMES.items():
             content[old] = content.pop(name)
-        if self.schema is None:
-            # Keep keys from versions without `schema` valid.
-            del content["schema"]
+        for name in ("schema", "window_seconds"):
+            if content[name] is None:
+                # Keep keys from versions without the setting valid.
+                del content[name]
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -194,6 +203,7 @@ class Recipe:
             self.pixel_budget,
             self.window_size,
             self.remainder_threshold,
+            self.window_seconds,
         )
 
     def changed(

@@ -202,7 +202,12 @@ class Session:
         return Session(
             self.source or self.sources.paths,
             cut=cut or self.cut,
-            recipe=replace(self.recipe, window_size=size, remainder_threshold=shorter),
+            recipe=replace(
+                self.recipe,
+                window_size=size,
+                remainder_threshold=shorter,
+                window_seconds=None if window_size else self.recipe.window_seconds,
+            ),
             batch_size=self.batch_size,
             store=self.store,
             model_dir=self.model_dir,
@@ -220,7 +225,7 @@ class Session:
     ) -> Recipe:
         """Return the session's recipe with changes; see `caption`."""
         made = (recipe or self.recipe).changed(prompt, stage2, **settings)
-        for name in ("window_size", "remainder_threshold"):
+        for name in ("window_size", "remainder_threshold", "window_seconds"):
             own, wanted = getattr(self.recipe, name), getattr(made, name)
             if own != wanted:
                 raise ValueError(

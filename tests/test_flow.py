@@ -23,9 +23,9 @@ def test_decoding_runs_only_a_few_windows_ahead_of_the_first_texts(fake, harbour
     decoded: list[int] = []
 
     class Pool(DecodePool):
-        def read(self, source, numbers, size):
+        def read(self, source, numbers, *rest):
             decoded.append(numbers[0])
-            return super().read(source, numbers, size)
+            return super().read(source, numbers, *rest)
 
     async def follow(pool: Pool) -> int:
         fake.gate = asyncio.Event()

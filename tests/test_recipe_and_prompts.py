@@ -49,6 +49,7 @@ def test_the_content_key_changes_with_every_field_that_decides_a_caption():
         "seed": 1,
         "fp8": True,
         "schema": "tags",
+        "window_seconds": 10.0,
     }
     assert set(changes) == set(Recipe.__dataclass_fields__)
     keys = {replace(Recipe(), **{name: value}).key for name, value in changes.items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captionkit.sources.windows import WindowSpan, compute_windows, sample_frames
+from captionkit.sources.windows import WindowSpan, compute_windows, sample_frames, windows_of_seconds
 
 totals = st.integers(0, 20_000)
 sizes = st.integers(4, 2_000)
@@ -94,3 +95,53 @@ def test_a_window_that_ends_before_it_begins_has_no_frames_to_sample():
 def test_an_invalid_sampling_rate_is_refused(rate):
     with pytest.raises(ValueError, match="sampling_fps"):
         sample_frames(WindowSpan(0, 99), 4.0, rate)
+
+
+VARIABLE = np.array([n * 0.04 for n in range(100)] + [4.0 + n for n in range(50)])
+
+
+def test_frames_at_a_variable_rate_are_sampled_by_time():
+    span = WindowSpan(1000, 1149)
+    frames = sample_frames(span, 54.0, 2.0, VARIABLE)
+    seconds = VARIABLE[np.array(frames) - 1000]
+    assert len(frames) == 108
+    assert (frames[0], frames[-1]) == (1000, 1149)
+    assert frames == sorted(frames)
+    # Models take the steps between frames as equal: each frame is on screen at its place.
+    even = np.linspace(0, 53, 108)
+    assert np.abs(seconds - even).max() <= 0.5
+    assert (seconds < 4).sum() <= 9
+
+
+@given(
+    st.integers(4, 3_000),
+    st.sampled_from([23.976, 25, 29.97, 30, 60, 1]),
+    st.floats(0.1, 30),
+    st.sampled_from([1, 1000, 90_000]),
+)
+def test_a_constant_rate_samples_by_number_whatever_rounds_its_times(length, rate, sampling, base):
+    times = np.round(np.arange(length) / rate * base * 100) / base / 100
+    span = WindowSpan(0, length - 1)
+    assert sample_frames(span, length / rate, sampling, times) == sample_frames(
+        span, length / rate, sampling
+    )
+
+
+@given(st.lists(st.floats(0.001, 3), min_size=4, max_size=300), st.floats(0.05, 40))
+def test_windows_of_seconds_tile_the_frames(gaps, seconds):
+    times = np.cumsum(gaps)
+    spans = windows_of_seconds(times, seconds, seconds / 2)
+    assert [n for span in spans for n in range(span.start, span.end + 1)] == list(range(len(times)))
+    assert all(len(span) >= 4 for span in spans)
+
+
+def test_windows_of_seconds_last_as_long_as_asked_at_any_rate():
+    spans = windows_of_seconds(VARIABLE, 10.0, 5.0)
+    assert [(span.start, span.end) for span in spans] == [
+        (0, 105), (106, 115), (116, 125), (126, 135), (136, 149),
+    ]  # fmt: skip
+    assert [len(span) for span in windows_of_seconds(np.arange(300) / 25, 4.0, 2.0)] == [100, 100, 100]
+    assert [len(span) for span in windows_of_seconds(np.arange(220) / 25, 4.0, 2.0)] == [100, 120]
+    assert windows_of_seconds(np.arange(3) / 25, 4.0, 2.0) == []
+    with pytest.raises(ValueError, match="window_seconds is 0"):
+        windows_of_seconds(VARIABLE, 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,14 @@ from captionkit.engine.protocol import VideoInput
 from captionkit.models.variants import get_variant
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow, WindowSpan, sample_frames
+from captionkit.sources.windows import is_constant_rate
 from captionkit.video import DecodePool
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Indices of frames at a variable rate are milliseconds.
+_FINE_FPS = 1000.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def prepare(
     clip = window.source
     pixels = damage = None
     if frames:
-        read = pool.read(clip.file, numbers, size)
+        read = pool.read(clip.file, numbers, size, clip.metadata.identity)
         pixels, damage = read.pixels, read.damage
     seconds = window.end_s - window.start_s
     values = {
@@ -94,13 +98,7 @@ def prepare(
         "duration": f"{seconds:.2f}",
         "video": window.path.replace("\\", "/").rsplit("/", 1)[-1],
     }
-    metadata = {
-        "fps": window.frames / seconds,
-        "frames_indices": [frame - clip.first_frame - window.start_frame for frame in numbers],
-        "total_num_frames": window.frames,
-        "duration": seconds,
-        "do_sample_frames": False,
-    }
+    metadata = _told_times(window, numbers)
     # Identify the exact pixels: vLLM returns the cached video for a known id.
     content = f"{clip.metadata.identity}:{numbers}:{size}:{pool.reader}{salt}"
     uid = hashlib.sha256(content.encode()).hexdigest()[:40]
@@ -111,6 +109,33 @@ def prepare(
         VideoInput(uid, metadata, pixels, name),
         damage,
     )
+
+
+def _told_times(window: PlannedWindow, numbers: list[int]) -> dict[str, Any]:
+    """Return the metadata from which models compute each frame's time, as index / fps.
+
+    At a variable rate the indices count milliseconds.
+    """
+    seconds = window.end_s - window.start_s
+    metadata = {
+        "fps": window.frames / seconds,
+        "frames_indices": [each - window.source.first_frame - window.start_frame for each in numbers],
+        "total_num_frames": window.frames,
+        "duration": seconds,
+        "do_sample_frames": False,
+    }
+    if not is_constant_rate(_times(window)):
+        times = window.source.metadata.frame_times[numbers] - window.start_s
+        metadata["fps"] = _FINE_FPS
+        metadata["frames_indices"] = np.round(times * _FINE_FPS).astype(int).tolist()
+        metadata["total_num_frames"] = max(round(seconds * _FINE_FPS), 1)
+    return metadata
+
+
+def _times(window: PlannedWindow) -> NDArray[np.float64]:
+    """Return the seconds of the window's frames in the file."""
+    first = window.source.first_frame + window.start_frame
+    return window.source.metadata.frame_times[first : first + window.frames]
 
 
 def window_tokens(window: PlannedWindow, recipe: Recipe) -> int:
@@ -124,8 +149,9 @@ def window_tokens(window: PlannedWindow, recipe: Recipe) -> int:
 def model_frames(window: PlannedWindow, recipe: Recipe, pool: DecodePool) -> ModelFrames:
     """Return the exact frames of a window that the model sees; raise as `prepare`."""
     numbers, size = _sampled(window, recipe, model_resizes=False)
-    pixels = pool.read(window.source.file, numbers, size).pixels
-    times = window.source.metadata.frame_times
+    facts = window.source.metadata
+    pixels = pool.read(window.source.file, numbers, size, facts.identity).pixels
+    times = facts.frame_times
     return ModelFrames(pixels, [float(times[number]) for number in numbers])
 
 
@@ -141,7 +167,7 @@ def _sampled(
             f"{window.path} has {shown.num_frames - clip.first_frame}"
         )
     span = WindowSpan(window.start_frame, window.end_frame)
-    sampled = sample_frames(span, window.end_s - window.start_s, recipe.sampling_fps)
+    sampled = sample_frames(span, window.end_s - window.start_s, recipe.sampling_fps, _times(window))
     # Check the size before decoding, also if the model's processor resizes.
     final = get_variant(recipe.model).frame_size(shown.width, shown.height, recipe.pixel_budget)
     size = (shown.width, shown.height) if model_resizes else final

@@ -197,7 +197,8 @@ class _Prepare:
             try:
                 file = stack.enter_context(_local(path))
                 clip = SourceClip.open(pool, file, path)
-                spans = clip.cut(self._recipe.window_size, self._recipe.remainder_threshold)
+                made = self._recipe
+                spans = clip.cut(made.window_size, made.remainder_threshold, made.window_seconds)
                 windows = plan(clip, spans, name)
             except Exception as error:  # any error of a file system's package
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

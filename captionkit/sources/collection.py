@@ -255,7 +255,7 @@ class Sources:
         middle = clip.first_frame + (window.start_frame + window.end_frame) // 2
         high = max(2, round(_THUMBNAIL_WIDTH * shown.height / shown.width))
         try:
-            frames = self.pool.read(clip.file, [middle], (_THUMBNAIL_WIDTH, high))
+            frames = self.pool.read(clip.file, [middle], (_THUMBNAIL_WIDTH, high), shown.identity)
         except VideoError:
             return None
         packed = io.BytesIO()
@@ -268,8 +268,9 @@ class Sources:
 
     def clip(self, window: PlannedWindow) -> bytes:
         """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
-        first = window.source.first_frame
-        return self.pool.clip(window.source.file, first + window.start_frame, first + window.end_frame)
+        clip = window.source
+        first, last = clip.first_frame + window.start_frame, clip.first_frame + window.end_frame
+        return self.pool.clip(clip.file, first, last, clip.metadata.identity)
 
 
 def _repeats(windows: list[PlannedWindow], first: dict[str, PlannedWindow]) -> list[str]:

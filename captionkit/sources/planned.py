@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, compute_windows
+from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, compute_windows, windows_of_seconds
 from captionkit.video import DecodePool, Source
 from captionkit.video.cache import file_cache, file_stamp
 from captionkit.video.metadata import VideoMetadata
@@ -91,15 +91,25 @@ class SourceClip:
         end = float(times[after]) if after <= last else self.metadata.duration
         return float(times[min(start, last)]), end
 
-    def cut(self, window_size: int, remainder_threshold: int) -> list[WindowSpan]:
-        """Cut the clip into windows.
+    def cut(
+        self, window_size: int, remainder_threshold: int, window_seconds: float | None = None
+    ) -> list[WindowSpan]:
+        """Cut the clip into windows of frames, or of seconds.
+
+        ``remainder_threshold`` then stands for the same share of ``window_seconds`` as of
+        ``window_size``.
 
         Raises
         ------
         ValueError
             If the clip has too few frames for a window.
         """
-        spans = compute_windows(self.num_frames, window_size, remainder_threshold)
+        if window_seconds is None:
+            spans = compute_windows(self.num_frames, window_size, remainder_threshold)
+        else:
+            times = self.metadata.frame_times[self.first_frame : self.first_frame + self.num_frames]
+            least = window_seconds * min(1.0, remainder_threshold / window_size)
+            spans = windows_of_seconds(times, window_seconds, least)
         if not spans:
             raise ValueError(
                 f"{self.path} has {self.num_frames} frames; a window needs at least {LEAST_FRAMES}"

@@ -113,4 +113,4 @@ def _spans(
         ]
         times, end = shown.frame_times[begin:past], clip.times(0, clip.num_frames - 1)[1]
         spans = tuple(scene_windows([0, *starts], times, end, size, threshold))
-    return [(each, "") for each in spans or clip.cut(size, threshold)]
+    return [(each, "") for each in spans or clip.cut(size, threshold, rule.recipe.window_seconds)]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 LEAST_FRAMES = 4
 MOST_FRAMES = 768
 
@@ -24,6 +27,9 @@ def compute_windows(
     total_frames: int, window_size: int = 256, remainder_threshold: int = 128
 ) -> list[WindowSpan]:
     """Tile ``total_frames`` frames with windows of ``window_size``.
+
+    The reference's rule counts frames, whatever their times: at a variable rate 256 frames may last a
+    second or an hour. `windows_of_seconds` cuts by time.
 
     Fewer than 4 frames make no window, at most ``window_size`` frames make one. A remainder of at least
     ``remainder_threshold`` frames becomes another window; a smaller remainder extends the last one.
@@ -52,11 +58,68 @@ def compute_windows(
     return [WindowSpan(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
-def sample_frames(span: WindowSpan, seconds: float, sampling_fps: float = 2.0) -> list[int]:
+def windows_of_seconds(
+    times: NDArray[np.float64], window_seconds: float, remainder_seconds: float
+) -> list[WindowSpan]:
+    """Tile frames with windows of a length in seconds, by the frames' times.
+
+    A window begins with the first frame at or after each multiple of ``window_seconds`` from the first
+    frame; a stretch of fewer than 4 frames joins the window before it, at the beginning the one after
+    it. A remainder shorter than ``remainder_seconds`` extends the last window.
+
+    Parameters
+    ----------
+    times
+        Seconds of each frame, of shape (frames,), ascending.
+    window_seconds
+        Length of a window.
+    remainder_seconds
+        Least length of the last window.
+
+    Raises
+    ------
+    ValueError
+        If the length is not above 0.
+    """
+    if not (window_seconds > 0 and math.isfinite(window_seconds)):
+        raise ValueError(f"window_seconds is {window_seconds}; give a number above 0")
+    if len(times) < LEAST_FRAMES:
+        return []
+    # Round: 0.3 of 0.1 s each may arrive as 2.9999999999999996.
+    parts = np.floor(np.round((times - times[0]) / window_seconds, 6)).astype(np.int64)
+    starts = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist()]
+    step = float(np.median(np.diff(times)))
+    if len(starts) > 1 and times[-1] + step - times[starts[-1]] < remainder_seconds - 1e-6:
+        starts.pop()
+    kept = [0]
+    for start in starts[1:]:
+        if start - kept[-1] >= LEAST_FRAMES and len(times) - start >= LEAST_FRAMES:
+            kept.append(start)
+    ends = [*(start - 1 for start in kept[1:]), len(times) - 1]
+    return [WindowSpan(start, end) for start, end in zip(kept, ends, strict=True)]
+
+
+def is_constant_rate(times: NDArray[np.float64]) -> bool:
+    """Whether frames come so evenly that their numbers tell their times, to one frame."""
+    if len(times) < LEAST_FRAMES:
+        return True
+    even = np.linspace(times[0], times[-1], len(times))
+    mean = (times[-1] - times[0]) / (len(times) - 1)
+    return bool(np.abs(times - even).max() <= mean)
+
+
+def sample_frames(
+    span: WindowSpan,
+    seconds: float,
+    sampling_fps: float = 2.0,
+    times: NDArray[np.float64] | None = None,
+) -> list[int]:
     """Return the frames of a window that the model sees, in the numbering of ``span``.
 
     Their number is even (the model reads frames in pairs), 4 to 768 and at most the window's length;
-    they spread evenly from the first to the last frame.
+    they spread evenly from the first to the last frame. At a variable rate they spread evenly over the
+    time: each is the frame nearest to its moment, and a frame that is shown for long comes several
+    times, since models take the steps between frames as equal.
 
     Parameters
     ----------
@@ -66,6 +129,8 @@ def sample_frames(span: WindowSpan, seconds: float, sampling_fps: float = 2.0) -
         Duration of the window.
     sampling_fps
         Wanted frames a second.
+    times
+        Seconds of the window's frames, of shape (frames,); None for a constant rate.
 
     Raises
     ------
@@ -80,5 +145,10 @@ def sample_frames(span: WindowSpan, seconds: float, sampling_fps: float = 2.0) -
     wanted = math.floor(round(seconds * sampling_fps, 9))
     count = min(max(wanted, LEAST_FRAMES), MOST_FRAMES, len(span))
     count -= count % 2
+    if times is not None and not is_constant_rate(times):
+        moments = np.linspace(times[0], times[-1], count)
+        after = np.clip(np.searchsorted(times, moments), 1, len(times) - 1)
+        nearest = np.where(moments - times[after - 1] <= times[after] - moments, after - 1, after)
+        return [span.start + int(index) for index in nearest]
     step = (len(span) - 1) / (count - 1)
     return [span.start + round(index * step) for index in range(count)]

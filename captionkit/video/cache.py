@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 # Rises with the form of the entries; a file of another version is emptied.
-_VERSION = 1
+_VERSION = 2
 _MOST_BYTES = 512 << 20
 # Look at the size of the file once in so many additions.
 _LOOK_EVERY = 200

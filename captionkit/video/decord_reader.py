@@ -14,10 +14,12 @@ from av.bitstream import BitStreamFilterContext
 from numpy.typing import NDArray
 
 from captionkit.video.errors import VideoError
-from captionkit.video.index import StreamIndex, open_video
+from captionkit.video.index import StreamIndex
+from captionkit.video.opened import open_video
+from captionkit.video.packets import Alive
 
 _CONTAINERS = {"mov", "mp4", "matroska", "webm"}
-_CODECS = {"h264", "mpeg4", "vp8", "vp9", "hevc"}
+_CODECS = {"h264", "vp8", "vp9", "hevc"}
 
 
 def refusal(path: str, index: StreamIndex) -> str | None:
@@ -27,32 +29,47 @@ def refusal(path: str, index: StreamIndex) -> str | None:
         return f"the container {metadata.container}, in which it miscounts frames"
     if metadata.codec not in _CODECS:
         return f"the codec {metadata.codec}, which it lacks or misreads"
-    if index.counted:
-        return "missing or repeated timestamps"
+    if index.decoded:
+        return "packets that are not frames, or timestamps that are missing, repeated or absurd"
     if index.discarded:
         return "frames that an edit list hides, which it counts"
-    if metadata.rotation:
-        return "a rotation, which it ignores"
+    if metadata.rotation or index.mirrored:
+        return "a rotation or a mirrored picture, which it ignores"
     if metadata.damage:
         return f"damage ({metadata.damage})"
     gaps = np.diff(metadata.frame_times)
     if len(gaps) and float(gaps.max() - gaps.min()) > 0.5 / metadata.fps:
         return "a variable frame rate"
-    if metadata.codec in _OPEN_STARTS and _has_open_starts(path, metadata.codec):
-        return "open GOPs or intra refresh, in which it is frames off after a seek"
+    return _wrong_starts(path, metadata.codec)
+
+
+def _wrong_starts(path: str, codec: str) -> str | None:
+    """Say why decoding cannot start at each packet that counts as a key frame, None if it can."""
+    headers: set[bytes] = set()
+    container, stream = open_video(path)
+    with container:
+        units_of = None
+        if codec in _OPEN_STARTS:
+            units_of = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
+        for packet in container.demux(stream):
+            key, data = packet.is_keyframe, bytes(packet)
+            if units_of is None:
+                if data and key and not _IS_KEY[codec](data):
+                    return _FALSE_STARTS
+                continue
+            for part in units_of.filter(packet):
+                units = [unit for unit in bytes(part).split(b"\0\0\1")[1:] if unit]
+                if any(_OPEN_STARTS[codec](unit) for unit in units):
+                    return "open GOPs or intra refresh, in which it is frames off after a seek"
+                if part.is_keyframe and not any(_IS_START[codec](unit) for unit in units):
+                    return _FALSE_STARTS
+                headers |= {unit.rstrip(b"\0") for unit in units if _IS_HEADER[codec](unit)}
+                if len(headers) > 1:
+                    return "several headers, between which it does not tell"
     return None
 
 
-def _has_open_starts(path: str, codec: str) -> bool:
-    """Whether decoding can start at a frame whose successors refer to earlier ones."""
-    container, stream = open_video(path)
-    with container:
-        start_codes = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
-        for packet in container.demux(stream):
-            for part in start_codes.filter(packet):
-                if any(_OPEN_STARTS[codec](unit) for unit in bytes(part).split(b"\0\0\1")[1:] if unit):
-                    return True
-    return False
+_FALSE_STARTS = "frames that count as key frames but are none"
 
 
 def _h264_recovery_point(unit: bytes) -> bool:
@@ -64,12 +81,26 @@ def _hevc_clean_random_access(unit: bytes) -> bool:
 
 
 _OPEN_STARTS = {"h264": _h264_recovery_point, "hevc": _hevc_clean_random_access}
+_IS_START = {
+    "h264": lambda unit: unit[0] & 31 == 5,
+    "hevc": lambda unit: 16 <= unit[0] >> 1 & 63 <= 20,
+}
+_IS_HEADER = {
+    "h264": lambda unit: unit[0] & 31 == 7,
+    "hevc": lambda unit: unit[0] >> 1 & 63 == 33,
+}
+_IS_KEY = {
+    "vp8": lambda data: not data[0] & 1,
+    # Profile 3 has one more bit before those of a shown existing frame and of an inter frame.
+    "vp9": lambda data: not data[0] & (0b0110 if data[0] & 0b110000 == 0b110000 else 0b1100),
+}
 
 
 class DecordReader:
     """The interface of `PyAVReader`, with decord behind it."""
 
-    def __init__(self, path: str, index: StreamIndex) -> None:
+    def __init__(self, path: str, index: StreamIndex, alive: Alive = lambda: None) -> None:
+        alive()
         reason = refusal(path, index)
         if reason:
             raise VideoError(

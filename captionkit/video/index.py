@@ -1,106 +1,97 @@
-"""Which frames a file shows and when: one pass over its packets, nothing decoded.
+"""Which frames a file shows and when, and which packet each frame comes from.
 
-Frames are named by their presentation time, never by counting after a seek. If a container has no
-reliable times (raw streams, AVI, missing or repeated timestamps), frames are counted from the start.
-Runs in the decoding processes.
+Most streams are indexed without decoding: each shown packet is a frame, in the order of their
+timestamps. Where that is not sure (old codecs, fields, missing, repeated or absurd timestamps), all is
+decoded once: then the order is the decoder's, and the times follow `timeline.mend`. Runs in the
+decoding processes.
 """
 
 from __future__ import annotations
 
-import bisect
-import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from captionkit.video.content import PacketHash, content_hash, sizes_tell
+from captionkit.video import timeline
+from captionkit.video.content import content_hash, sizes_tell
 from captionkit.video.errors import VideoError
+from captionkit.video.h264 import may_hold_fields
 from captionkit.video.metadata import VideoMetadata
+from captionkit.video.opened import check_clear, file_identity, open_video
+from captionkit.video.orientation import Orientation, of_frame
+from captionkit.video.packets import MISSING, Alive, PacketTable, decoded, read_packets
 from captionkit.video.sample_table import packets_of_table
 
-# Formats without presentation times: ffmpeg makes their times up.
-_UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf"}
-_EDGE = 1 << 20
+# Raw streams: ffmpeg makes their times up.
+_UNTIMED = {"h264", "hevc", "vvc", "m4v", "mpegvideo", "mjpeg", "obu", "h261", "h263", "dirac", "vc1"}
+# Formats whose packets have exact times after a seek, too.
+_SEEKABLE = {"mov", "matroska"}
+# Formats in which a jump of the clock is another clock.
+_BROADCAST = {"mpegts", "mpeg"}
+# Codecs of which every shown packet is one frame, and how many frames their decoders hold back.
+_WHOLE_FRAMES = {
+    **dict.fromkeys(("h264", "hevc", "vvc"), 16),
+    **dict.fromkeys(("mpeg1video", "mpeg2video", "mpeg4"), 1),
+    **dict.fromkeys(("vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1", "png", "rawvideo"), 0),
+}
+# Largest packet of MPEG-4 that says only that there is no picture, in bytes.
+_NO_PICTURE = 16
 
 
 @dataclass(frozen=True)
 class StreamIndex:
-    """The packets of a video stream in order of presentation.
+    """The frames of a stream in the order shown, and the packets of the file.
 
-    ``times`` are presentation times in units of ``time_base``; ``keyframes`` those of the packets that
-    decoding may start from. ``counted`` says whether frames have to be counted from the start,
-    ``discarded`` how many packets an edit list hides.
+    Parameters
+    ----------
+    shown
+        Index of each frame's packet in the order of the file, of shape (frames,).
+    keyframes
+        Numbers of the frames that decoding may start from, ascending.
+    pts
+        Timestamp of each packet, of shape (packets,), to seek by; `packets.MISSING` without one.
+    sums
+        `packets.packet_sum` of each packet; empty if timestamps tell packets apart after a seek.
+    decoded
+        Whether all was decoded to find the frames.
+    discarded
+        Number of packets that an edit list hides.
+    mirrored
+        Whether the picture is mirrored before it is turned.
+    metadata
+        Facts of the stream.
     """
 
-    times: NDArray[np.int64]
-    keyframes: list[int]
-    time_base: Fraction
-    counted: bool
+    shown: NDArray[np.int64]
+    keyframes: NDArray[np.int64]
+    pts: NDArray[np.int64]
+    sums: NDArray[np.uint64]
+    decoded: bool
     discarded: int
+    mirrored: bool
     metadata: VideoMetadata
 
-    def keyframe_before(self, time: int, back: int = 0) -> int | None:
-        """Time of the key frame at or before a time, or ``back`` key frames earlier.
-
-        None stands for the start of the file.
-        """
-        index = bisect.bisect_right(self.keyframes, time) - 1 - back
-        return self.keyframes[index] if index >= 0 else None
+    @property
+    def orientation(self) -> Orientation:
+        """How the picture is mirrored and turned."""
+        return Orientation(self.metadata.rotation // 90, self.mirrored)
 
 
-def open_video(path: str) -> tuple[InputContainer, VideoStream]:
-    """Open a local file and pick its best video stream.
-
-    Raises
-    ------
-    VideoError
-        If the path is not a file that can be read as a video.
-    """
-    file = Path(path)
-    if not file.exists():
-        raise VideoError(f"no such file: {path}")
-    if file.is_dir():
-        raise VideoError(f"{path} is a folder; give a video file")
-    if file.stat().st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes)")
-    try:
-        # Files only: a playlist under the name of an .mp4 must not open what it lists.
-        container = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="ignore"
-        )
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
-    covers = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & covers]
-    best = container.streams.best("video")
-    stream = best if best in streams else next(iter(streams), None)
-    if stream is None:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        container.close()
-        raise VideoError(f"{path} has no video stream (it holds {kinds})")
-    if stream.codec_context is None:
-        container.close()
-        raise VideoError(f"{path} holds a video codec that this build of ffmpeg cannot decode")
-    return container, stream
-
-
-def _reason(error: Exception) -> str:
-    """Say what went wrong, without the path that ffmpeg appends."""
-    return (getattr(error, "strerror", None) or str(error)).split(":")[0]
-
-
-def build_index(path: str) -> StreamIndex:
+def build_index(path: str, alive: Alive = lambda: None) -> StreamIndex:
     """Index a file from its own tables, or by reading all its packets once.
+
+    Parameters
+    ----------
+    path
+        The file.
+    alive
+        Called for each packet, to show progress.
 
     Raises
     ------
@@ -109,102 +100,104 @@ def build_index(path: str) -> StreamIndex:
     """
     container, stream = open_video(path)
     with container:
-        found = _from_table(path, container, stream)
-        if found is not None:
-            return _index(path, container, stream, found)
+        found = packets_of_table(path, container, stream)
+        if found is not None and sizes_tell(path, found.sizes):
+            nothing = np.zeros(len(found.pts), bool)
+            table = PacketTable(
+                found.pts, found.dts, found.sizes, found.keyframes, found.hidden, nothing
+            )
+            container.seek(0)
+            check_clear(path, next(container.demux(stream)))
+            if _clean(table, container, stream):
+                return _index(path, container, stream, table, alive)
     # Open anew: the check of the tables has moved the container.
     container, stream = open_video(path)
     with container:
-        return _index(path, container, stream, _from_packets(container, stream))
+        table = read_packets(path, container, stream, os.path.getsize(path), alive)
+        return _index(path, container, stream, table, alive)
 
 
-@dataclass
-class _Found:
-    """What the packets of a stream tell, from a pass over them or from the container's own tables."""
-
-    shown: list[int]
-    keyframes: list[int]
-    sizes: NDArray[np.int64]
-    discarded: int = 0
-    untimed: bool = False
-    damage: str | None = None
-    packet_hash: bytes = b""
+def _formats(container: InputContainer) -> set[str]:
+    return set(container.format.name.split(","))
 
 
-def _from_table(path: str, container: InputContainer, stream: VideoStream) -> _Found | None:
-    """Take the packets from the container's tables, if these tell all that a pass would tell."""
-    packets = packets_of_table(path, container, stream)
-    if packets is None or not sizes_tell(path, packets.sizes):
-        return None
-    shown = ~packets.hidden
-    return _Found(
-        packets.pts[shown].tolist(),
-        packets.pts[shown & packets.keyframes].tolist(),
-        packets.sizes,
-        int(packets.hidden.sum()),
-    )
+def _clean(table: PacketTable, container: InputContainer, stream: VideoStream) -> bool:
+    """Whether each shown packet is a frame, in the order of timestamps that are all credible."""
+    context = stream.codec_context
+    codec = context.codec.canonical_name
+    pts = table.pts[~table.hidden]
+    if codec not in _WHOLE_FRAMES or _formats(container) & (_UNTIMED | {"avi"}) or not len(pts):
+        return False
+    if codec == "h264" and may_hold_fields(context.extradata):
+        return False
+    if codec == "mpeg4" and (table.sizes <= _NO_PICTURE).any():
+        return False
+    dts = table.dts[table.dts != MISSING]
+    if (pts == MISSING).any() or (np.diff(dts) < 0).any():
+        return False
+    # A stream that reorders nothing has ascending timestamps. Encoders that announce no reordering but
+    # do it are known by how often they do.
+    depth = _WHOLE_FRAMES[codec]
+    if depth and not context.has_b_frames and (np.diff(pts) < 0).mean() < 0.05:
+        depth = 0
+    if not timeline.ascends(pts, depth):
+        return False
+    times = np.sort(pts).astype(np.float64) * float(_time_base(stream))
+    gaps = np.diff(times)
+    limit = timeline.largest_gap(times, bool(_formats(container) & _BROADCAST))
+    return bool((gaps > 0).all() and (gaps <= limit).all())
 
 
-def _from_packets(container: InputContainer, stream: VideoStream) -> _Found:
-    """Read all packets."""
-    found = _Found([], [], np.zeros(0, np.int64))
-    shown, sizes, digest = found.shown, [], PacketHash()
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            sizes.append(packet.size)
-            digest.add(packet, packet.size)
-            if packet.is_corrupt:
-                found.damage = found.damage or "the container marks packets as damaged"
-            if packet.is_discard:
-                found.discarded += 1
-                continue
-            if packet.pts is None:
-                found.untimed = True
-                shown.append(len(shown))
-                continue
-            if packet.is_keyframe:
-                found.keyframes.append(packet.pts)
-            shown.append(packet.pts)
-    except av.FFmpegError as error:
-        found.damage = f"the file breaks off: {_reason(error)}"
-    found.sizes, found.packet_hash = np.array(sizes, np.int64), digest.digest()
-    return found
+def _time_base(stream: VideoStream) -> Fraction:
+    return stream.time_base or Fraction(1, 90_000)
 
 
-def _index(path: str, container: InputContainer, stream: VideoStream, found: _Found) -> StreamIndex:
-    shown, keyframes, discarded = found.shown, found.keyframes, found.discarded
-    untimed, damage = found.untimed, found.damage
-    time_base = stream.time_base or Fraction(1, 90_000)
-    if not shown:
+def _index(
+    path: str, container: InputContainer, stream: VideoStream, table: PacketTable, alive: Alive
+) -> StreamIndex:
+    damage = table.damage
+    if not len(table.pts) or table.hidden.all():
         raise VideoError(f"{path} holds no video frame" + (f" ({damage})" if damage else ""))
-    times = np.array(sorted(shown), dtype=np.int64)
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    identity = file_identity(path)
+    clean = _clean(table, container, stream)
     # One thread: starting more takes longer than a frame.
-    first = next(_decoded(path, threads=1))
-    if first.pts is not None and not untimed:
-        # A stream cut in the middle begins with frames that refer to missing ones.
-        times = times[times >= first.pts]
-    formats = set(container.format.name.split(","))
-    counted = bool(untimed or formats & _UNTIMED or (np.diff(times) <= 0).any())
-    # The header of a file that was cut off promises more frames than the file holds.
-    if stream.frames and stream.frames > len(shown) + discarded:
-        damage = f"the header tells {stream.frames} frames, {len(shown) + discarded} are there"
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    if counted:
-        # Decode all: a packet of such a container need not be a frame.
-        seconds = np.arange(sum(1 for _ in _decoded(path))) / float(rate)
+    first_packet, first = next(decoded(path, alive, threads=1))
+    here = len(table.pts)
+    if stream.frames > (_slots(table) if "avi" in _formats(container) else here):
+        # The header of a file that was cut off promises more frames than the file holds.
+        damage = f"the header tells {stream.frames} frames, {here} are there"
+    if _ends_early(container, stream, table):
+        damage = damage or "the file ends before the duration that its header tells"
+    if clean:
+        shown = np.flatnonzero(~table.hidden)
+        shown = shown[np.argsort(table.pts[shown], kind="stable")]
+        if first_packet in shown:
+            # A stream cut in the middle begins with frames that refer to missing ones.
+            shown = shown[np.flatnonzero(shown == first_packet)[0] :]
+        if damage:
+            shown = _without_lost_end(path, table, shown, alive)
+        ticks = table.pts[shown]
+        seconds = (ticks - ticks[0]) * float(_time_base(stream))
     else:
-        seconds = (times - times[0]) * float(time_base)
-    last = float(1 / rate)
-    if len(seconds) > 1:
-        last = float(np.median(np.diff(seconds)))
+        shown = np.array([packet for packet, _ in decoded(path, alive)], np.int64)
+        # The rest of a packet that was cut off is not a frame.
+        shown = shown[~table.broken[shown] | (shown < 0)] if table.broken[-1] else shown
+        if not len(shown):
+            raise VideoError(f"{path} holds no frame that can be decoded")
+        seconds, note = _times(container, stream, table, shown, 1 / rate)
+        seconds = seconds - seconds[0]
+        damage = "; ".join(part for part in (damage, note) if part) or None
+    try:
+        orientation = of_frame(first)
+    except ValueError as error:
+        raise VideoError(f"{path}: {error}") from error
+    last = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1 / rate
     duration = float(seconds[-1]) + last
-    # PyAV gives the anticlockwise angle of the display matrix.
-    rotation = round(-first.rotation) % 360
-    width, height = _shown_size(stream)
-    if rotation % 180:
+    width, height = shown_size(stream, first)
+    if orientation.turns % 2:
         width, height = height, width
+    exact = clean and bool(_formats(container) & _SEEKABLE) and len(np.unique(table.pts)) == here
     metadata = VideoMetadata(
         width=width,
         height=height,
@@ -213,58 +206,83 @@ def _index(path: str, container: InputContainer, stream: VideoStream, found: _Fo
         duration=duration,
         codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
-        rotation=rotation,
-        identity=file_identity(path),
+        rotation=orientation.turns * 90,
+        identity=identity,
         damage=damage,
-        content=content_hash(path, found.sizes, seconds, found.packet_hash),
+        content=content_hash(path, table.sizes, seconds, table.packet_hash),
     )
+    sure = shown >= 0
     return StreamIndex(
-        times=times,
-        keyframes=sorted(keyframes),
-        time_base=time_base,
-        counted=counted,
-        discarded=discarded,
+        shown=shown,
+        keyframes=np.flatnonzero(sure & table.keys[np.where(sure, shown, 0)]),
+        pts=np.where(table.pts == MISSING, table.dts, table.pts),
+        sums=table.sums[:0] if exact else table.sums,
+        decoded=not clean,
+        discarded=int(table.hidden.sum()),
+        mirrored=orientation.mirrored,
         metadata=metadata,
     )
 
 
-def _shown_size(stream: Any) -> tuple[int, int]:
-    """Compute width and height as shown: pixels that are not square widen or narrow the picture."""
+def _slots(table: PacketTable) -> int:
+    """Return the frames that an AVI file has time for: its header counts dropped ones, too."""
+    times = table.dts[table.dts != MISSING]
+    step = int(np.median(np.diff(times))) if len(times) > 1 else 1
+    return int(times.max()) + 2 * step if len(times) else len(table.dts)
+
+
+def _ends_early(container: InputContainer, stream: VideoStream, table: PacketTable) -> bool:
+    """Whether a Matroska file has less than its header tells, by more than a second and a twentieth."""
+    if not _formats(container) & {"matroska"} or not container.duration:
+        return False
+    known = table.pts[table.pts != MISSING]
+    promised = container.duration / 1e6
+    there = float(known.max() * _time_base(stream)) if len(known) else promised
+    # Sound may be longer than the picture.
+    alone = len(container.streams) == 1
+    return alone and promised - there > max(1.0, 0.05 * promised)
+
+
+def _without_lost_end(
+    path: str, table: PacketTable, shown: NDArray[np.int64], alive: Alive
+) -> NDArray[np.int64]:
+    """Leave frames at the end out that do not decode since the file was cut off."""
+    there = {packet for packet, _ in decoded(path, alive) if not table.broken[packet]}
+    # Only the end: a frame missing in the middle keeps its number.
+    lost = 0
+    tail = shown[-64:]
+    good = np.isin(tail, list(there))
+    if good.any():
+        lost = int(np.argmax(~good)) if not good.all() else len(tail)
+        # Keep the good ones behind a lost one, which were decoded from earlier packets.
+        return np.concatenate([shown[:-64], tail[:lost], tail[lost:][good[lost:]]])
+    return shown
+
+
+def _times(
+    container: InputContainer,
+    stream: VideoStream,
+    table: PacketTable,
+    shown: NDArray[np.int64],
+    frame_s: float,
+) -> tuple[NDArray[np.float64], str | None]:
+    """Return the seconds of decoded frames, and what was mended."""
+    if _formats(container) & _UNTIMED or (shown < 0).any():
+        return np.arange(len(shown), dtype=np.float64) * frame_s, None
+    ticks = table.pts[shown]
+    if (ticks == MISSING).mean() > 0.1:
+        # AVI times packets in the order of the file; frames take these times in the order shown.
+        ticks = np.sort(table.dts[shown])
+        if (ticks == MISSING).any():
+            return np.arange(len(shown), dtype=np.float64) * frame_s, None
+    seconds = np.where(ticks == MISSING, np.nan, ticks * float(_time_base(stream)))
+    return timeline.mend(seconds, frame_s, bool(_formats(container) & _BROADCAST))
+
+
+def shown_size(stream: Any, frame: Any) -> tuple[int, int]:
+    """Return width and height as shown: pixels that are not square widen or narrow the picture."""
     ratio = stream.sample_aspect_ratio
-    width = stream.width
+    width = frame.width
     if ratio and ratio != 1:
-        width = max(1, round(stream.width * ratio))
-    return width, stream.height
-
-
-def _decoded(path: str, threads: int = 0) -> Iterator[VideoFrame]:
-    """Yield all frames that decode, from the start; raise a `VideoError` if there are none.
-
-    ``threads`` of 0 leaves their number to the decoder.
-    """
-    container, stream = open_video(path)
-    stream.codec_context.thread_count = threads
-    found = False
-    with container:
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                found = True
-                yield frame
-    if not found:
-        raise VideoError(f"{path} holds no frame that can be decoded")
-
-
-def file_identity(path: str) -> str:
-    """Hash a file's path, size, time of change and both ends: changes when its content does."""
-    status = os.stat(path)
-    digest = hashlib.sha256(f"{os.path.realpath(path)}\0{status.st_mtime_ns}".encode())
-    digest.update(f"\0{status.st_size}\0".encode())
-    with open(path, "rb") as file:
-        digest.update(file.read(_EDGE))
-        file.seek(max(0, status.st_size - _EDGE))
-        digest.update(file.read(_EDGE))
-    return digest.hexdigest()[:32]
+        width = max(1, round(width * ratio))
+    return width, frame.height

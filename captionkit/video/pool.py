@@ -65,10 +65,13 @@ class DecodeProcess:
         self.interrupted = False
 
     def ask(self, message: dict[str, Any], limit_s: float) -> tuple[dict[str, Any], bytearray]:
-        """Send a request and wait for its answer, `TimeoutError` after the limit."""
+        """Send a request and wait for its answer, `TimeoutError` after the limit without any sign."""
         self.channel.settimeout(limit_s)
         ipc.send(self.channel, message)
-        return ipc.receive(self.channel)
+        while True:
+            answer, payload = ipc.receive(self.channel)
+            if answer["op"] != "alive":
+                return answer, payload
 
     def kill(self) -> int:
         """End the process and return its exit code."""
@@ -90,7 +93,8 @@ class DecodePool:
     reader
         ``"pyav"``, or ``"decord"`` for the streams that it reads exactly.
     timeout_s
-        Seconds that one request may take before its process is killed.
+        Seconds without progress after which the process of a request is killed. A long file may take
+        longer: the decoder shows signs of life while it reads packets.
 
     Raises
     ------
@@ -148,7 +152,13 @@ class DecodePool:
             metadata["identity"] = hashlib.sha256(source).hexdigest()[:32]
         return VideoMetadata(frame_times=times, **metadata)
 
-    def read(self, source: Source, numbers: list[int], size: tuple[int, int]) -> Frames:
+    def read(
+        self,
+        source: Source,
+        numbers: list[int],
+        size: tuple[int, int],
+        identity: str | None = None,
+    ) -> Frames:
         """Read exact frames of a video, resized.
 
         Parameters
@@ -159,23 +169,26 @@ class DecodePool:
             Frame numbers from 0, ascending.
         size
             (width, height) in pixels, as shown.
+        identity
+            The identity that `probe` told; another file under this path is refused.
 
         Raises
         ------
         VideoError
-            If a frame cannot be read exactly, or the decoder crashed or took too long.
+            If a frame cannot be read exactly, the file has changed, or the decoder crashed or hung.
         """
         message = {
             "op": "read",
             "numbers": numbers,
             "size": list(size),
             "reader": self.reader,
+            "identity": _of_file(source, identity),
         }
         answer, payload = self._ask(message, source)
         pixels = np.frombuffer(payload, np.uint8).reshape(answer["shape"])
         return Frames(pixels, answer["damage"])
 
-    def clip(self, source: Source, first: int, last: int) -> bytes:
+    def clip(self, source: Source, first: int, last: int, identity: str | None = None) -> bytes:
         """Cut a stretch of a video as an H.264 mp4 file for a browser; see `video.clip.cut`.
 
         Parameters
@@ -184,17 +197,20 @@ class DecodePool:
             A path, or the bytes of a file.
         first, last
             Frame numbers from 0, both included.
+        identity
+            The identity that `probe` told; another file under this path is refused.
 
         Raises
         ------
         VideoError
-            If a frame cannot be read, or the decoder crashed or took too long.
+            If a frame cannot be read, the file has changed, or the decoder crashed or took too long.
         """
         message = {
             "op": "clip",
             "first": first,
             "last": last,
             "reader": self.reader,
+            "identity": _of_file(source, identity),
         }
         return bytes(self._ask(message, source)[1])
 
@@ -283,6 +299,12 @@ class DecodePool:
         Files of requests under way stay: more requests may wait for a process than files are kept.
         """
         if not isinstance(source, bytes):
+            try:
+                str(source).encode()
+            except UnicodeEncodeError as error:
+                raise VideoError(
+                    f"{_name(source)}: the name is not valid UTF-8; rename the file"
+                ) from error
             yield str(source)
             return
         key = hashlib.sha256(source).hexdigest()
@@ -323,5 +345,12 @@ def _end_idle(idle: queue.LifoQueue[DecodeProcess | None]) -> None:
             process.kill()
 
 
+def _of_file(source: Source, identity: str | None) -> str | None:
+    """Return the identity to check; bytes do not change, and their copy on disk has another one."""
+    return None if isinstance(source, bytes) else identity
+
+
 def _name(source: Source) -> str:
-    return f"a buffer of {len(source):,} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"a buffer of {len(source):,} bytes"
+    return os.fsencode(source).decode(errors="replace")

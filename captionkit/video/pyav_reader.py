@@ -1,7 +1,12 @@
-"""Exact frames with PyAV: the frame that was asked for, or an error; runs in decoding processes."""
+"""Exact frames with PyAV: the frame that was asked for, or an error; runs in decoding processes.
+
+After a seek the packets are recognised, by their timestamps where these are exact, else by their bytes.
+A start counts only if the frame that is decoded there needs no other.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,11 +17,15 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from captionkit.video.errors import VideoError
-from captionkit.video.index import StreamIndex, open_video
+from captionkit.video.index import StreamIndex, shown_size
+from captionkit.video.opened import open_video
+from captionkit.video.orientation import of_frame
+from captionkit.video.packets import MISSING, Alive, packet_sum
 
 # Codecs whose decoders obey ``skip_frame`` packet by packet. dav1d (AV1) obeys it when a frame comes
-# out, several packets later.
-_SKIPPING_CODECS = {"h264", "hevc"}
+# out, several packets later. These decoders also show nothing before all that a frame needs is there.
+_RECOVERING_CODECS = {"h264", "hevc"}
+_GO_ON, _FROM_START = -1, -2
 
 
 class PyAVReader:
@@ -28,17 +37,33 @@ class PyAVReader:
         The file.
     index
         Its index.
+    alive
+        Called for each packet, to show progress.
     """
 
-    def __init__(self, path: str, index: StreamIndex) -> None:
+    def __init__(self, path: str, index: StreamIndex, alive: Alive = lambda: None) -> None:
         self._path = path
         self._index = index
+        self._alive = alive
         self._damage: str | None = None
         self._frames: Iterator[tuple[int, VideoFrame]] | None = None
         self._wanted: frozenset[int] = frozenset()
-        # Least name of the next frame, after a seek or the last read.
+        # Least number of the next frame, after a seek or the last read.
         self._position = 0
+        self._numbers = {int(packet): number for number, packet in enumerate(index.shown)}
+        # Two frames of one packet, or of none, can only be counted.
+        self._named = len(self._numbers) == len(index.shown) and -1 not in self._numbers
+        self._packet_of = self._recognised()
+        self._false_starts: set[int] = set()
+        # Number of the frame that decoding began with, at or before the start that was asked for.
+        self._anchor = 0
         self._open()
+
+    def _recognised(self) -> dict[int, int]:
+        """Return the index of each packet by the mark that tells it from all others."""
+        marks = (self._index.sums if len(self._index.sums) else self._index.pts).tolist()
+        counts = Counter(marks)
+        return {mark: n for n, mark in enumerate(marks) if counts[mark] == 1}
 
     def _open(self) -> None:
         self._container, self._stream = open_video(self._path)
@@ -58,7 +83,7 @@ class PyAVReader:
         Parameters
         ----------
         numbers
-            Frame numbers from 0, ascending.
+            Frame numbers from 0, ascending; a number may repeat.
         size
             (width, height) in pixels, as shown.
 
@@ -72,83 +97,135 @@ class PyAVReader:
         VideoError
             If a frame that was asked for cannot be decoded.
         """
-        self._damage = None
-        names = list(numbers) if self._index.counted else [int(self._index.times[n]) for n in numbers]
-        for start in self._starts(names[0]):
-            pictures = self._collect(names, size, start)
-            if pictures is not None:
-                return np.stack([pictures[name] for name in names]), self._damage
+        self._wanted = frozenset(int(self._index.shown[number]) for number in numbers)
+        damaged: tuple[NDArray[np.uint8], str | None] | None = None
+        for start in self._starts(numbers[0]):
+            self._damage = None
+            pictures = self._collect(list(numbers), size, start)
+            if pictures is None:
+                continue
+            read = np.stack([pictures[number] for number in numbers]), self._damage
+            if self._damage is None or start in (_GO_ON, _FROM_START) or damaged:
+                return damaged or read
+            # A reference that lies before the start looks like damage: try one start further back.
+            damaged, self._frames = read, None
+        if damaged:
+            return damaged
         seconds = self._index.metadata.frame_times[[numbers[0], numbers[-1]]]
         raise VideoError(
             f"{self._path}: some frames between {seconds[0]:.2f} s and {seconds[1]:.2f} s cannot be "
             f"decoded" + (f" ({self._damage})" if self._damage else "")
         )
 
-    def _starts(self, first: int) -> Iterator[int | None]:
-        """Yield starts, cheapest first: -1 (go on), a key frame, earlier ones, None (the start)."""
-        if self._index.counted:
-            if self._frames is not None and self._position <= first:
-                yield -1
-            yield None
-            return
-        key = self._index.keyframe_before(first)
-        if self._frames is not None and (key or 0) <= self._position <= first:
-            yield -1
-        yielded = set()
-        # Go back up to two key frames more: frames behind a key frame may refer to earlier ones (open
-        # GOP).
-        for back in range(3):
-            key = self._index.keyframe_before(first, back)
-            if key is None:
-                break
-            if key not in yielded:
-                yielded.add(key)
+    def _starts(self, first: int) -> Iterator[int]:
+        """Yield starts, cheapest first: go on, key frames ever further back, the start of the file."""
+        keys = self._index.keyframes
+        place = int(np.searchsorted(keys, first, side="right")) - 1
+        nearest = int(keys[place]) if place >= 0 else 0
+        named = self._named and place >= 0
+        if (
+            self._frames is not None
+            and self._position <= first
+            and (not named or nearest <= self._position or nearest in self._false_starts)
+        ):
+            yield _GO_ON
+        back = 0
+        while named and place - back >= 0:
+            key = int(keys[place - back])
+            if key and key not in self._false_starts:
                 yield key
-        yield None
+            back = back * 2 or 1
+        yield _FROM_START
 
     def _collect(
-        self, names: list[int], size: tuple[int, int], start: int | None
+        self, numbers: list[int], size: tuple[int, int], start: int
     ) -> dict[int, NDArray[np.uint8]] | None:
         """Decode from a start until all frames are there; None if the start was too late."""
-        self._wanted = frozenset(names)
-        if start != -1:
-            self._seek(start)
+        if start != _GO_ON and not self._seek(start):
+            return None
         assert self._frames is not None
-        missing, last = set(names), names[-1]
+        missing, last = set(numbers), numbers[-1]
         pictures: dict[int, NDArray[np.uint8]] = {}
-        for name, frame in self._frames:
-            self._position = name + 1
-            if name in missing:
-                pictures[name] = self._picture(frame, size)
-                missing.discard(name)
+        for number, frame in self._frames:
+            self._position = number + 1
+            if number in missing:
+                pictures[number] = self._picture(frame, size)
+                missing.discard(number)
             if not missing:
                 return pictures
-            if name > last and not self._index.counted:
+            if number > last or number > min(missing):
+                # A frame that was passed does not come again.
                 break
         self._frames = None
         return None
 
-    def _seek(self, start: int | None) -> None:
-        if start is None or self._index.counted:
+    def _seek(self, start: int) -> bool:
+        """Move to a start; False if that fails."""
+        if start == _FROM_START:
             self._container.close()
             self._open()
-            self._position = 0
+            self._position = self._anchor = 0
         else:
-            self._container.seek(start, stream=self._stream, backward=True, any_frame=False)
+            time = int(self._index.pts[self._index.shown[start]])
+            if time == MISSING:
+                return False
+            try:
+                self._container.seek(time, stream=self._stream, backward=True, any_frame=False)
+            except av.FFmpegError:
+                return False
             self._stream.codec_context.flush_buffers()
             self._position = start
-        self._frames = self._decode()
+        self._frames = self._decode(start)
+        return True
 
-    def _decode(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield all frames from here on with their names: the presentation time, or the number."""
-        counter = 0
+    def _packets(self, start: int) -> Iterator[tuple[int, Any]]:
+        """Yield the packets from here on with their indexes; end where they are not recognised."""
+        by_bytes = bool(len(self._index.sums))
+        marks: NDArray[Any] = self._index.sums if by_bytes else self._index.pts
+        expected = 0 if start == _FROM_START else None
+        for packet in self._container.demux(self._stream):
+            self._alive()
+            if packet.size == 0:
+                yield -1, packet
+                continue
+            if expected is None:
+                mark = packet_sum(packet) if by_bytes else packet.pts
+                found = None if mark is None else self._packet_of.get(mark)
+                # After a seek by bytes the first packets may be parts of packets.
+                if found is None or not packet.is_keyframe:
+                    continue
+                self._anchor = self._numbers.get(found, start + 1)
+                if self._anchor > start:
+                    return
+                expected = found
+            if expected >= len(marks):
+                return
+            if by_bytes:
+                same = packet_sum(packet) == int(marks[expected])
+            else:
+                same = packet.pts == int(marks[expected])
+            if not same:
+                if start == _FROM_START:
+                    raise VideoError(f"{self._path} changed while it was read")
+                return
+            yield expected, packet
+            expected += 1
+
+    def _decode(self, start: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield all frames from here on with their numbers."""
+        counter, previous = 0, -1
         context: Any = self._stream.codec_context
-        skipping = not self._index.counted and self._index.metadata.codec in _SKIPPING_CODECS
+        codec = self._index.metadata.codec
+        skipping = codec in _RECOVERING_CODECS and not self._index.decoded
+        sound = start == _FROM_START
         try:
-            for packet in self._container.demux(self._stream):
+            for place, packet in self._packets(start):
+                if place >= 0:
+                    # Decoders hand the timestamp of a packet on to its frame.
+                    packet.pts = packet.dts = place
                 # Skip a frame that was not asked for and that no other frame refers to.
                 if skipping:
-                    context.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
+                    context.skip_frame = "DEFAULT" if place in self._wanted else "NONREF"
                 try:
                     frames = packet.decode()
                 except av.FFmpegError as error:
@@ -157,20 +234,53 @@ class PyAVReader:
                 for frame in frames:
                     if frame.is_corrupt:
                         self._damage = self._damage or "the decoder marks a frame as damaged"
-                    if self._index.counted:
-                        yield counter, frame
-                        counter += 1
-                    elif frame.pts is not None:
-                        yield frame.pts, frame
+                    if self._named:
+                        number = self._numbers.get(-1 if frame.pts is None else frame.pts, -1)
+                    else:
+                        number, counter = counter, counter + 1
+                    if not sound:
+                        sound = self._is_sound(frame, number)
+                        if not sound and number >= self._anchor:
+                            self._false_starts |= {start, self._anchor}
+                            return
+                    if not sound or number < self._anchor:
+                        continue
+                    if number <= previous:
+                        raise VideoError(
+                            f"{self._path}: the timestamps contradict the order of frames near frame "
+                            f"{number}"
+                        )
+                    previous = number
+                    yield number, frame
         except av.FFmpegError as error:
             self._damage = self._damage or f"the file breaks off: {error.strerror}"
 
+    def _is_sound(self, frame: VideoFrame, number: int) -> bool:
+        """Whether a frame, one of the first after a seek, shows that decoding could start there."""
+        if self._index.metadata.codec in _RECOVERING_CODECS:
+            begun = number > self._anchor or (number == self._anchor and frame.key_frame)
+            return bool(begun and not frame.is_corrupt)
+        return number == self._anchor and bool(frame.key_frame)
+
     def _picture(self, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-        turns = self._index.metadata.rotation // 90
-        width, height = size if turns % 2 == 0 else (size[1], size[0])
+        shown = self._index.metadata
+        try:
+            orientation = of_frame(frame)
+        except ValueError as error:
+            raise VideoError(f"{self._path}: {error}") from error
+        if orientation != self._index.orientation:
+            raise VideoError(f"{self._path}: the orientation of the picture changes within the file")
+        turned = orientation.turns % 2 == 1
+        width, height = shown_size(self._stream, frame)
+        if turned:
+            width, height = height, width
+        if abs(width * shown.height / (height * shown.width) - 1) > 0.02:
+            raise VideoError(
+                f"{self._path}: the shape of the picture changes within the file, from {shown.width} x "
+                f"{shown.height} to {width} x {height}"
+            )
+        width, height = (size[1], size[0]) if turned else size
         picture = frame.reformat(
             width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC
         ).to_ndarray()
-        # rot90 turns anticlockwise.
-        upright = np.rot90(picture, -turns)
-        return np.ascontiguousarray(upright.transpose(2, 0, 1))
+        return np.ascontiguousarray(orientation.apply(picture).transpose(2, 0, 1))

@@ -34,11 +34,12 @@ _CHECKED_PACKETS = 24
 class Packets:
     """The packets of a video stream in decode order, each array of shape (packets,).
 
-    ``pts`` are presentation times in the stream's time base, ``sizes`` in bytes; ``hidden`` packets are
-    decoded but not shown.
+    ``pts`` and ``dts`` are presentation and decode times in the stream's time base, ``sizes`` in bytes;
+    ``hidden`` packets are decoded but not shown.
     """
 
     pts: Numbers
+    dts: Numbers
     sizes: Numbers
     keyframes: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
@@ -86,7 +87,7 @@ def packets_of_table(path: str, container: InputContainer, stream: VideoStream) 
     shift = _shift(container, stream, positions, sizes, dts, pts)
     if shift is None:
         return None
-    return Packets(pts + shift, sizes, keys.astype(bool), hidden.astype(bool))
+    return Packets(pts + shift, dts, sizes, keys.astype(bool), hidden.astype(bool))
 
 
 def _shift(

@@ -49,7 +49,9 @@ def mend(
     known = np.flatnonzero(~np.isnan(times))
     missing = len(times) - len(known)
     if len(known) <= len(times) * (1 - _UNUSABLE):
-        return np.arange(len(times)) * frame_s, "timestamps are missing; times follow the frame rate"
+        return np.arange(
+            len(times), dtype=np.float64
+        ) * frame_s, "timestamps are missing; times follow the frame rate"
     values = times[known]
     gaps = np.diff(values)
     step = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else frame_s
@@ -64,7 +66,7 @@ def mend(
             break
         if wrong.sum() + clocks > max(_MOST_WRONG, _UNUSABLE * len(values)):
             return (
-                np.arange(len(times)) * frame_s,
+                np.arange(len(times), dtype=np.float64) * frame_s,
                 "timestamps contradict each other; times follow the frame rate",
             )
         at = int(breaks[0]) + 1

@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from typing import Any
 
 from captionkit.system import ipc
@@ -23,6 +24,7 @@ from captionkit.video.pyav_reader import PyAVReader
 # Bounds what a header that claims huge pictures can allocate.
 _MEMORY_LIMIT = 6 * 2**30
 _NICE = 5
+_BEAT_S = 0.5
 _READERS = {"pyav": PyAVReader, "decord": DecordReader}
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     ipc.leave_with_parent()
     # Windows are decoded ahead of need: on few cores, let the engine and the notebook go first.
     os.nice(_NICE)
-    server = DecodeServer()
+    server = DecodeServer(Heartbeat(channel))
     while True:
         try:
             message, _ = ipc.receive(channel)
@@ -52,10 +54,29 @@ def main() -> None:
         ipc.send(channel, answer, payload)
 
 
+class Heartbeat:
+    """Tells the parent, at most once in a while, that packets are still being read.
+
+    A decoder that hangs inside a call reads none.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        """Count a packet."""
+        now = time.monotonic()
+        if now - self._last > _BEAT_S:
+            self._last = now
+            ipc.send(self._channel, {"op": "alive"})
+
+
 class DecodeServer:
     """Answers requests and keeps the last file open: consecutive windows need no seek."""
 
-    def __init__(self) -> None:
+    def __init__(self, alive: Heartbeat) -> None:
+        self._alive = alive
         self._opened: tuple[str, str] | None = None
         self._reader: Any = None
         self._indexes: dict[tuple[str, str], StreamIndex] = {}
@@ -68,6 +89,8 @@ class DecodeServer:
             fields = {**vars(index.metadata)}
             times = fields.pop("frame_times")
             return {"op": "probe", "metadata": fields}, times.data.cast("B")
+        if message["identity"] not in (None, index.metadata.identity):
+            raise VideoError(f"{path} changed since the session was opened; open a new session")
         reader = self._reader_of(path, message["reader"], index)
         try:
             if message["op"] == "clip":
@@ -90,7 +113,7 @@ class DecodeServer:
             if len(self._indexes) >= 8:
                 del self._indexes[next(iter(self._indexes))]
             fields = kept_fields(path, stamp) if kept else None
-            index = StreamIndex(**fields) if fields else build_index(path)
+            index = StreamIndex(**fields) if fields else build_index(path, self._alive)
             if kept and not fields:
                 keep(path, stamp, vars(index))
             self._indexes[path, stamp] = index
@@ -100,7 +123,7 @@ class DecodeServer:
         stamp = (path, name + index.metadata.identity)
         if self._opened != stamp:
             self._close()
-            self._reader = _READERS[name](path, index)
+            self._reader = _READERS[name](path, index, self._alive)
             self._opened = stamp
         return self._reader
 
