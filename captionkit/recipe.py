@@ -228,6 +228,11 @@ class Recipe:
             settings["stage2"] = prompts.STAGE2_DEFAULT if stage2 is True else stage2 or None
         return replace(self, **settings)
 
+    def cut_by(self, window_size: int) -> Recipe:
+        """Return the recipe with windows of so many frames, and a remainder of half of them at most."""
+        shorter = min(self.remainder_threshold, window_size // 2)
+        return replace(self, window_size=window_size, remainder_threshold=shorter, window_seconds=None)
+
     def to_json(self) -> str:
         """Return all settings as one line of JSON, for `from_json`."""
         return json.dumps(asdict(self), ensure_ascii=False)

@@ -197,17 +197,10 @@ class Session:
 
         Given spans are left out. Close this session last: its store serves both.
         """
-        size = window_size or self.recipe.window_size
-        shorter = min(self.recipe.remainder_threshold, size // 2)
         return Session(
             self.source or self.sources.paths,
             cut=cut or self.cut,
-            recipe=replace(
-                self.recipe,
-                window_size=size,
-                remainder_threshold=shorter,
-                window_seconds=None if window_size else self.recipe.window_seconds,
-            ),
+            recipe=self.recipe if window_size is None else self.recipe.cut_by(window_size),
             batch_size=self.batch_size,
             store=self.store,
             model_dir=self.model_dir,
