@@ -133,6 +133,29 @@ def test_a_damaged_table_tells_no_other_times_than_a_pass(name, at, films, tmp_p
     assert told is None or told == by_pass(path)
 
 
+def test_a_film_whose_sound_lies_beyond_the_file_is_left_to_the_pass(tmp_path):
+    path, rng = tmp_path / "sound.mp4", np.random.default_rng(0)
+    with av.open(str(path), "w") as out:
+        video, sound = out.add_stream("libx264", rate=30), out.add_stream("aac", rate=44_100)
+        video.width, video.height, video.pix_fmt = 192, 112, "yuv420p"
+        for number in range(60):
+            pixels = np.full((112, 192, 3), number * 4, np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            samples = rng.uniform(-number / 60, number / 60, (1, 1470)).astype(np.float32)
+            tone = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            tone.sample_rate = 44_100
+            out.mux(sound.encode(tone))
+        for stream in (video, sound):
+            out.mux(stream.encode())
+    assert by_table(path) == by_pass(path)
+    data = bytearray(path.read_bytes())
+    # The size of a sample in the middle of the second track: its high byte.
+    place = data.rindex(b"stsz") + 16 + 4 * 20
+    data[place] = 0x7F
+    path.write_bytes(data)
+    assert by_table(path) is None
+
+
 def test_a_film_by_its_tables_is_not_read_whole(tmp_path):
     """Count the bytes that a process of its own reads of a film of 40 MB."""
     path = write(

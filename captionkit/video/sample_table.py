@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
@@ -59,10 +60,18 @@ def packets_of_table(path: str, container: InputContainer, stream: VideoStream) 
     if "mov" not in container.format.name.split(","):
         return None
     try:
-        table = _read(path, stream.id)
-    except (OSError, ValueError, struct.error):
+        return _joined(path, container, stream)
+    except (av.FFmpegError, OSError, ValueError, MemoryError, struct.error):
         return None
+
+
+def _joined(path: str, container: InputContainer, stream: VideoStream) -> Packets | None:
+    table, length = _read(path, stream.id), os.path.getsize(path)
     entries = stream.index_entries
+    # A pass over the packets stops at a sample of any stream that lies beyond the file.
+    others = [each for each in container.streams if each is not stream]
+    if any(entry.pos + entry.size > length for each in others for entry in each.index_entries):
+        return None
     if table is None or not len(entries) or stream.frames != len(table.sizes):
         return None
     # One tuple a sample: the faster way through the index from Python.
@@ -79,7 +88,7 @@ def packets_of_table(path: str, container: InputContainer, stream: VideoStream) 
         or (known[found] != positions).any()
         or (table.sizes[samples] != sizes).any()
         or (sizes <= 0).any()
-        or int((positions + sizes).max()) > os.path.getsize(path)
+        or int((positions + sizes).max()) > length
     )
     if odd:
         return None
