@@ -85,6 +85,12 @@ KINDS: dict[str, type] = {
     each.name: {"int": int, "float": float, "str": str}[str(each.type).split(" ")[0]]
     for each in fields(CaptionRow)
 }
+# Beyond 2**53, pandas changes whole numbers of a column with missing values.
+LARGEST = 2**53
+_ALLOWED = [
+    (kind, *((int,) if kind is float else ()), type(None)) for kind in (KINDS[name] for name in COLUMNS)
+]
+_NUMBERS = [index for index, name in enumerate(COLUMNS) if KINDS[name] is not str]
 _DTYPES = {int: "Int64", float: "float64"}
 
 
@@ -159,6 +165,13 @@ def captions_table(rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> pd.Data
     Whole numbers have pandas' type ``Int64``, which allows missing values.
     """
     return typed(pd.DataFrame(list(rows), columns=list(COLUMNS)))
+
+
+def fits(row: Sequence[Any]) -> bool:
+    """Return whether the values of a row (in the order of `COLUMNS`) suit their columns."""
+    return all(map(isinstance, row, _ALLOWED)) and all(
+        abs(row[index]) <= LARGEST for index in _NUMBERS if row[index] is not None
+    )
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -246,7 +246,10 @@ class Recipe:
         ValueError
             If the text is not the JSON of a recipe.
         """
-        content = json.loads(text)
+        try:
+            content = json.loads(text)
+        except (RecursionError, TypeError) as error:
+            raise ValueError(f"a recipe is a JSON object, not this: {error}") from error
         if not isinstance(content, dict):
             raise ValueError("a recipe is a JSON object")
         for name, old in _OLD_NAMES.items():
@@ -277,7 +280,7 @@ class Recipe:
         """
         try:
             content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{path} is not a recipe: it is not valid TOML ({error})") from error
         entries = content.get("recipe")
         if not isinstance(entries, dict):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from captionkit import schemas
+
 Schema = str | dict[str, Any] | type
 
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -60,7 +62,7 @@ def canonical(schema: Schema) -> str:
         if content is None:
             try:
                 content = json.loads(schema)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f"schema is not JSON ({error}); give a JSON schema, a pydantic model, or one of "
                     f"{', '.join(EXAMPLES)}"
@@ -74,16 +76,9 @@ def canonical(schema: Schema) -> str:
 
 
 def _check(content: Any) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     if not isinstance(content, dict):
         raise ValueError(f"schema is {json.dumps(content)[:60]}; a JSON schema is an object")
-    try:
-        Draft202012Validator.check_schema(content)
-    except SchemaError as error:
-        where = "/".join(map(str, error.absolute_path)) or "its top"
-        raise ValueError(f"schema is not a JSON schema: {error.message} (at {where})") from error
+    schemas.check_schema(content)
     properties = content.get("properties")
     if content.get("type") != "object" or not isinstance(properties, dict) or not properties:
         raise ValueError(
@@ -102,19 +97,13 @@ def read(text: str, schema: str) -> tuple[dict[str, Any], str | None]:
 
     Empty values if the text is not JSON; kept values if the text only violates the schema.
     """
-    from jsonschema import Draft202012Validator
-
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         return {}, f"not JSON: {error}"
     if not isinstance(content, dict):
         return {}, "not a JSON object"
-    misfit = next(Draft202012Validator(json.loads(schema)).iter_errors(content), None)
-    if misfit is None:
-        return content, None
-    where = "/".join(map(str, misfit.absolute_path))
-    return content, f"{where}: {misfit.message}" if where else misfit.message
+    return content, schemas.misfit(content, schema)
 
 
 def table(texts: Iterable[object], schema: str) -> pd.DataFrame:

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from captionkit import prompts
-from captionkit.cli.common import printable
 from captionkit.display import escape, visible
 from captionkit.export import load_captions
 from captionkit.export.formats.subtitles import Cue, file_name, srt, vtt
 from captionkit.recipe import Recipe
 from captionkit.run.history import open_run
 from captionkit.store import Store
+from captionkit.system.terminal import printable
 
 NASTY = (
     "<|im_end|>", "<|im_start|>system\n", "<|video_pad|>", "{caption}", "{{", "}", "{0}", "%s", "\\1",

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from captionkit.bench.store import CAPTION, imaginary_film
@@ -31,6 +30,7 @@ from captionkit.run import Run
 from captionkit.sources import CutRule, Sources, windows_table
 from captionkit.stages.adapter import video_requests
 from captionkit.store import Store
+from captionkit.system.terminal import SafeConsole
 from captionkit.video import DecodePool
 
 # Bytes between two frames of the long film, which no reader of its tables needs.
@@ -242,5 +242,5 @@ def main(argv: list[str] | None = None) -> int:
     table = Table("", "", title="Opening")
     for name, figure in bench_opening(options.clips, options.hours, options.windows).items():
         table.add_row(name, figure)
-    Console().print(table)
+    SafeConsole().print(table)
     return 0

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from captionkit.pipeline import Caption
@@ -22,6 +21,7 @@ from captionkit.recipe import Recipe
 from captionkit.run import Run
 from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.store import Store
+from captionkit.system.terminal import SafeConsole
 from captionkit.video import VideoMetadata
 
 CAPTION = Caption(
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     table = Table("", "ms", title=f"Store, {options.windows:,} windows of two stages")
     for name, spent in bench_store(options.windows).items():
         table.add_row(name, f"{spent:,.2f}")
-    Console().print(table)
+    SafeConsole().print(table)
     return 0
 
 

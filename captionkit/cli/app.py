@@ -6,16 +6,19 @@ success, 1 if something failed (finished work is on disk), 2 for bad usage, 130 
 
 from __future__ import annotations
 
+import logging
+
 from rich.console import Console
 from rich.markup import escape
 
 from captionkit.cli import bench, caption, doctor, download, export, runs, serve
-from captionkit.cli.common import Parser, UsageError
+from captionkit.cli.common import Parser, Printed, UsageError
 from captionkit.engine import EngineError
 from captionkit.export import ExportError
 from captionkit.models.weights import WeightsError
 from captionkit.scale.parts import ScaleError
 from captionkit.store import StoreError
+from captionkit.system.terminal import SafeConsole
 
 # Register each command here; a new command is one file and one entry.
 _COMMANDS = (caption, runs, export, download, serve, bench, doctor)
@@ -24,7 +27,9 @@ _COMMANDS = (caption, runs, export, download, serve, bench, doctor)
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return the exit code."""
     options = _parser().parse_args(argv)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+    # Does nothing if the program that calls this one has handlers already.
+    logging.basicConfig(handlers=[Printed()])
     try:
         return int(options.run(options, console))
     except UsageError as error:

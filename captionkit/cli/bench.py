@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from captionkit.bench.speed import bench
+from captionkit.cli.common import output
 
 
 def add_parser(commands: Any) -> None:
@@ -21,5 +22,5 @@ def add_parser(commands: Any) -> None:
 
 def _bench(options: argparse.Namespace, console: Console) -> int:
     report = bench(console, quick=options.quick, kept=options.json)
-    report.print(Console(highlight=False))
+    report.print(output())
     return 0

@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 from captionkit.captions import caption_rows, window_columns
-from captionkit.cli.common import UsageError, add_model_dir, add_store, printable
+from captionkit.cli.common import UsageError, add_model_dir, add_store, output
 from captionkit.display import MOST_ROWS
 from captionkit.export import JsonLines
 from captionkit.export.formats.tables import records_of
@@ -115,7 +115,7 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
             endpoint=options.endpoint,
         )
     except (FileNotFoundError, ValueError) as error:
-        console.print(f"[red]captionkit: {escape(printable(str(error)))}[/red]")
+        console.print(f"[red]captionkit: {escape(str(error))}[/red]")
         return 1
     with contextlib.closing(session):
         if out is None:
@@ -296,10 +296,10 @@ def _print_table(table: pd.DataFrame, run: Run) -> None:
         first = rows.iloc[0]
         texts = [_cell(row, len(run.recipe.stages)) for row in rows.itertuples()]
         if isinstance(first["warnings"], str):
-            texts.append(f"[yellow]{escape(printable(first['warnings']))}[/yellow]")
+            texts.append(f"[yellow]{escape(first['warnings'])}[/yellow]")
         span = f"{first['start_s']:.1f}-{first['end_s']:.1f}"
-        shown.add_row(escape(printable(Path(first["path"]).name)), span, "\n".join(texts))
-    console = Console(highlight=False)
+        shown.add_row(escape(Path(first["path"]).name), span, "\n".join(texts))
+    console = output()
     if len(keys):
         console.print(shown)
     if len(keys) > MOST_ROWS:
@@ -308,15 +308,15 @@ def _print_table(table: pd.DataFrame, run: Run) -> None:
 
 def _cell(row: Any, stages: int) -> str:
     if isinstance(row.error, str):
-        return f"[red]{escape(printable(row.error))}[/red]"
+        return f"[red]{escape(row.error)}[/red]"
     number = f"{row.stage}: " if stages > 1 else ""
     cut = " …(cut off: raise --max-tokens)" if row.finish_reason == "length" else ""
-    return escape(f"{number}{printable(row.text)}{cut}")
+    return escape(f"{number}{row.text}{cut}")
 
 
 def _print_failures(failures: Iterable[str], console: Console) -> None:
     for failure in failures:
-        console.print(f"[red]failed: {escape(printable(failure))}[/red]")
+        console.print(f"[red]failed: {escape(failure)}[/red]")
 
 
 def _with_name(name: str, reason: str) -> str:

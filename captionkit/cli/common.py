@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from rich.console import Console
 
 from captionkit.store import DEFAULT_PATH
+from captionkit.system.terminal import SafeConsole, printable
 
 
 class UsageError(Exception):
@@ -18,6 +22,25 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """Print bad usage and exit; the message quotes arguments, which may be file names."""
+        super().error(printable(message))
+
+
+def output() -> Console:
+    """Return the console of results, on standard output."""
+    return SafeConsole(highlight=False)
+
+
+class Printed(logging.Handler):
+    """Prints warnings of the package, as a command's other messages, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        SafeConsole(stderr=True, highlight=False, soft_wrap=True).print(
+            self.format(record), markup=False
+        )
 
 
 def add_model_dir(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +72,3 @@ def existing_store(options: argparse.Namespace) -> Path:
     if not store.is_file():
         raise UsageError(f"there is no store {store}; run in the session's folder, or give --store")
     return store
-
-
-def printable(text: str) -> str:
-    """Replace control characters, so that captions and file names cannot steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captionkit.cli.common import add_model_dir
+from captionkit.cli.common import add_model_dir, output
 from captionkit.engine.caches import cache_sizes
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_problem, weights_folder
@@ -47,7 +47,7 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
     table = Table("", "found", "what to do", highlight=False)
     for finding in findings:
         table.add_row(finding.topic, escape(finding.found), escape(finding.advice))
-    Console(highlight=False).print(table)
+    output().print(table)
     return 1 if any(finding.blocks for finding in findings) else 0
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captionkit.cli.common import add_store, existing_store, printable
+from captionkit.cli.common import add_store, existing_store, output
 from captionkit.run import runs
 
 
@@ -30,12 +30,11 @@ def _runs(options: argparse.Namespace, console: Console) -> int:
         rate = row["windows_per_s"]
         cells = (
             row["created"][:16].replace("T", " "),
-            row["model"],
-            row["prompt"],
+            *((row["model"], row["prompt"]) if row["model"] else ("", row["note"])),
             row["stage2"] if isinstance(row["stage2"], str) else "",
             f"{row['done']} of {row['windows']}{failed}",
             "" if math.isnan(rate) else f"{rate:.1f}",
         )
-        table.add_row(str(number), *(escape(printable(cell)) for cell in cells))
-    Console(highlight=False).print(table)
+        table.add_row(str(number), *(escape(cell) for cell in cells))
+    output().print(table)
     return 0

@@ -17,18 +17,26 @@ COLUMNS = (
 
 
 def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
-    """Return all runs, newest first, with recipe, counts and rate (windows a second of work)."""
+    """Return all runs, newest first, with recipe, counts and rate (windows a second of work).
+
+    A run that cannot be read has no recipe, and the reason as its note.
+    """
     rows = []
     for number, created, text, total, done, failed, busy_s, note in open_store(store).history():
-        recipe = Recipe.from_json(text)
-        rate = done / busy_s if busy_s else math.nan
+        try:
+            recipe: Recipe | None = Recipe.from_json(text)
+            rate = done / busy_s if busy_s else math.nan
+        except (ValueError, TypeError) as error:
+            # A damaged run of a stranger's store must not hide the others.
+            recipe, rate = None, math.nan
+            note = f"this run cannot be read: {error}"
         rows.append(
             (
                 number,
                 created,
-                recipe.model,
-                recipe.prompt,
-                recipe.stage2,
+                recipe.model if recipe else None,
+                recipe.prompt if recipe else None,
+                recipe.stage2 if recipe else None,
                 total,
                 done,
                 failed,

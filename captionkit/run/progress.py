@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from captionkit.run.run import Run
 from captionkit.run.task import RunTask
 from captionkit.sources import Sources
+from captionkit.system.terminal import SafeConsole
 
 # Update five times a second: servers limit the output of a notebook, and readers need no more.
 _EVERY_S = 0.2
@@ -102,7 +102,7 @@ def _in_notebook() -> bool:
 
 def _in_terminal(work: Watched) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+    with Progress(*columns, TimeElapsedColumn(), console=SafeConsole(stderr=True)) as bar:
         row = bar.add_task(escape(work.name), total=work.state()[1], state="")
         ended = False
         while not ended:

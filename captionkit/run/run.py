@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any, Protocol
 import pandas as pd
 
 from captionkit import display, structured
-from captionkit.captions import captions_table
+from captionkit.captions import captions_table, fits
 from captionkit.export import export_run
 from captionkit.recipe import Recipe
 from captionkit.review import Comparison, check_table, compare_tables, stability
 from captionkit.store import Store
+
+logger = logging.getLogger(__name__)
 
 _RATINGS = range(1, 6)
 
@@ -142,12 +145,24 @@ class Run:
 
     def _captions(self, windows: int | None = None) -> pd.DataFrame:
         recipe, rows = self.recipe.to_json(), self.store.caption_rows(self.id, windows)
-        return captions_table(self._row(values, recipe) for values in rows)
+        made = [self._row(values, recipe) for values in rows]
+        sound = [row for row in made if fits(row)]
+        if len(sound) < len(made):
+            logger.warning(
+                "%d rows of run %d are left out: the store %s holds values of other types for them",
+                len(made) - len(sound),
+                self.id,
+                self.store.path,
+            )
+        return captions_table(sound)
 
     def _row(self, values: Sequence[Any], recipe: str) -> tuple[Any, ...]:
         repeat, _, *rest = values
         window, caption, (warnings, *human) = rest[:10], rest[10:21], rest[21:]
-        reported = "; ".join(json.loads(warnings)) or None
+        try:
+            reported = "; ".join(json.loads(warnings)) or None
+        except (ValueError, TypeError, RecursionError):
+            reported = f"the warnings cannot be read: {warnings!r:.60}"
         return (*window, self.recipe.model, recipe, *caption, reported, self.id, repeat, *human)
 
     @property

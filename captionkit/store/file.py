@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -14,6 +15,10 @@ from typing import Any
 from captionkit.store.schema import MIGRATIONS, TABLES, VERSION
 
 _BUSY_S = 30.0
+
+
+def _readable(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 class StoreError(RuntimeError):
@@ -52,9 +57,32 @@ class StoreFile:
         try:
             with self._explained():
                 self._open()
+            self._identity = self._found()
         except BaseException:
             self._db.close()
             raise
+
+    def _found(self) -> tuple[int, int] | None:
+        """Return device and inode of the file at the path; None if there is none."""
+        try:
+            facts = os.stat(self.path)
+        except OSError:
+            return None
+        return facts.st_dev, facts.st_ino
+
+    def require_in_place(self, consequence: str) -> None:
+        """Check that the path still leads to the open file.
+
+        Raises
+        ------
+        StoreError
+            If the file was deleted, moved or replaced; SQLite itself would go on with a file that
+            nobody can open again. The message ends with ``consequence``.
+        """
+        found = self._found()
+        if found != self._identity:
+            how = "deleted or moved" if found is None else "replaced by another file"
+            raise StoreError(f"{self.path} was {how} while it was open; {consequence}")
 
     def _open(self) -> None:
         self._db.execute("PRAGMA foreign_keys = ON")
@@ -120,7 +148,10 @@ class StoreFile:
                 f"(sqlite3 {self.path.name} .recover may save its captions)"
             )
         else:
-            what = "see the reason above"
+            what = (
+                "the disk may be failing, or the file is not in order; what was stored before is kept, "
+                "so the same call goes on from there"
+            )
         return f"{self.path}: {reason}; {what}"
 
     @contextlib.contextmanager
@@ -144,7 +175,17 @@ class StoreFile:
     def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with self._lock, self._explained():
-            return self._db.execute(query, values).fetchall()
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode to UTF-8" not in str(error):
+                    raise
+            # One text of a stranger's store is not UTF-8: read all of them with marks in it.
+            self._db.text_factory = _readable
+            try:
+                return self._db.execute(query, values).fetchall()
+            finally:
+                self._db.text_factory = str
 
     def close(self) -> None:
         """Close the file."""

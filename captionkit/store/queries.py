@@ -47,11 +47,14 @@ SELECT position, jobs.repeat, jobs.window_key, state, error FROM jobs
 LEFT JOIN results ON results.id = result WHERE run = ? ORDER BY jobs.repeat, position
 """
 
+# Facts of a window that are not JSON must not cost the other windows.
+_FPS = "CASE WHEN json_valid(source) THEN json_extract(source, '$.fps') END"
+
 # Select one row for each window and stage, up to a position of the run; a failed window has one more
 # row, with its error.
-CAPTIONS = """
+CAPTIONS = f"""
 SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame, end_frame,
-    start_s, end_s, json_extract(source, '$.fps'), stage, prompt_text, text, finish_reason,
+    start_s, end_s, {_FPS}, stage, prompt_text, text, finish_reason,
     prompt_tokens, output_tokens, cached_tokens, queue_s, first_token_s, seconds, NULL, warnings,
     rating, edited_text, captions.note
 FROM jobs JOIN windows ON windows.key = jobs.window_key JOIN results ON results.id = jobs.result
@@ -59,13 +62,13 @@ JOIN captions ON captions.result = jobs.result
 WHERE jobs.run = :run AND jobs.position <= :last
 UNION ALL
 SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame, end_frame,
-    start_s, end_s, json_extract(source, '$.fps'),
+    start_s, end_s, {_FPS},
     1 + (SELECT count(*) FROM captions WHERE captions.result = jobs.result), NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, error, warnings, NULL, NULL, NULL
 FROM jobs JOIN windows ON windows.key = jobs.window_key JOIN results ON results.id = jobs.result
 WHERE jobs.run = :run AND jobs.position <= :last AND error IS NOT NULL
 ORDER BY 1, 2, 13
-"""
+"""  # noqa: S608
 
 # Select the position of a run's n-th window with a result.
 LAST_OF_FIRST = """
@@ -75,7 +78,8 @@ SELECT max(position) FROM (
 
 # Select, for each window, all stages of the newest run with a result.
 STATES = """
-SELECT newest.window_key, newest.run, error, done, json_extract(recipe, '$.schema'),
+SELECT newest.window_key, newest.run, error, done,
+    CASE WHEN json_valid(recipe) THEN json_extract(recipe, '$.schema') END,
     stage, text, finish_reason, prompt_text, rating, edited_text, prompt, prompt_tokens,
     output_tokens, cached_tokens, first_token_s, seconds, captions.note
 FROM (

@@ -163,7 +163,12 @@ class Store:
             listed = ", ".join(str(number) for (number,) in there) or "none"
             raise KeyError(f"{self.path} holds no run {run}; there are: {listed}")
         recipe, repeats = found[0]
-        return RunFacts(Recipe.from_json(recipe), repeats)
+        try:
+            return RunFacts(Recipe.from_json(recipe), repeats)
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{self.path}: the recipe of run {run} cannot be read ({error}); other runs can"
+            ) from error
 
     def counts(self, run: int) -> RunCounts:
         """Count a run's windows, including the work of other kernels."""
@@ -241,7 +246,7 @@ class Store:
     def window_facts(self, run: int) -> list[tuple[str, str, int, dict[str, Any]]]:
         """Return rows of key, video, number and the decoder's facts, for all windows of a run."""
         rows = self._file.rows(queries.WINDOWS_OF_A_RUN, (run,))
-        return [(key, video, number, json.loads(source)) for key, video, number, source in rows]
+        return [(key, video, number, _facts(source)) for key, video, number, source in rows]
 
     def annotate(
         self, run: int, video: str, number: int, stage: int, repeat: int = 0, **values: str | int | None
@@ -306,6 +311,15 @@ class Store:
             db.execute(
                 "DELETE FROM results WHERE id NOT IN (SELECT result FROM jobs WHERE result NOT NULL)"
             )
+
+
+def _facts(source: Any) -> dict[str, Any]:
+    """Read a window's facts; those of a damaged row are empty."""
+    try:
+        facts = json.loads(source)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def open_store(store: Store | str | Path | None) -> Store:

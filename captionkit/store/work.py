@@ -56,6 +56,7 @@ class Work:
         process = psutil.Process()
         self._identity = (self.owner, run, place(), process.pid, process.create_time())
         self._ended = False
+        file.require_in_place("nothing was captioned: open a new session")
         self.renew()
 
     def claim(self, count: int, repeat: int = 0) -> list[Job]:
@@ -159,6 +160,10 @@ class Work:
                 (self.run, self.owner),
             )
             db.execute("DELETE FROM workers WHERE owner = ?", (self.owner,))
+        self._file.require_in_place(
+            f"the captions of run {self.run} are in memory only: save them with "
+            f"ck.open_run({self.run}, session.store).export(PATH) before the session closes"
+        )
 
 
 def drop_dead(db: sqlite3.Connection) -> None:
