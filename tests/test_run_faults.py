@@ -225,3 +225,67 @@ def test_an_output_file_that_is_an_input_is_refused(command, harbour, tmp_path, 
     assert command(tmp_path, "--store", tmp_path / "runs.sqlite", "--out", film) == 2
     assert "is one of the videos" in capsys.readouterr().err
     assert film.stat().st_size == (VIDEOS / "harbour.mp4").stat().st_size
+
+
+def delete(path):
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+def replace_by_a_new_store(path):
+    delete(path)
+    Store(path).close()
+
+
+def replace_by_another_file(path):
+    (path.parent / "another").write_bytes(b"")
+    (path.parent / "another").replace(path)
+
+
+def move(path):
+    path.rename(path.with_name("moved.sqlite"))
+
+
+@pytest.mark.parametrize("lose", [delete, replace_by_a_new_store, replace_by_another_file, move])
+def test_a_run_on_a_store_that_was_lost_while_open_says_so_and_captions_nothing(session, fake, lose):
+    lose(session.store.path)
+    with pytest.raises(StoreError, match=r"runs.sqlite was .* while it was open; .*new session"):
+        session.caption("Say what it is.")
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("lose", [delete, replace_by_a_new_store, replace_by_another_file, move])
+def test_captions_of_a_store_that_is_lost_during_a_run_can_be_exported(
+    session, fake, other, lose, tmp_path
+):
+    started = start_and_wait_for_claims(session, fake, other)
+    lose(session.store.path)
+    loop.submit(fake.open_gate()).result()
+    with pytest.raises(StoreError, match=r"was .* while it was open; .*are in memory only") as failure:
+        started.wait(60)
+    assert f"ck.open_run({started.run.id}, session.store).export" in str(failure.value)
+    kept = ck.open_run(started.run.id, session.store).export(tmp_path / "kept.csv")
+    assert len(ck.load_captions(kept)) == 4
+
+
+def test_the_command_fails_if_its_store_is_lost_during_the_run(session, fake, monkeypatch, capsys):
+    path = session.store.path
+    finish = work.Work.finish
+
+    def finish_and_lose(self, *arguments):
+        finish(self, *arguments)
+        path.unlink(missing_ok=True)
+
+    monkeypatch.setattr(work.Work, "finish", finish_and_lose)
+    monkeypatch.setattr(ck.Session, "open_backend", lambda *_: fake)
+    assert main(["caption", str(VIDEOS / "harbour.mp4"), f"--store={path}"]) == 1
+    shown = capsys.readouterr()
+    assert "deleted or moved while it was open" in shown.err
+    assert "4 of 4" not in shown.out + shown.err.splitlines()[-1]
+
+
+def test_a_store_whose_file_alone_was_replaced_is_named_as_the_reason(session):
+    session.store.path.unlink()
+    Store(session.store.path).close()
+    with pytest.raises(StoreError, match="was replaced by another file while it was open"):
+        session.caption("Say what it is.")

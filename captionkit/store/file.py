@@ -42,6 +42,8 @@ class StoreFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
+        # Device and inode of the file, once it is open.
+        self._identity: tuple[int, int] | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -79,10 +81,15 @@ class StoreFile:
             If the file was deleted, moved or replaced; SQLite itself would go on with a file that
             nobody can open again. The message ends with ``consequence``.
         """
+        if lost := self._lost():
+            raise StoreError(f"{lost}; {consequence}")
+
+    def _lost(self) -> str | None:
         found = self._found()
-        if found != self._identity:
-            how = "deleted or moved" if found is None else "replaced by another file"
-            raise StoreError(f"{self.path} was {how} while it was open; {consequence}")
+        if self._identity in (None, found):
+            return None
+        how = "deleted or moved" if found is None else "replaced by another file"
+        return f"{self.path} was {how} while it was open"
 
     def _open(self) -> None:
         self._db.execute("PRAGMA foreign_keys = ON")
@@ -133,6 +140,8 @@ class StoreFile:
             raise StoreError(self._advice(error)) from error
 
     def _advice(self, error: sqlite3.Error) -> str:
+        if lost := self._lost():
+            return f"{lost} ({error}); open a new session"
         reason = str(error)
         if "full" in reason:
             what = "the disk is full: free some space and run again; all earlier captions are stored"
