@@ -51,8 +51,10 @@ def _wrong_starts(path: str, codec: str) -> str | None:
         units_of = None
         if codec in _OPEN_STARTS:
             units_of = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
+        keys = 0
         for packet in container.demux(stream):
             key, data = packet.is_keyframe, bytes(packet)
+            keys += bool(key and data)
             if units_of is None:
                 if data and key and not _IS_KEY[codec](data):
                     return _FALSE_STARTS
@@ -66,6 +68,9 @@ def _wrong_starts(path: str, codec: str) -> str | None:
                 headers |= {unit.rstrip(b"\0") for unit in units if _IS_HEADER[codec](unit)}
                 if len(headers) > 1:
                     return "several headers, between which it does not tell"
+        # A parser corrects the flags of packets; decord seeks by the container's own.
+        if sum(bool(each.is_keyframe) for each in stream.index_entries) > keys:
+            return _FALSE_STARTS
     return None
 
 

@@ -63,11 +63,12 @@ class Heartbeat:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._last = time.monotonic()
+        self.every_s = _BEAT_S
 
     def __call__(self) -> None:
         """Count a packet."""
         now = time.monotonic()
-        if now - self._last > _BEAT_S:
+        if now - self._last > self.every_s:
             self._last = now
             ipc.send(self._channel, {"op": "alive"})
 
