@@ -228,8 +228,15 @@ class Recipe:
             settings["stage2"] = prompts.STAGE2_DEFAULT if stage2 is True else stage2 or None
         return replace(self, **settings)
 
-    def cut_by(self, window_size: int) -> Recipe:
-        """Return the recipe with windows of so many frames, and a remainder of half of them at most."""
+    def cut_by(self, window_size: int | None = None, window_seconds: float | None = None) -> Recipe:
+        """Return the recipe with windows of so many frames, or of seconds; unchanged without either.
+
+        A remainder is half a window at most.
+        """
+        if window_seconds is not None:
+            return replace(self, window_seconds=window_seconds)
+        if window_size is None:
+            return self
         shorter = min(self.remainder_threshold, window_size // 2)
         return replace(self, window_size=window_size, remainder_threshold=shorter, window_seconds=None)
 

@@ -192,15 +192,17 @@ class Session:
         """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
         return self.sources.clip(self.sources.find(video, window))
 
-    def recut(self, window_size: int | None = None, cut: Cut | None = None) -> Session:
-        """Return a session on the same videos and store, cut by another length in frames or rule.
-
-        Given spans are left out. Close this session last: its store serves both.
-        """
+    def recut(
+        self,
+        window_size: int | None = None,
+        cut: Cut | None = None,
+        window_seconds: float | None = None,
+    ) -> Session:
+        """Return a session on the same videos and store, to be closed first; given spans are left out."""
         return Session(
             self.source or self.sources.paths,
             cut=cut or self.cut,
-            recipe=self.recipe if window_size is None else self.recipe.cut_by(window_size),
+            recipe=self.recipe.cut_by(window_size, window_seconds),
             batch_size=self.batch_size,
             store=self.store,
             model_dir=self.model_dir,

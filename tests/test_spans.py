@@ -262,6 +262,34 @@ def test_the_workbench_cuts_by_scenes_and_back_by_frames(film, opened):
     bench.close()
 
 
+def test_the_workbench_cuts_by_seconds_and_back_by_frames(opened):
+    bench = Workbench(opened(HARBOUR))
+    tuner = bench.tuner
+    assert tuner.window_seconds.layout.display == "none"
+    tuner.cut_by.value = "seconds"
+    tuner.window_seconds.value = 5.0
+    assert tuner.window_size.layout.display == "none"
+    tuner._cut.click()
+    assert bench.board.idle(60)
+    assert [row.window.start_s for row in bench.board.windows] == [0, 5, 10, 15, 20, 25, 30]
+    assert (tuner.cut_by.value, tuner.recipe.window_seconds) == ("seconds", 5.0)
+    tuner.run_all.click()
+    assert bench.board.idle(60)
+    assert bench.board.status == "Run 1 done: 7 of 7 windows captioned"
+    tuner.cut_by.value = "frames"
+    tuner._cut.click()
+    assert bench.board.idle(60)
+    assert len(bench.board.windows) == 4
+    assert bench.session.recipe.window_seconds is None
+    bench.close()
+
+
+def test_long_shots_are_cut_by_seconds_if_the_recipe_has_them():
+    times = np.arange(600) / 30
+    found = scene_windows([0, 150], times, 20.0, 256, 128, window_seconds=5.0)
+    assert [(each.start, each.end) for each in found] == [(0, 149), (150, 299), (300, 449), (450, 599)]
+
+
 def test_the_workbench_shows_given_spans_and_can_cut_anew(opened):
     bench = Workbench(opened(spans=rows((HARBOUR, 0, 1), (HARBOUR, 5, 6), (HARBOUR, 50, 60))))
     assert bench.tuner.cut_by.value == "given spans"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, compute_windows, windows_of_seconds
+from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, tile
 from captionkit.video import DecodePool, Source
 from captionkit.video.cache import file_cache, file_stamp
 from captionkit.video.metadata import VideoMetadata
@@ -104,12 +104,8 @@ class SourceClip:
         ValueError
             If the clip has too few frames for a window.
         """
-        if window_seconds is None:
-            spans = compute_windows(self.num_frames, window_size, remainder_threshold)
-        else:
-            times = self.metadata.frame_times[self.first_frame : self.first_frame + self.num_frames]
-            least = window_seconds * min(1.0, remainder_threshold / window_size)
-            spans = windows_of_seconds(times, window_seconds, least)
+        times = self.metadata.frame_times[self.first_frame : self.first_frame + self.num_frames]
+        spans = tile(times, window_size, remainder_threshold, window_seconds)
         if not spans:
             raise ValueError(
                 f"{self.path} has {self.num_frames} frames; a window needs at least {LEAST_FRAMES}"

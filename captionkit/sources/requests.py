@@ -102,7 +102,8 @@ def _spans(
     """Return the windows of a clip, each with its row if it has one."""
     if request.given:
         return [(each, each.where) for each in request.given]
-    size, threshold = rule.recipe.window_size, rule.recipe.remainder_threshold
+    recipe = rule.recipe
+    lengths = (recipe.window_size, recipe.remainder_threshold, recipe.window_seconds)
     spans = request.windows
     if not spans and rule.cut == "scenes" and clip.num_frames >= LEAST_FRAMES:
         shown, begin, past = clip.metadata, clip.first_frame, clip.first_frame + clip.num_frames
@@ -112,5 +113,5 @@ def _spans(
             if begin < start < past
         ]
         times, end = shown.frame_times[begin:past], clip.times(0, clip.num_frames - 1)[1]
-        spans = tuple(scene_windows([0, *starts], times, end, size, threshold))
-    return [(each, "") for each in spans or clip.cut(size, threshold, rule.recipe.window_seconds)]
+        spans = tuple(scene_windows([0, *starts], times, end, *lengths))
+    return [(each, "") for each in spans or clip.cut(*lengths)]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, compute_windows
+from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, tile
 from captionkit.video import DecodePool, Source, VideoError
 from captionkit.video.cache import file_cache, file_stamp
 from captionkit.video.metadata import VideoMetadata
@@ -45,6 +45,7 @@ def scene_windows(
     duration: float,
     window_size: int,
     remainder_threshold: int,
+    window_seconds: float | None = None,
 ) -> list[WindowSpan]:
     """Return windows that keep to shots.
 
@@ -56,8 +57,8 @@ def scene_windows(
         Time of each frame in seconds, of shape (frames,).
     duration
         End of the last frame in seconds.
-    window_size, remainder_threshold
-        In frames; how a longer shot is cut, see `compute_windows`.
+    window_size, remainder_threshold, window_seconds
+        How a longer shot is cut, see `tile`.
     """
     count = len(times)
     if count < LEAST_FRAMES:
@@ -72,7 +73,7 @@ def scene_windows(
         joined.pop()
     windows = []
     for start, past in zip(joined, [*joined[1:], count], strict=True):
-        spans = compute_windows(past - start, window_size, remainder_threshold)
+        spans = tile(times[start:past], window_size, remainder_threshold, window_seconds)
         windows += [WindowSpan(start + each.start, start + each.end) for each in spans]
     return windows
 

@@ -99,6 +99,22 @@ def windows_of_seconds(
     return [WindowSpan(start, end) for start, end in zip(kept, ends, strict=True)]
 
 
+def tile(
+    times: NDArray[np.float64],
+    window_size: int,
+    remainder_threshold: int,
+    window_seconds: float | None = None,
+) -> list[WindowSpan]:
+    """Tile frames with windows of ``window_size`` frames, or of ``window_seconds``.
+
+    ``remainder_threshold`` then stands for the same share of the seconds as of the frames.
+    """
+    if window_seconds is None:
+        return compute_windows(len(times), window_size, remainder_threshold)
+    least = window_seconds * min(1.0, remainder_threshold / window_size)
+    return windows_of_seconds(times, window_seconds, least)
+
+
 def is_constant_rate(times: NDArray[np.float64]) -> bool:
     """Whether frames come so evenly that their numbers tell their times, to one frame."""
     if len(times) < LEAST_FRAMES:

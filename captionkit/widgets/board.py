@@ -334,10 +334,10 @@ class Board:
         self._load(indexes)
         self._tick()
 
-    def recut(self, window_size: int, cut: Cut) -> None:
+    def recut(self, window_size: int | None, cut: Cut, window_seconds: float | None = None) -> None:
         """Cut the videos into windows of another length or rule; slow, for a job thread."""
         before = self.session
-        self.session = before.recut(window_size, cut)
+        self.session = before.recut(window_size, cut, window_seconds)
         before.sources.forget(self._on_opened)
         if self._owned or before is not self._given:
             before.sources.close()

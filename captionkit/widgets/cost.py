@@ -25,7 +25,8 @@ def cost(board: Board, recipe: Recipe, indexes: Sequence[int]) -> str:
     ValueError
         It cannot run here: fp8 without a GPU that can, an unknown model.
     """
-    if recipe.window_size != board.session.recipe.window_size:
+    own = board.session.recipe
+    if (recipe.window_size, recipe.window_seconds) != (own.window_size, own.window_seconds):
         return "Other windows: cut anew first."
     if recipe.fp8:
         if board.session.endpoint:

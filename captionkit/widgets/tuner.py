@@ -25,6 +25,7 @@ from captionkit.widgets.parts import FULL, bad, flow, wide
 
 _OWN = "a text of your own"
 _BY_SPANS = "given spans"
+_BY_SECONDS = "seconds"
 _FREE = "free text"
 _OWN_SCHEMA = "JSON by a schema of your own"
 _FORMS = {_FREE: "", **{f"JSON: {name}": name for name in structured.EXAMPLES}, _OWN_SCHEMA: ""}
@@ -70,7 +71,7 @@ class Tuner(FormView):
         if browser is not None:
             browser.observe(self._on_browser, names=["value", "selection"])
         numbers = [self.batch_size, self.max_tokens, self.temperature, self.fps]
-        numbers += [self.cut_by, self.window_size]
+        numbers += [self.cut_by, self.window_size, self.window_seconds]
         self.lay_out(
             [
                 widgets.HBox([self.model, self.library], layout=flow()),
@@ -119,8 +120,11 @@ class Tuner(FormView):
         self.temperature = _number_field("temperature", "Temperature")
         self.fps = _number_field("sampling_fps", "Sampling fps")
         self.window_size = _number_field("window_size", "Window frames")
+        self.window_seconds = _number_field("window_seconds", "Window seconds")
+        self.window_seconds.value = 8.0
         self.cut_by = widgets.Dropdown(
-            description="Cut by", options=list(CUTS), layout=wide(_NARROW), style=_STYLE,
+            description="Cut by", options=[CUTS[0], _BY_SECONDS, *CUTS[1:]], style=_STYLE,
+            layout=wide(_NARROW),
             tooltip="cut windows of some frames; by scenes, also at each shot",
         )  # fmt: skip
         self.fp8 = widgets.Checkbox(
@@ -132,7 +136,8 @@ class Tuner(FormView):
         )  # fmt: skip
         self._fields = [
             self.model, self.prompt, self.two_stages, self.stage2, self.batch_size, self.max_tokens,
-            self.temperature, self.fps, self.cut_by, self.window_size, self.fp8, self.form, self.schema,
+            self.temperature, self.fps, self.cut_by, self.window_size, self.window_seconds,
+            self.fp8, self.form, self.schema,
         ]  # fmt: skip
 
     def _make_buttons(self) -> None:
@@ -170,6 +175,7 @@ class Tuner(FormView):
             temperature=self.temperature.value,
             sampling_fps=self.fps.value,
             window_size=self.window_size.value,
+            window_seconds=self._recipe_seconds,
             fp8=self.fp8.value,
             schema=None if self.form.value == _FREE else self.schema.value,
         )
@@ -211,6 +217,9 @@ class Tuner(FormView):
         self._filling = False
         self.schema.layout.display = "none" if self.form.value == _FREE else None
         self.stage2.layout.display = None if self.two_stages.value else "none"
+        by_seconds = self.cut_by.value == _BY_SECONDS
+        self.window_size.layout.display = "none" if by_seconds else None
+        self.window_seconds.layout.display = None if by_seconds else "none"
         self._cut.layout.display = None if self._is_cut_otherwise else "none"
         self._refresh()
 
@@ -293,13 +302,13 @@ class Tuner(FormView):
         if self.board.busy:
             self.report("captions are under way; stop them before the windows are cut anew")
             return
-        size, cut = self.window_size.value, self.cut_by.value
+        asked = self._asked_cut
         self.report("")
-        self.board.long.submit("recut", lambda: self._recut_now(size, cut))
+        self.board.long.submit("recut", lambda: self._recut_now(*asked))
 
-    def _recut_now(self, size: int, cut: Cut) -> None:
+    def _recut_now(self, size: int | None, cut: Cut, seconds: float | None) -> None:
         try:
-            self.board.recut(size, cut)
+            self.board.recut(size, cut, seconds)
         except ValueError as error:
             self.report(str(error))
         self._show_cut()
@@ -311,15 +320,34 @@ class Tuner(FormView):
         session = self.board.session
         if self.cut_by.value == _BY_SPANS:
             return False
-        asked = (self.window_size.value, self.cut_by.value)
-        return session.spans is not None or asked != (session.recipe.window_size, session.cut)
+        size, cut, seconds = self._asked_cut
+        made = session.recipe
+        same = cut == session.cut and seconds == made.window_seconds
+        return session.spans is not None or not same or size not in (None, made.window_size)
+
+    @property
+    def _recipe_seconds(self) -> float | None:
+        if self.cut_by.value == _BY_SPANS or self.cut_by.value in CUTS[1:]:
+            return self.board.session.recipe.window_seconds
+        return self._asked_cut[2]
+
+    @property
+    def _asked_cut(self) -> tuple[int | None, Cut, float | None]:
+        """Frames, rule and seconds that the form asks for."""
+        if self.cut_by.value == _BY_SECONDS:
+            return None, CUTS[0], self.window_seconds.value
+        return self.window_size.value, self.cut_by.value, None
 
     def _show_cut(self) -> None:
         """Offer the session's own spans as a cut while it has them, and show how it is cut."""
         session = self.board.session
         own = [] if session.spans is None else [_BY_SPANS]
-        self.cut_by.options = [*own, *CUTS]
-        self.cut_by.value = _BY_SPANS if own else session.cut
+        self.cut_by.options = [*own, CUTS[0], _BY_SECONDS, *CUTS[1:]]
+        seconds = session.recipe.window_seconds
+        by_length = session.cut if seconds is None else _BY_SECONDS
+        self.cut_by.value = _BY_SPANS if own else by_length
+        if seconds is not None:
+            self.window_seconds.value = seconds
 
     def _on_code(self, change: Any) -> None:
         self.code.layout.display = None if change["new"] else "none"
