@@ -198,7 +198,7 @@ class Session:
         cut: Cut | None = None,
         window_seconds: float | None = None,
     ) -> Session:
-        """Return a session on the same videos and store, to be closed first; given spans are left out."""
+        """Return a session on the same videos and store, to be closed first; without given spans."""
         return Session(
             self.source or self.sources.paths,
             cut=cut or self.cut,

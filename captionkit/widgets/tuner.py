@@ -327,9 +327,8 @@ class Tuner(FormView):
 
     @property
     def _recipe_seconds(self) -> float | None:
-        if self.cut_by.value == _BY_SPANS or self.cut_by.value in CUTS[1:]:
-            return self.board.session.recipe.window_seconds
-        return self._asked_cut[2]
+        keeps = self.cut_by.value in (_BY_SPANS, *CUTS[1:])
+        return self.board.session.recipe.window_seconds if keeps else self._asked_cut[2]
 
     @property
     def _asked_cut(self) -> tuple[int | None, Cut, float | None]:
