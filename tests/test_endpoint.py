@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -37,19 +38,23 @@ STAGE2 = "Add what is missing: {caption}"
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a loopback address, of IPv6 where the machine has it, and a free port."""
+    for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
+            probe.bind((host, 0))
+            return host, probe.getsockname()[1]
+    raise OSError("no loopback")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server that `captionkit serve` started; gives its address."""
-    port = free_port()
+    host, port = free_port()
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log = tmp_path_factory.mktemp("serve") / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "captionkit", "serve", "--port", str(port)],
+            [sys.executable, "-m", "captionkit", "serve", "--host", host, "--port", str(port)],
             stdout=out,
             stderr=out,
             cwd=ROOT,
@@ -58,12 +63,14 @@ def server(tmp_path_factory):
     until = time.monotonic() + 200
     while True:
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+            urllib.request.urlopen(f"{address}/health", timeout=2).close()
             break
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < until, log.read_text()[-3000:]
         time.sleep(0.3)
-    yield f"http://127.0.0.1:{port}/v1"
+    assert KEY not in log.read_text()
+    yield f"{address}/v1"
+    assert KEY not in log.read_text()
     process.terminate()
     try:
         process.wait(30)
@@ -74,6 +81,20 @@ def server(tmp_path_factory):
 @pytest.fixture
 def keyed(monkeypatch):
     monkeypatch.setenv("CAPTIONKIT_API_KEY", KEY)
+
+
+def ask(server, body=None, **headers):
+    """Return status and text of a request with the key."""
+    words = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers}
+    data = json.dumps(body).encode() if body else None
+    path = "chat/completions" if body else "models"
+    request = urllib.request.Request(f"{server}/{path}", data, words)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 def session_at(endpoint, tmp_path, name="runs", **how):
@@ -123,6 +144,33 @@ def test_a_key_that_is_wrong_or_a_model_that_is_not_there_is_told(server, keyed,
     monkeypatch.setenv("CAPTIONKIT_API_KEY", "wrong")
     with pytest.raises(EngineError, match="CAPTIONKIT_API_KEY"):
         session_at(server, tmp_path).caption("short")
+
+
+@engine
+def test_a_server_on_loopback_refuses_other_names_and_fetches_nothing(server):
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), http.server.BaseHTTPRequestHandler
+    ) as elsewhere:
+        elsewhere.timeout = 0.1
+        visits = []
+        elsewhere.process_request = lambda request, address: visits.append(address)
+        thread = threading.Thread(target=elsewhere.serve_forever)
+        thread.start()
+        for kind in ("video_url", "image_url"):
+            for url in (f"http://127.0.0.1:{elsewhere.server_address[1]}/a", "file:///etc/hostname"):
+                content = [{"type": kind, kind: {"url": url}}, {"type": "text", "text": "Say it."}]
+                asked = {"model": "demo", "messages": [{"role": "user", "content": content}]}
+                status, text = ask(server, asked)
+                assert status >= 400
+                # The demo model takes no images at all.
+                assert "allowed" in text or "At most 0 image" in text
+        elsewhere.shutdown()
+        thread.join()
+    assert visits == []
+    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::2]:1", ""):
+        assert ask(server, Host=host)[0] in (400, 403), host
+    for host in ("localhost:1", "127.0.0.1", "[::1]:8000"):
+        assert ask(server, Host=host)[0] == 200, host
 
 
 class FakeServer(http.server.ThreadingHTTPServer):
@@ -306,7 +354,7 @@ def test_after_a_close_get_connects_again(fake_server, backend):
 def test_an_endpoint_that_is_not_a_vllm_server_is_refused_before_anything_runs(tmp_path):
     before = Engine.live()
     with pytest.raises(EngineError, match="captionkit serve"):
-        session_at(f"http://127.0.0.1:{free_port()}/v1", tmp_path).caption("short")
+        session_at(f"http://127.0.0.1:{free_port()[1]}/v1", tmp_path).caption("short")
     with (
         other_server(listed("somebody")) as other,
         pytest.raises(EngineError, match="not a vLLM server"),

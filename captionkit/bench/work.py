@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 from captionkit.demo.videos import large_scenes, write_film
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow, SourceClip, plan
+from captionkit.system.temp import TempFolder
 from captionkit.video import DecodePool
 
 PROMPT = "Describe this video in every detail."
@@ -90,13 +89,10 @@ def planned(work: Work, workers: int | None = None) -> list[PlannedWindow]:
 @contextmanager
 def films(windows: int) -> Iterator[Path]:
     """Yield a folder with ``film.mp4`` of ``windows`` windows, and ``short.mp4`` of `SHORT` windows."""
-    folder = Path(tempfile.mkdtemp(prefix="captionkit-bench-"))
-    try:
+    with TempFolder("bench") as folder:
         write_film(folder / "film.mp4", large_scenes(windows))
         write_film(folder / "short.mp4", large_scenes(SHORT))
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def repeat_film(source: Path, target: Path, seconds: float) -> None:

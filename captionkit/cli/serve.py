@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from captionkit.cli.common import UsageError, add_model_dir
+from captionkit.engine.hosts import is_loopback
 from captionkit.engine.process import environment, require_vllm
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
@@ -42,24 +43,26 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
             hardware.require_fp8()
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if options.host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get("VLLM_API_KEY"):
+    if not is_loopback(options.host) and not os.environ.get("VLLM_API_KEY"):
         raise UsageError(
             f"--host {options.host} admits other machines: set VLLM_API_KEY to a key of your choice, "
             "and CAPTIONKIT_API_KEY to the same key for the sessions"
         )
-    with socket.socket() as probe:
-        # Reuse the address as the server does: a port counts as free once its server has ended.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((options.host, options.port))
-        except OSError as error:
-            raise UsageError(
-                f"{options.host}:{options.port} is not available ({error.strerror}); give another "
-                "--port"
-            ) from error
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    try:
+        family, *_, where = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            # Reuse the address as the server does: a port counts as free once its server has ended.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{host}:{options.port} is not available ({reason}); give another --port"
+        ) from error
     require_vllm()
     folder = ensure_weights(variant, options.model_dir)
-    address = f"http://{options.host}:{options.port}/v1"
+    address = f"http://{host}:{options.port}/v1"
     console.print(
         f"serving {escape(variant.name)}; once the server is up: "
         f"ck.Session(videos, model={variant.name!r}, endpoint={address!r})"

