@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
 from common import VIDEOS
@@ -10,7 +11,10 @@ from fakes import FakeBackend
 
 import captionkit as ck
 from captionkit import session as session_module
+from captionkit.engine.protocol import ENCODER_STATS
 from captionkit.stages import CaptionPreparationStage, QwenVL
+
+os.environ[ENCODER_STATS] = "1"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,13 +7,15 @@ ceiling has all frames in memory and submits every request at once.
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from typing import Any
 
 from captionkit.engine.torch_companions import reconcile
+from captionkit.system.lifetime import leave_with_spawner
 
+# At module level: vLLM's own children import this module again.
+leave_with_spawner()
 reconcile()
 
 from captionkit import prompts  # noqa: E402
@@ -111,8 +113,7 @@ def _second(template: str, caption: str) -> str:
 
 def main() -> None:
     """Serve the parent's requests until the parent closes the channel."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    ipc.leave_with_parent()
+    channel = ipc.open_channel(int(sys.argv[1]))
     message, _ = ipc.receive(channel)
     plain = _Plain(message["model"])
     ipc.send(channel, {"op": "ready"})

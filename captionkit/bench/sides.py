@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
@@ -13,11 +14,13 @@ import psutil
 from captionkit.bench.work import Work, decoders, planned, recipe
 from captionkit.engine import Backend, Completion, Engine, Request
 from captionkit.engine.process import start_module
+from captionkit.engine.protocol import ENCODER_STATS
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
 from captionkit.pipeline import Event, StageDone, WindowDone, caption, open_backend, prepare
 from captionkit.recipe import Recipe
 from captionkit.system import ipc, loop
+from captionkit.system.lifetime import kill_session
 
 
 class Plain:
@@ -45,10 +48,7 @@ class Plain:
 
     def close(self) -> None:
         """End the process and its children."""
-        for child in psutil.Process(self._process.pid).children(recursive=True):
-            child.kill()
-        self._process.kill()
-        self._process.wait()
+        kill_session(self._process)
         self._channel.close()
 
 
@@ -79,6 +79,7 @@ class Ours:
     """captionkit, from the file; ``start_s`` is the start-up time of its engine."""
 
     def __init__(self) -> None:
+        os.environ[ENCODER_STATS] = "1"
         started = time.monotonic()
         self._backend = open_backend(Recipe(), model_dir="")
         self.start_s = time.monotonic() - started

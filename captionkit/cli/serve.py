@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import socket
+import subprocess
 import sys
 from typing import Any
 
@@ -17,6 +20,10 @@ from captionkit.engine.process import environment, require_vllm
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
 from captionkit.system import hardware
+from captionkit.system.lifetime import kill_session
+
+# Seconds that captions under way have to end once the server is stopped.
+_GRACE_S = 5.0
 
 
 def add_parser(commands: Any) -> None:
@@ -70,5 +77,35 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
     words = [str(folder.resolve()), "--name", variant.name, "--host", options.host]
     words += ["--port", str(options.port), *(["--fp8"] if options.fp8 else [])]
     command = [sys.executable, "-m", "captionkit.engine.serve", *words]
-    # Replace this process, so that a signal reaches the server directly.
-    os.execve(sys.executable, command, environment(os.cpu_count() or 1))  # noqa: S606
+    return _run([*command, "--parent", str(os.getpid())])
+
+
+def _run(command: list[str]) -> int:
+    """Run the server in a session of its own until it ends, or a signal ends it and all of its processes.
+
+    vLLM alone ignores SIGTERM while it loads, and waits without a limit for captions under way.
+    """
+    server = subprocess.Popen(
+        command, start_new_session=True, env=environment(os.cpu_count() or 1)
+    )
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup ignores SIGHUP.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _stop)
+        return server.wait()
+    except _StoppedError as stopped:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired, _StoppedError):
+            server.wait(timeout=_GRACE_S)
+        return 128 + int(stopped.args[0])
+    finally:
+        kill_session(server)
+
+
+class _StoppedError(Exception):
+    """Raised by a signal that ends the server; its argument is the signal's number."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _StoppedError(number)

@@ -29,7 +29,8 @@ from captionkit.system import ipc
 logger = logging.getLogger(__name__)
 
 _KNOWN_WINDOWS = 8192
-# The worker says every few seconds that it runs; one that is silent for so long hangs.
+# The worker says every few seconds that vLLM's core lives (`engine.liveness`); one that is silent for so
+# long hangs.
 HANG_S = 30.0
 _CLOSED = "the engine was closed, say for another model; run again to go on"
 
@@ -75,7 +76,7 @@ class Engine:
         self._pending = PendingRequests()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.RLock()
-        self._encoder_runs: Future[int] = Future()
+        self._encoder_runs: Future[int | None] = Future()
         self._process = EngineProcess(key)
         self._up = True
         self._listen()
@@ -159,10 +160,19 @@ class Engine:
         self._post_next()
 
     def encoder_runs(self) -> int:
-        """Return how many requests had the vision encoder run since the last call."""
+        """Return how many requests had the vision encoder run since the last call.
+
+        Raises
+        ------
+        RuntimeError
+            The engine was started without the environment variable ``CAPTIONKIT_ENCODER_STATS``.
+        """
         self._encoder_runs = Future()
         self._process.send({"op": "encoder_runs"})
-        return self._encoder_runs.result(timeout=60)
+        runs = self._encoder_runs.result(timeout=60)
+        if runs is None:
+            raise RuntimeError(f"runs were not counted: set {protocol.ENCODER_STATS}=1 before the start")
+        return runs
 
     def restart(self) -> None:
         """End the process and start a new one; unfinished requests are submitted to it again."""
@@ -315,13 +325,12 @@ class Engine:
                     self._post(pending)
                 elif self._remove(pending):
                     pending.fail(CacheMissError(message))
-            case "engine_dead":
-                # vLLM's core is dead inside a living worker: end the worker, and the reader starts
-                # the next one.
-                self._process.kill()
             case "cancelled":
                 if self._remove(pending):
                     pending.future.cancel()
+            case "window":
+                if self._remove(pending):
+                    pending.fail(RequestError(f"{pending.request.video.name} {message}"))
             case _:
                 if self._remove(pending):
                     pending.fail(RequestError(message + advice(message)))

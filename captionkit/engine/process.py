@@ -19,6 +19,7 @@ from typing import Any
 from captionkit.engine.errors import EngineError, advice
 from captionkit.engine.protocol import EngineKey
 from captionkit.system import hardware, ipc, temp
+from captionkit.system.lifetime import kill_session
 
 # A 7B model takes a minute or two from a cold disk; a start that takes longer than this hangs.
 _START_LIMIT_S = 900.0
@@ -64,8 +65,8 @@ class EngineProcess:
             self.info = self._wait_until_ready(key)
         except BaseException:
             # Also on an interrupt: a process that loads a model must not be left behind.
-            self.kill()
-            self.end()
+            kill_session(self._process)
+            self.channel.close()
             raise
         threading.Thread(target=self._write, name="captionkit-engine-send", daemon=True).start()
 
@@ -108,22 +109,23 @@ class EngineProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """Kill the process; the reader sees the end of its channel."""
-        self._process.kill()
+        """Kill the process and vLLM's own; the reader sees the end of its channel."""
+        if self._process.returncode is None:
+            kill_session(self._process)
 
     def end(self) -> None:
-        """Close the channel, on which the worker leaves; kill it if it does not.
+        """Close the channel, on which the worker leaves; kill what is left of it.
 
         Calling it again does nothing.
         """
+        if self.channel.fileno() < 0:
+            return
         self._outbox.put(None)
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        kill_session(self._process)
         self.channel.close()
 
 

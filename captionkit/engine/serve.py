@@ -6,9 +6,11 @@ CPU too.
 
 from __future__ import annotations
 
-# First of all, and at module level: vLLM's own children import this module again before vLLM.
 from captionkit.engine.torch_companions import reconcile
+from captionkit.system.lifetime import leave_with, leave_with_spawner
 
+# First of all, and at module level: vLLM's own children import this module again before vLLM.
+leave_with_spawner()
 reconcile()
 
 # ruff: noqa: E402
@@ -22,14 +24,16 @@ from captionkit.engine.protocol import EngineKey
 
 
 def main() -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted, or until the parent is gone."""
     parser = argparse.ArgumentParser(prog="python -m captionkit.engine.serve")
     parser.add_argument("model", help="folder with the weights")
     parser.add_argument("--name", required=True, help="name of the model in requests")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True)
     parser.add_argument("--fp8", action="store_true")
+    parser.add_argument("--parent", required=True, type=int, help="process to leave with")
     options = parser.parse_args()
+    leave_with(options.parent)
     arguments, caches = engine_arguments(EngineKey(options.model, options.fp8))
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.cli.serve import ServeSubcommand

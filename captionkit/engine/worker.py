@@ -7,9 +7,11 @@ does not reach it, and leaves when its parent is gone. Its standard output and e
 
 from __future__ import annotations
 
-# First of all, and at module level: vLLM's own children import this module again before vLLM.
 from captionkit.engine.torch_companions import reconcile
+from captionkit.system.lifetime import leave_with_spawner
 
+# First of all, and at module level: vLLM's own children import this module again before vLLM.
+leave_with_spawner()
 reconcile()
 
 # ruff: noqa: E402
@@ -17,13 +19,14 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -31,13 +34,25 @@ from captionkit.engine import protocol
 from captionkit.engine.admission import Admission
 from captionkit.engine.arguments import engine_arguments, tune
 from captionkit.engine.chat import Chat
-from captionkit.engine.protocol import BATCH_SIZE, REQUEST_ID, Completion, EngineKey, Request
+from captionkit.engine.liveness import Liveness
+from captionkit.engine.protocol import (
+    BATCH_SIZE,
+    ENCODER_STATS,
+    REQUEST_ID,
+    Completion,
+    EngineKey,
+    Request,
+    VideoInput,
+)
 from captionkit.system import ipc
 
-_ALIVE_S = 2.0
+# The core's time to end by itself, when the parent closes the channel.
+_SHUTDOWN_S = 2.0
 # Growth in bytes after which free memory is given back; captions under way would need it again.
 _GROWTH = 512 << 20
 _GROWTH_WHILE_BUSY = 1 << 30
+# vLLM's own: how it starts its core, ``fork`` or ``spawn``.
+_START_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 
 
 # Patches vLLM, and returns the engine arguments that belong to it; gets what to call with the id of a
@@ -54,30 +69,30 @@ def main(install: Install | None = None) -> None:
         Patches whose scheduler follows each request's batch size and says which requests it has
         started. Without them, vLLM runs as it is, and this process admits requests to it.
     """
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    ipc.leave_with_parent(_end_children)
+    channel = ipc.open_channel(int(sys.argv[1]))
     try:
         start, _ = ipc.receive(channel)
         asyncio.run(_Worker(channel, _key(start["key"]), install).serve())
     except EOFError:
         pass
     finally:
-        # vLLM's threads and vLLM's own children would keep a normal exit waiting.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        _end_children()
-        os._exit(0)
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End this process and vLLM's own, which belong to the session that this process leads.
+
+    vLLM's threads and processes would keep a normal exit waiting.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def _key(fields: dict[str, Any]) -> EngineKey:
     pixels = fields.pop("processor_pixels")
     return EngineKey(**fields, processor_pixels=tuple(pixels) if pixels else None)
-
-
-def _end_children() -> None:
-    """Kill vLLM's own processes, which belong to the session that this process leads."""
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
 
 
 class _Worker:
@@ -91,6 +106,8 @@ class _Worker:
         self._install = install
         self._chat: Chat
         self._engine: Any = None
+        # Most tokens of a video that the engine encodes.
+        self._encodes = 0
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._lock:
@@ -101,38 +118,42 @@ class _Worker:
         try:
             self._chat = Chat(self._key)
             patches = self._install(self._mark_started) if self._install else {}
-            self._engine, info = _start_engine(self._key, patches)
+            self._engine, self._encodes, info = _start_engine(self._key, patches)
         except Exception as error:
             traceback.print_exc()
             cause = error.__cause__ or error
             self._send({"op": "failed", "error": f"{type(cause).__name__}: {cause}"})
             return
         self._send({"op": "ready", "info": {**info, "start_s": time.monotonic() - begin}})
-        threading.Thread(target=self._live, daemon=True).start()
         loop = asyncio.get_running_loop()
+        threading.Thread(target=self._live, args=(loop,), daemon=True).start()
         while True:
             try:
                 message, payload = await loop.run_in_executor(None, ipc.receive, self._channel)
             except (EOFError, OSError):
                 break
             await self._handle(message, payload)
-        self._engine.shutdown()
+        self._engine.shutdown(timeout=_SHUTDOWN_S)
 
-    def _live(self) -> None:
-        """Say every few seconds that this process runs, and give free memory back.
+    def _live(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say every few seconds that the core lives, and give free memory back.
 
         A parent cannot see that a process was stopped.
         """
+        liveness = Liveness(
+            lambda: asyncio.run_coroutine_threadsafe(self._engine.is_sleeping(), loop)
+        )
         own = psutil.Process()
         last = own.memory_info().rss
         with contextlib.suppress(OSError):
-            while True:
-                self._send({"op": "alive"})
+            while not self._engine.errored:
+                if liveness.beat():
+                    self._send({"op": "alive"})
                 grown = own.memory_info().rss - last
                 if grown > (_GROWTH_WHILE_BUSY if self._tasks else _GROWTH):
                     _give_memory_back()
                     last = own.memory_info().rss
-                time.sleep(_ALIVE_S)
+            _leave()
 
     async def _handle(self, message: dict[str, Any], payload: bytearray) -> None:
         match message["op"]:
@@ -145,6 +166,8 @@ class _Worker:
             case "cancel":
                 if running := self._tasks.get(message["id"]):
                     running.cancel()
+            case "encoder_runs" if ENCODER_STATS not in os.environ:
+                self._send({"op": "encoder_runs", "runs": None})
             case "encoder_runs":
                 stats = await self._engine.collective_rpc("get_encoder_timing_stats")
                 runs = sum(int(s["num_encoder_calls"]) for rank in stats for s in rank.values())
@@ -159,7 +182,10 @@ class _Worker:
             self._send({"op": "error", "id": request_id, "kind": "cancelled", "message": ""})
         except Exception as error:
             traceback.print_exc()
-            self._send({"op": "error", "id": request_id, **_describe(error, self._engine)})
+            if self._engine.errored:
+                # The core is dead: the parent starts the next engine and submits its requests again.
+                _leave()
+            self._send({"op": "error", "id": request_id, **_describe(error)})
         else:
             if completion.finish_reason == "error":
                 # The core had dropped data that vLLM's front still counted as cached.
@@ -187,6 +213,20 @@ class _Worker:
             self._started.add(request_id)
             self._send({"op": "started", "id": request_id})
 
+    async def _render(self, prompt: dict[str, Any], video: VideoInput) -> Any:
+        """Process a prompt for vLLM's core.
+
+        Raises
+        ------
+        _TooLarge
+            The window has more tokens than the engine encodes in a step: vLLM would wait forever.
+        """
+        (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
+        for places in rendered["mm_placeholders"].values():
+            if (tokens := max(each.get_num_embeds() for each in places)) > self._encodes:
+                raise _TooLarge(_too_large(tokens, self._encodes, video))
+        return rendered
+
     def _sampling(self, request_id: str, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -207,10 +247,11 @@ class _Worker:
     async def _generate(self, request_id: str, request: Request, begin: float) -> Completion:
         waited_s = time.monotonic() - begin
         prompt = self._chat.prompt(self._engine.get_tokenizer(), request)
+        rendered = await self._render(prompt, request.video)
         sampling = self._sampling(request_id, request)
         text, output_tokens, first_token_s, last = [], 0, 0.0, None
         async for output in self._engine.generate(
-            prompt, sampling, request_id, priority=request.priority
+            rendered, sampling, request_id, priority=request.priority
         ):
             part = output.outputs[0]
             if part.token_ids and not output_tokens:
@@ -247,28 +288,49 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def _describe(error: Exception, engine: Any) -> dict[str, str]:
+def _describe(error: Exception) -> dict[str, str]:
     """Return an error as a kind and a line; vLLM's generic wrapper has no text of its own."""
+    if isinstance(error, _TooLarge):
+        return {"kind": "window", "message": str(error)}
     cause = error.__cause__ or error
     text = f"{type(cause).__name__}: {cause}"
-    if engine.errored:
-        return {"kind": "engine_dead", "message": text}
     if "Cache miss" in text or "cache miss" in text:
         return {"kind": "cache_miss", "message": text}
     return {"kind": "invalid", "message": text}
 
 
-def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Load the model; also return the facts that it was started with."""
+class _TooLarge(ValueError):
+    """Raised for a video with more tokens than the engine encodes in a step."""
+
+
+def _too_large(tokens: int, most: int, video: VideoInput) -> str:
+    text = f"has {tokens} video tokens, and this engine encodes at most {most}: take fewer frames"
+    if video.frames is None:
+        return text
+    pixels = video.frames.shape[-1] * video.frames.shape[-2]
+    return f"{text}, or a pixel budget of {pixels * most // tokens} (its frames have {pixels} pixels)"
+
+
+def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, int, dict[str, Any]]:
+    """Load the model; also return how many video tokens a step encodes, and facts of the start."""
     from vllm import AsyncEngineArgs, AsyncLLMEngine
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.multimodal.encoder_budget import MultiModalBudget
     from vllm.platforms import current_platform
 
     arguments, caches = engine_arguments(key)
-    args = AsyncEngineArgs(**arguments, **patches, enable_mm_processor_stats=True)
+    counted = ENCODER_STATS in os.environ
+    args = AsyncEngineArgs(**arguments, **patches, enable_mm_processor_stats=counted)
+    method = os.environ.get(_START_METHOD, "fork")
     config = args.create_engine_config()
     tune(config, caches)
+    if current_platform.is_cpu() and not patches:
+        # On a CPU vLLM takes spawn, and one more process for its executor, whatever was asked for.
+        os.environ[_START_METHOD] = method
+        config.parallel_config.distributed_executor_backend = "uni"
     engine = AsyncLLMEngine.from_vllm_config(config)
-    return engine, {
+    budget = MultiModalBudget(config, MULTIMODAL_REGISTRY, enable_cache=False)
+    return engine, budget.encoder_compute_budget, {
         "device": current_platform.device_name,
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "quantization": config.model_config.quantization,

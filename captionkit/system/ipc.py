@@ -10,12 +10,27 @@ import json
 import os
 import socket
 import struct
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
+from captionkit.system.lifetime import leave_with
+
 _HEADER = struct.Struct(">IQ")
+# Process, user and group that made a socket pair.
+_MAKER = struct.Struct("3i")
+
+
+def open_channel(descriptor: int) -> socket.socket:
+    """Take the channel that the parent made, and leave with the parent; see `lifetime.leave_with`.
+
+    Processes that this one forks hold no copy: the parent sees the channel end with this process.
+    """
+    channel = socket.socket(fileno=descriptor)
+    parent, _, _ = _MAKER.unpack(
+        channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _MAKER.size)
+    )
+    leave_with(parent)
+    os.register_at_fork(after_in_child=channel.close)
+    return channel
 
 
 def send(channel: socket.socket, message: dict[str, Any], payload: bytes | memoryview = b"") -> None:
@@ -48,24 +63,3 @@ def _exactly(channel: socket.socket, size: int) -> bytearray:
             raise EOFError("the other side closed the channel")
         got += count
     return buffer
-
-
-def leave_with_parent(before: Callable[[], None] | None = None) -> None:
-    """End this process soon after its parent's, also while its main thread computes or hangs.
-
-    Parameters
-    ----------
-    before
-        Called before the process ends.
-    """
-    # PR_SET_PDEATHSIG would fire when the parent's thread ends that started this process.
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        if before:
-            before()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()

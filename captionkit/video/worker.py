@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
 import sys
 import time
 from typing import Any
@@ -30,9 +29,8 @@ _READERS = {"pyav": PyAVReader, "decord": DecordReader}
 
 def main() -> None:
     """Answer one parent until it closes the channel or dies."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel = ipc.open_channel(int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
-    ipc.leave_with_parent()
     # Windows are decoded ahead of need: on few cores, let the engine and the notebook go first.
     os.nice(_NICE)
     server = DecodeServer(Heartbeat(channel))

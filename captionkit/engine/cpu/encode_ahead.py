@@ -134,7 +134,8 @@ class EncodeAhead:
     def _encode(self, feature: MultiModalFeatureSpec) -> torch.Tensor:
         assert feature.data is not None
         (_, _, inputs), *_ = group_and_batch_mm_kwargs([(feature.modality, feature.data)])
-        # Counted as a run of the encoder, as vLLM's own encoding would be.
-        with self._runner.timed_encoder_operation(True, [(feature.identifier, None)], 0, 1):
+        # Counted as a run of the encoder where vLLM's own encoding would be.
+        counted = self._runner.observability_config.enable_mm_processor_stats
+        with self._runner.timed_encoder_operation(counted, [(feature.identifier, None)], 0, 1):
             (encoded,) = self._runner.model.embed_multimodal(**inputs)
         return encoded

@@ -156,6 +156,9 @@ class InprocAsyncClient(InprocClient):
     async def get_supported_tasks_async(self) -> Any:
         return self.get_supported_tasks()
 
+    async def is_sleeping_async(self) -> bool:
+        return await self._call(self.is_sleeping)
+
     async def reset_mm_cache_async(self) -> None:
         await self._call(self.reset_mm_cache)
 
