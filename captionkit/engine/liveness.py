@@ -10,8 +10,7 @@ from typing import Any
 import psutil
 
 BEAT_S = 2.0
-# Share of one processor that counts as computing. A core that was stopped, or waits for a lock, uses none;
-# measured idle, all processes of an engine together use a fifth of this.
+# Share of one processor that counts as computing. Measured: a worker whose core was stopped uses 0.001.
 _COMPUTES = 0.02
 # A large model on a slow processor may take minutes for a step of 8192 tokens; a core that spins for
 # longer than this, on a GPU that hangs for instance, does not come back.

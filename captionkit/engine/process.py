@@ -51,12 +51,14 @@ class EngineProcess:
         require_vllm()
         self.log_path = temp.own_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
         on_cpu = _runs_on_cpu()
-        # The variable is vLLM's own: 1 asks for a core in a process of its own, as on a GPU.
+        # The variables are vLLM's own. VLLM_ENABLE_V1_MULTIPROCESSING=1 asks for a core in a process of
+        # its own, as on a GPU; VLLM_WORKER_MULTIPROC_METHOD is how it starts: fork or spawn.
         patched = on_cpu and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "1"
         self._process, self.channel = start_module(
             "captionkit.engine.cpu.worker" if patched else "captionkit.engine.worker",
             self.log_path,
-            threads=_threads(Path(key.model)),
+            # On a GPU vLLM chooses the threads.
+            threads=_threads(Path(key.model)) if on_cpu else None,
             # On GPUs NCCL may need the network, so do not isolate.
             isolated=on_cpu,
         )

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 # gives requests ids of its own.
 BATCH_SIZE = "captionkit_batch_size"
 REQUEST_ID = "captionkit_request_id"
-# Environment variable for measurements: vLLM counts runs of the encoder. On a GPU that waits for the device
-# twice a video, and vLLM keeps each request's figures until they are asked for.
+# Environment variable for measurements: vLLM counts runs of the encoder. On a GPU that waits for the
+# device twice a video, and vLLM keeps each request's figures until they are asked for.
 ENCODER_STATS = "CAPTIONKIT_ENCODER_STATS"
 
 

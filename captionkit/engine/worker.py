@@ -140,9 +140,7 @@ class _Worker:
 
         A parent cannot see that a process was stopped.
         """
-        liveness = Liveness(
-            lambda: asyncio.run_coroutine_threadsafe(self._engine.is_sleeping(), loop)
-        )
+        liveness = Liveness(lambda: asyncio.run_coroutine_threadsafe(self._engine.is_sleeping(), loop))
         own = psutil.Process()
         last = own.memory_info().rss
         with contextlib.suppress(OSError):
@@ -218,13 +216,13 @@ class _Worker:
 
         Raises
         ------
-        _TooLarge
+        _TooLargeError
             The window has more tokens than the engine encodes in a step: vLLM would wait forever.
         """
         (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
         for places in rendered["mm_placeholders"].values():
             if (tokens := max(each.get_num_embeds() for each in places)) > self._encodes:
-                raise _TooLarge(_too_large(tokens, self._encodes, video))
+                raise _TooLargeError(_too_large(tokens, self._encodes, video))
         return rendered
 
     def _sampling(self, request_id: str, request: Request) -> Any:
@@ -290,7 +288,7 @@ def _give_memory_back() -> None:
 
 def _describe(error: Exception) -> dict[str, str]:
     """Return an error as a kind and a line; vLLM's generic wrapper has no text of its own."""
-    if isinstance(error, _TooLarge):
+    if isinstance(error, _TooLargeError):
         return {"kind": "window", "message": str(error)}
     cause = error.__cause__ or error
     text = f"{type(cause).__name__}: {cause}"
@@ -299,7 +297,7 @@ def _describe(error: Exception) -> dict[str, str]:
     return {"kind": "invalid", "message": text}
 
 
-class _TooLarge(ValueError):
+class _TooLargeError(ValueError):
     """Raised for a video with more tokens than the engine encodes in a step."""
 
 
@@ -330,14 +328,18 @@ def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, int, di
         config.parallel_config.distributed_executor_backend = "uni"
     engine = AsyncLLMEngine.from_vllm_config(config)
     budget = MultiModalBudget(config, MULTIMODAL_REGISTRY, enable_cache=False)
-    return engine, budget.encoder_compute_budget, {
-        "device": current_platform.device_name,
-        "dtype": str(config.model_config.dtype).removeprefix("torch."),
-        "quantization": config.model_config.quantization,
-        "max_model_len": config.model_config.max_model_len,
-        "mm_processor_cache_gb": config.model_config.get_multimodal_config().mm_processor_cache_gb,
-        "encoder_cache_size": config.scheduler_config.encoder_cache_size,
-    }
+    return (
+        engine,
+        budget.encoder_compute_budget,
+        {
+            "device": current_platform.device_name,
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "quantization": config.model_config.quantization,
+            "max_model_len": config.model_config.max_model_len,
+            "mm_processor_cache_gb": config.model_config.get_multimodal_config().mm_processor_cache_gb,
+            "encoder_cache_size": config.scheduler_config.encoder_cache_size,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ def open_channel(descriptor: int) -> socket.socket:
     Processes that this one forks hold no copy: the parent sees the channel end with this process.
     """
     channel = socket.socket(fileno=descriptor)
-    parent, _, _ = _MAKER.unpack(
-        channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _MAKER.size)
-    )
+    parent, _, _ = _MAKER.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _MAKER.size))
     leave_with(parent)
     os.register_at_fork(after_in_child=channel.close)
     return channel
