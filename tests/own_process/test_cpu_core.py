@@ -32,6 +32,7 @@ class Runner:
     def __init__(self):
         self.gate, self.seen, self.encoder_cache = threading.Semaphore(0), [], {}
         self.requests, self.model = {}, self
+        self.observability_config = Made(enable_mm_processor_stats=True)
 
     def timed_encoder_operation(self, *_):
         return nullcontext()
