@@ -1,26 +1,44 @@
-"""vLLM as it is, its core in a process of its own, as on a GPU: our worker admits requests to it."""
+"""vLLM as it is, its core in a process of its own, forked as on a GPU: our worker admits requests."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import time
 
+import numpy as np
 import psutil
 import pytest
 from common import DATA, noise_inputs
 
-from captionkit.engine import Engine, EngineKey, PendingRequest, Request, Sampling, VideoInput
+from captionkit.engine import (
+    Engine,
+    EngineKey,
+    PendingRequest,
+    Request,
+    RequestError,
+    Sampling,
+    VideoInput,
+)
 
 pytestmark = pytest.mark.engine
 
 LONG = Sampling(max_tokens=1000, temperature=0, ignore_eos=True)
 
 
+def start(method: str) -> Engine:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+        patch.setenv("VLLM_WORKER_MULTIPROC_METHOD", method)
+        return Engine(EngineKey(str(DATA / "demo-model")))
+
+
 @pytest.fixture(scope="module")
 def engine():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-        engine = Engine(EngineKey(str(DATA / "demo-model")))
+        engine = start("fork")
         yield engine
         engine.close()
 
@@ -100,6 +118,36 @@ def test_a_core_that_dies_alone_loses_no_window_and_counts_against_what_was_star
     assert not worker.is_running()
 
 
+def test_a_window_with_more_tokens_than_a_step_encodes_is_refused_and_costs_no_neighbour(engine):
+    frames = np.zeros((40, 3, 560, 1008), np.uint8)
+    metadata = {
+        "fps": 2.0,
+        "frames_indices": list(range(40)),
+        "total_num_frames": 40,
+        "duration": 20.0,
+        "do_sample_frames": False,
+    }
+    large = Request("Describe.", VideoInput("large", metadata, frames, "window 3 of a.mp4"))
+    refused, good = engine.submit(large), engine.submit(request(70))
+    said = r"window 3 of a\.mp4 has 14400 video tokens, .* at most \d+: .* pixel budget of \d+ \("
+    with pytest.raises(RequestError, match=said):
+        refused.future.result(timeout=120)
+    assert good.future.result(timeout=120).text
+
+
+def test_a_core_that_hangs_alone_is_found_and_loses_no_window(engine, monkeypatch):
+    monkeypatch.setattr("captionkit.engine.client.HANG_S", 6.0)
+    worker, core = psutil.Process(engine.pid), core_of(engine)
+    pending = [engine.submit(request(60 + n, sampling=LONG, batch_size=2)) for n in range(3)]
+    until(lambda: pending[0].text)
+    os.kill(core.pid, signal.SIGSTOP)
+    until(lambda: engine.pid != worker.pid)
+    monkeypatch.undo()
+    assert all(each.future.result(timeout=250).text for each in pending)
+    psutil.wait_procs([worker, core], timeout=60)
+    assert not core.is_running()
+
+
 def test_nothing_of_it_is_left_after_it_is_closed(engine):
     worker = psutil.Process(engine.pid)
     family = [worker, *worker.children(recursive=True)]
@@ -107,3 +155,18 @@ def test_nothing_of_it_is_left_after_it_is_closed(engine):
     engine.close()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
+
+
+def test_a_spawned_core_reuses_windows_and_its_worker_takes_it_along():
+    engine = start("spawn")
+    wanted = engine.submit(request(10)).future.result(timeout=120).text
+    engine.encoder_runs()
+    assert engine.submit(request(10)).future.result(timeout=120).text == wanted
+    assert engine.encoder_runs() == 0
+    worker = psutil.Process(engine.pid)
+    family = [worker, *worker.children(recursive=True)]
+    assert core_of(engine) in family
+    worker.kill()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == []
+    until(lambda: engine.closed)

@@ -16,6 +16,7 @@ reconcile()
 # ruff: noqa: E402
 import argparse
 import json
+import os
 from typing import Any
 
 from captionkit.engine.arguments import engine_arguments, tune
@@ -37,7 +38,6 @@ def main() -> None:
     arguments, caches = engine_arguments(EngineKey(options.model, options.fp8))
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     build = AsyncEngineArgs.create_engine_config
@@ -72,7 +72,8 @@ def main() -> None:
         *_flags(arguments),
     ]
     # Avoid vLLM's own `main`: it asks for the version of a package that vLLM's CPU build does not have.
-    cli_env_setup()
+    # What it sets instead is a start method that every accelerator bears.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     parser = FlexibleArgumentParser()
     serve = ServeSubcommand()
     serve.subparser_init(parser.add_subparsers(dest="subparser"))
