@@ -76,6 +76,10 @@ def _setting(default: Any, help: str, kind: type, **bounds: Any) -> Any:  # noqa
     return field(default=default, metadata={"setting": Setting(help, kind, **bounds)})
 
 
+# Frames of a window that the model sees: two pairs at least.
+LEAST_FRAMES, MOST_FRAMES = 4, 768
+_ORDINARY_FPS = 24.0
+
 # Keep the names of captionkit 0.1, so that its content keys stay valid.
 _OLD_NAMES = {"model": "variant", "stage2": "stage2_prompt", "max_tokens": "max_output_tokens"}
 
@@ -180,6 +184,13 @@ class Recipe:
     def stages(self) -> tuple[int, ...]:
         """The stages of a window: (1,) or (1, 2)."""
         return (1,) if self.stage2 is None else (1, 2)
+
+    @property
+    def ordinary_frames(self) -> int:
+        """Frames that the model sees of a whole window at 24 frames a second; slower video has more."""
+        seconds = self.window_seconds or self.window_size / _ORDINARY_FPS
+        wanted = max(LEAST_FRAMES, seconds * self.sampling_fps)
+        return int(min(wanted, seconds * _ORDINARY_FPS, MOST_FRAMES))
 
     @property
     def key(self) -> str:

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from captionkit.engine.caches import GIB, WINDOW_TOKENS, cache_sizes
+from captionkit.engine.caches import GIB, PROCESSED_BYTES, encoder_tokens, processed_gib
 
 
-@pytest.mark.parametrize(
-    ("width", "machine_gib", "gpu_gib"),
-    [
-        (256, 4, None),
-        (256, 24, None),
-        (256, 512, None),
-        (3584, 64, 24),
-        (3584, 2000, 80),
-        (16384, 64, 24),
-    ],
-)
-def test_neither_cache_takes_more_than_its_share(width, machine_gib, gpu_gib):
-    gpu = None if gpu_gib is None else gpu_gib * GIB
-    sizes = cache_sizes(width, machine_gib * GIB, gpu)
-    assert 0 < sizes.processed_gib <= machine_gib / 8 + 0.01
-    encoded = sizes.encoder_tokens * width * 2
-    # vLLM leaves 15% of a GPU free.
-    assert encoded <= (machine_gib * GIB / 8 if gpu is None else 0.1 * gpu)
-    assert sizes.windows >= 16
+@pytest.mark.parametrize("machine_gib", [4, 24, 512, 2000])
+@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize("engines", [1, 2, 8])
+def test_processed_videos_take_an_eighth_of_the_machine_shared_by_its_engines(
+    machine_gib, on_gpu, engines
+):
+    each = processed_gib(machine_gib * GIB, on_gpu=on_gpu, engines=engines)
+    assert 0 < each * engines <= machine_gib / 8 + 0.01 * engines
+    assert each <= (32 if on_gpu and engines == 1 else 4)
 
 
 def test_with_enough_memory_both_caches_hold_the_same_number_of_windows():
-    sizes = cache_sizes(3584, 512 * GIB, 80 * GIB)
-    processed = sizes.processed_gib * GIB / (2 * 28 * 28 * 3)
-    assert sizes.encoder_tokens == pytest.approx(min(processed, 0.07 * 80 * GIB / 7168), rel=0.01)
-    assert sizes.windows == min(int(processed), sizes.encoder_tokens) // WINDOW_TOKENS
+    processed = processed_gib(512 * GIB, on_gpu=True)
+    tokens = encoder_tokens(4096, 512 * GIB, processed, on_gpu=True)
+    assert tokens == int(processed * GIB / PROCESSED_BYTES)
+    # A smaller card holds fewer encoded videos: 7% of it.
+    few = encoder_tokens(7168, 80 * GIB, processed, on_gpu=True)
+    assert few == pytest.approx(0.07 * 80 * GIB / 7168, rel=0.01)

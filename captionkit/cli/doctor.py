@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from captionkit.cli.common import add_model_dir, output
-from captionkit.engine.caches import cache_sizes
+from captionkit.engine.caches import WINDOW_TOKENS, encoder_tokens, processed_gib
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_problem, weights_folder
 from captionkit.system import hardware
@@ -131,12 +130,15 @@ def _gpus() -> list[Finding]:
 def _window_cache() -> Finding:
     """Count the windows of the 7B model whose new prompts need neither decoding nor encoding."""
     gpus = hardware.find_gpus()
-    memory = int(psutil.virtual_memory().total)
-    sizes = cache_sizes(_WIDTH_OF_A_7B, memory, gpus[0].memory_mib << 20 if gpus else None)
+    memory, _ = hardware.memory()
+    on_gpu = bool(gpus)
+    processed = processed_gib(memory, on_gpu=on_gpu)
+    card = gpus[0].memory_mib << 20 if gpus else memory
+    tokens = encoder_tokens(2 * _WIDTH_OF_A_7B, card, processed, on_gpu=on_gpu)
     return Finding(
         "window cache",
-        f"{sizes.windows} windows of 20 frames at 448 x 252 stay cached "
-        f"({sizes.processed_gib:g} GiB of memory, {sizes.encoder_tokens:,} encoded tokens)",
+        f"{tokens // WINDOW_TOKENS} windows of 20 frames at 448 x 252 stay cached "
+        f"({processed:g} GiB of memory, {tokens:,} encoded tokens)",
     )
 
 

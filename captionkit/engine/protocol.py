@@ -36,12 +36,21 @@ class EngineKey:
     processor_pixels
         (least, most) pixels a frame if the model's own processor resizes; None if frames arrive at
         their final size.
+    max_model_len
+        Most tokens of a window with its prompt and caption; None takes what the card has room for.
+    memory_share
+        Share of the card's memory that the engine may take; None takes 0.95.
+    engines
+        Engines on this machine, which share its memory.
     """
 
     model: str
     fp8: bool = False
     disable_mmcache: bool = False
     processor_pixels: tuple[int, int] | None = None
+    max_model_len: int | None = None
+    memory_share: float | None = None
+    engines: int = 1
 
 
 @dataclass(frozen=True)

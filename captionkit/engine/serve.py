@@ -32,10 +32,18 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True)
     parser.add_argument("--fp8", action="store_true")
+    parser.add_argument("--max-model-len", type=int)
+    parser.add_argument("--memory-share", type=float)
     parser.add_argument("--parent", required=True, type=int, help="process to leave with")
     options = parser.parse_args()
     leave_with(options.parent)
-    arguments, caches = engine_arguments(EngineKey(options.model, options.fp8))
+    key = EngineKey(
+        options.model,
+        options.fp8,
+        max_model_len=options.max_model_len,
+        memory_share=options.memory_share,
+    )
+    arguments, plan = engine_arguments(key)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -44,7 +52,7 @@ def main() -> None:
 
     def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
         config = build(self, *args, **kwargs)
-        tune(config, caches)
+        tune(config, plan)
         return config
 
     # The server builds its configuration itself; goes with `tune`.

@@ -316,12 +316,12 @@ def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, int, di
     from vllm.multimodal.encoder_budget import MultiModalBudget
     from vllm.platforms import current_platform
 
-    arguments, caches = engine_arguments(key)
+    arguments, plan = engine_arguments(key)
     counted = ENCODER_STATS in os.environ
     args = AsyncEngineArgs(**arguments, **patches, enable_mm_processor_stats=counted)
     method = os.environ.get(_START_METHOD, "fork")
     config = args.create_engine_config()
-    tune(config, caches)
+    tune(config, plan)
     if current_platform.is_cpu() and not patches:
         # On a CPU vLLM takes spawn, and one more process for its executor, whatever was asked for.
         os.environ[_START_METHOD] = method
@@ -333,6 +333,8 @@ def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, int, di
         budget.encoder_compute_budget,
         {
             "device": current_platform.device_name,
+            "card": plan.card,
+            "precision": " ".join(plan.notes),
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "quantization": config.model_config.quantization,
             "max_model_len": config.model_config.max_model_len,

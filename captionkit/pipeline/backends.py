@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from captionkit.engine import Backend, Engine, EngineKey, ServerBackend
+from captionkit.engine.arguments import check_memory
+from captionkit.engine.memory import longer_than_usual
+from captionkit.engine.process import require_vllm, runs_on_cpu
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights, weights_folder
 from captionkit.recipe import Recipe
@@ -17,24 +21,37 @@ def engine_key(
     *,
     disable_mmcache: bool = False,
     model_resizes: bool = False,
+    max_model_len: int | None = None,
+    memory_share: float | None = None,
+    engines: int = 1,
 ) -> EngineKey:
     """Return the start settings of a recipe's engine; recipes with equal keys share an engine.
 
     Parameters
     ----------
     recipe
-        Only ``model``, ``fp8`` and ``pixel_budget`` matter.
+        Only ``model`` and ``fp8`` matter, and settings that make a window longer than 32,768 tokens.
     model_dir
         Folder of downloaded weights.
     disable_mmcache, model_resizes
         Fields of `stages.CaptionGenerationStage` (the second is ``model_does_preprocess``).
+    max_model_len, memory_share, engines
+        As in `EngineKey`.
     """
     variant = get_variant(recipe.model)
     pixels = None
     if model_resizes:
         pixels = (variant.min_pixels, recipe.pixel_budget or variant.budget)
     folder = weights_folder(variant, model_dir).resolve()
-    return EngineKey(str(folder), recipe.fp8, disable_mmcache, pixels)
+    return EngineKey(
+        str(folder),
+        recipe.fp8,
+        disable_mmcache,
+        pixels,
+        max_model_len or _longer(recipe, variant),
+        memory_share,
+        engines,
+    )
 
 
 def open_backend(
@@ -44,6 +61,9 @@ def open_backend(
     endpoint: str | None = None,
     disable_mmcache: bool = False,
     model_resizes: bool = False,
+    max_model_len: int | None = None,
+    memory_share: float | None = None,
+    engines: int = 1,
 ) -> Backend:
     """Start the engine of a recipe, or take the running one; check the server of an endpoint.
 
@@ -52,17 +72,23 @@ def open_backend(
     Raises
     ------
     ValueError
-        If the model is unknown, the GPU lacks fp8, a setting belongs to the server, or captions are
-        longer than the model's context.
+        If the model is unknown, the GPU lacks fp8, a setting belongs to the server or does not fit the
+        model, or captions are longer than the model's context.
     WeightsError
         If the weights are not available.
     EngineError
-        If vLLM is missing or does not start, or the server does not answer.
+        If vLLM is missing or does not start, the model does not fit into the memory here, or the server
+        does not answer.
     """
     variant = get_variant(recipe.model)
     backend: Backend
     if endpoint:
-        for name, wanted in (("fp8", recipe.fp8), ("model_does_preprocess", model_resizes)):
+        for name, wanted in (
+            ("fp8", recipe.fp8),
+            ("model_does_preprocess", model_resizes),
+            ("max_model_len", max_model_len),
+            ("memory_share", memory_share),
+        ):
             if wanted:
                 raise ValueError(
                     f"{name} is the server's to choose: leave it off here, and start {endpoint} with it"
@@ -73,11 +99,41 @@ def open_backend(
         if recipe.fp8:
             hardware.require_fp8()
         ensure_weights(variant, model_dir)
-        backend = Engine.get(
-            engine_key(recipe, model_dir, disable_mmcache=disable_mmcache, model_resizes=model_resizes)
+        key = engine_key(
+            recipe,
+            model_dir,
+            disable_mmcache=disable_mmcache,
+            model_resizes=model_resizes,
+            max_model_len=max_model_len,
+            memory_share=memory_share,
+            engines=engines,
         )
+        _check_memory(key, recipe)
+        backend = Engine.get(key)
     check_length(recipe, backend)
     return backend
+
+
+def _longer(recipe: Recipe, variant: Variant) -> int | None:
+    """Return the longest sequence of a recipe that needs more than an engine usually has."""
+    try:
+        return longer_than_usual(recipe, variant.family)
+    except ValueError:
+        # The model is not here yet.
+        return None
+
+
+def _check_memory(key: EngineKey, recipe: Recipe) -> None:
+    """Refuse an engine that cannot start here; a running one has its memory already."""
+    live = Engine.live()
+    if live is not None and live.key == key:
+        return
+    require_vllm()
+    card = hardware.find_processor() if runs_on_cpu() else hardware.find_gpus()[0]
+    if live is not None:
+        # The running engine ends first; the new one's process sees how much that leaves.
+        card = replace(card, free_mib=card.memory_mib)
+    check_memory(key, recipe, card)
 
 
 def _takes_images(variant: Variant) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, tile
+from captionkit.recipe import LEAST_FRAMES
+from captionkit.sources.windows import WindowSpan, tile
 from captionkit.video import DecodePool, Source
 from captionkit.video.cache import file_cache, file_stamp
 from captionkit.video.metadata import VideoMetadata

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from captionkit.recipe import Recipe
+from captionkit.recipe import LEAST_FRAMES, Recipe
 from captionkit.sources.planned import PlannedWindow, SourceClip, plan
 from captionkit.sources.scenes import scene_windows, shot_starts
-from captionkit.sources.windows import LEAST_FRAMES, WindowSpan
+from captionkit.sources.windows import WindowSpan
 from captionkit.video import DecodePool, Source, VideoMetadata
 
 Cut = Literal["frames", "scenes"]

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from captionkit.sources.windows import LEAST_FRAMES, WindowSpan, tile
+from captionkit.recipe import LEAST_FRAMES
+from captionkit.sources.windows import WindowSpan, tile
 from captionkit.video import DecodePool, Source, VideoError
 from captionkit.video.cache import file_cache, file_stamp
 from captionkit.video.metadata import VideoMetadata

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_FRAMES = 4
-MOST_FRAMES = 768
+from captionkit.recipe import LEAST_FRAMES, MOST_FRAMES
 
 
 @dataclass(frozen=True)
