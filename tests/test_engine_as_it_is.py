@@ -118,18 +118,27 @@ def test_a_core_that_dies_alone_loses_no_window_and_counts_against_what_was_star
     assert not worker.is_running()
 
 
-def test_a_window_with_more_tokens_than_a_step_encodes_is_refused_and_costs_no_neighbour(engine):
-    frames = np.zeros((40, 3, 560, 1008), np.uint8)
+def large(frames: int) -> Request:
+    """A request with 360 video tokens for each frame."""
     metadata = {
         "fps": 2.0,
-        "frames_indices": list(range(40)),
-        "total_num_frames": 40,
-        "duration": 20.0,
+        "frames_indices": list(range(frames)),
+        "total_num_frames": frames,
+        "duration": frames / 2,
         "do_sample_frames": False,
     }
-    large = Request("Describe.", VideoInput("large", metadata, frames, "window 3 of a.mp4"))
-    refused, good = engine.submit(large), engine.submit(request(70))
-    said = r"window 3 of a\.mp4 has 14400 video tokens, .* at most \d+: .* pixel budget of \d+ \("
+    pixels = np.zeros((frames, 3, 560, 1008), np.uint8)
+    video = VideoInput(f"large {frames}", metadata, pixels, "window 3 of a.mp4")
+    return Request("Describe.", video, Sampling(max_tokens=4))
+
+
+def test_a_window_with_more_tokens_than_a_step_has_is_captioned(engine):
+    assert engine.submit(large(24)).future.result(timeout=250).prompt_tokens > 8192
+
+
+def test_a_window_with_more_tokens_than_a_step_encodes_is_refused_and_costs_no_neighbour(engine):
+    refused, good = engine.submit(large(90)), engine.submit(request(70))
+    said = r"window 3 of a\.mp4 has 32400 video tokens, .* at most 32256: .* pixel budget of \d+ \("
     with pytest.raises(RequestError, match=said):
         refused.future.result(timeout=120)
     assert good.future.result(timeout=120).text

@@ -177,12 +177,19 @@ def parallel_sizes(shape: Shape) -> tuple[int, ...]:
 
 
 def longer_than_usual(recipe: Recipe, family: Family) -> int | None:
-    """Return the longest sequence to ask for, if a recipe's ordinary window needs more than usual.
+    """Return the longest sequence to ask for, where a recipe's ordinary window needs more than usual.
 
-    In steps, so that few changes of a recipe load the model again; None if 32,768 tokens will do.
+    In steps, so that few changes of a recipe load the model again; None if 32,768 tokens will do, or
+    the model has no more.
+
+    Raises
+    ------
+    ValueError
+        If the model's configuration is not known.
     """
-    need = _window_tokens(recipe, family)
-    return math.ceil(need / _STEP) * _STEP if need > _LONGEST else None
+    need = math.ceil(_window_tokens(recipe, family) / _STEP) * _STEP
+    longest = min(need, read_shape(family.config).positions)
+    return longest if longest > _LONGEST else None
 
 
 def _window_tokens(recipe: Recipe | None, family: Family) -> int:
