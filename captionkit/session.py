@@ -9,14 +9,14 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
 from captionkit.display import WindowTable
 from captionkit.engine import Backend
 from captionkit.models.weights import locate
-from captionkit.pipeline.backends import check_length, open_backend
+from captionkit.pipeline.backends import EngineOptions, check_length, check_options, open_backend
 from captionkit.pipeline.prepared import ModelFrames, model_frames
 from captionkit.recipe import Recipe
 from captionkit.run.matrix import Matrix
@@ -24,7 +24,7 @@ from captionkit.run.progress import follow, opening_of, watch
 from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
-from captionkit.sources import Cut, CutRule, Opening, PlannedWindow, Sources, Spans, rows
+from captionkit.sources import Cut, CutRule, Opening, PlannedWindow, Sources, Spans, refuse_recut, rows
 from captionkit.stages.adapter import video_requests
 from captionkit.stages.tasks import VideoTask
 from captionkit.store import Store, open_store
@@ -68,11 +68,13 @@ class Session:
         of starting an engine. The environment variable ``CAPTIONKIT_API_KEY`` has the server's key.
     backend
         Backend for every recipe, whatever its model; None starts an engine or takes the endpoint.
+    engine_options
+        Memory of an engine: ``max_model_len``, ``memory_share``; see `pipeline.EngineOptions`.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If no video is found, or none of them can be read.
+        If no video is found, or none of them can be read; if an argument does not fit.
     """
 
     def __init__(
@@ -89,14 +91,17 @@ class Session:
         reader: Reader = "pyav",
         endpoint: str | None = None,
         backend: Backend | None = None,
+        **engine_options: Unpack[EngineOptions],
     ) -> None:
         _check_count("batch_size", batch_size)
+        check_options(engine_options)
         recipe = recipe or Recipe()
         self.recipe = replace(recipe, model=model) if model else recipe
         self.batch_size = batch_size
         self.model_dir = model_dir
         self.endpoint = endpoint
         self.backend = backend
+        self.engine_options = engine_options
         self.store = open_store(store)
         self._owns_store = self.store is not store
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source or [])
@@ -209,6 +214,7 @@ class Session:
             reader=self.sources.pool.reader,
             endpoint=self.endpoint,
             backend=self.backend,
+            **self.engine_options,
         )
 
     def make_recipe(
@@ -220,13 +226,7 @@ class Session:
     ) -> Recipe:
         """Return the session's recipe with changes; see `caption`."""
         made = (recipe or self.recipe).changed(prompt, stage2, **settings)
-        for name in ("window_size", "remainder_threshold", "window_seconds"):
-            own, wanted = getattr(self.recipe, name), getattr(made, name)
-            if own != wanted:
-                raise ValueError(
-                    f"{name} is {wanted}, but this session's windows were cut with {own}; make a "
-                    f"session for it: Session(…, recipe=Recipe({name}={wanted}))"
-                )
+        refuse_recut(self.recipe, made)
         return made
 
     def open_backend(self, recipe: Recipe) -> Backend:
@@ -234,7 +234,9 @@ class Session:
         if self.backend is not None:
             check_length(recipe, self.backend)
             return self.backend
-        return open_backend(recipe, model_dir=self.model_dir, endpoint=self.endpoint)
+        return open_backend(
+            recipe, model_dir=self.model_dir, endpoint=self.endpoint, **self.engine_options
+        )
 
     def start(
         self,
@@ -332,12 +334,7 @@ class Session:
         waiting = {job.window_key for job in self.store.jobs(run.id) if not job.done}
         if not all(key in self.sources.by_key for key in waiting):
             self._wait()
-        missing = [key for key in waiting if key not in self.sources.by_key]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} windows of run {run.id} are not in this session; open the videos "
-                "that it was made of"
-            )
+            rows.refuse_missing(waiting, self.sources.by_key, run.id)
         return self._work(run, batch_size or self.batch_size, 0)
 
     def _work(self, run: Run, batch_size: int, priority: int) -> RunTask:

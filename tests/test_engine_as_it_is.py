@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import time
 
@@ -14,6 +15,7 @@ from common import DATA, noise_inputs
 
 from captionkit.engine import (
     Engine,
+    EngineError,
     EngineKey,
     PendingRequest,
     Request,
@@ -24,6 +26,7 @@ from captionkit.engine import (
 
 pytestmark = pytest.mark.engine
 
+CORE = "(EngineCore pid=9) ERROR 11-26 06:36:27 [core.py:1512] "
 LONG = Sampling(max_tokens=1000, temperature=0, ignore_eos=True)
 
 
@@ -108,13 +111,19 @@ def test_a_window_that_is_looked_at_goes_first_and_others_are_not_started(engine
     assert order == [40, *range(30, 36)]
 
 
-def test_a_core_that_dies_alone_loses_no_window_and_counts_against_what_was_started(engine):
+def test_a_core_that_dies_alone_loses_no_window_and_counts_against_what_was_started(
+    engine, caplog, monkeypatch
+):
     worker = psutil.Process(engine.pid)
     pending = [engine.submit(request(50 + n, sampling=LONG, batch_size=2)) for n in range(4)]
     until(lambda: pending[0].text and pending[1].text)
+    # As a GPU without memory has it.
+    log = f"{CORE}Traceback (most recent call last):\n{CORE}OutOfMemoryError: CUDA out of memory\n"
+    monkeypatch.setattr("captionkit.engine.process.read_log", lambda path: log)
     core_of(engine).kill()
     assert all(each.future.result(timeout=250).text for each in pending)
     assert [each.deaths for each in pending] == [1, 1, 0, 0]
+    assert "OutOfMemoryError: CUDA out of memory; there is too little memory" in caplog.text
     assert not worker.is_running()
 
 
@@ -179,3 +188,15 @@ def test_a_spawned_core_reuses_windows_and_its_worker_takes_it_along():
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
     until(lambda: engine.closed)
+
+
+def test_a_core_that_does_not_start_says_why_in_the_first_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    shutil.copytree(DATA / "demo-model", tmp_path, dirs_exist_ok=True)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(
+        config.replace('"num_key_value_heads": 2', '"num_key_value_heads": 4')
+    )
+    with pytest.raises(EngineError) as caught:
+        Engine(EngineKey(str(tmp_path)))
+    assert "did not start: RuntimeError: start (0) + length (256)" in str(caught.value).splitlines()[0]

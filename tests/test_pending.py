@@ -30,8 +30,8 @@ class Engine:
         for name in names:
             self.requests[name].started = True
 
-    def die(self, *, died: bool = True) -> None:
-        for each, error in self.pending.take_lost(died=died):
+    def die(self, *, died: bool = True, cause: str | None = None) -> None:
+        for each, error in self.pending.take_lost(died=died, cause=cause):
             self.lost[each.request.video.uid] = error
 
     def finish(self, name: str) -> None:
@@ -78,10 +78,11 @@ def test_suspects_run_alone_and_the_one_that_kills_the_engine_is_set_aside():
     engine.finish("good")
     assert engine.post() == ["poison"]
     engine.start("poison")
-    engine.die()
+    engine.die(cause="OutOfMemoryError: CUDA out of memory")
     assert list(engine.lost) == ["poison"]
     assert isinstance(engine.lost["poison"], EngineError)
     assert "died 3 times with this window under way" in str(engine.lost["poison"])
+    assert "CUDA out of memory" in str(engine.lost["poison"])
     assert engine.post() == ["later"]
 
 

@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 from captionkit.captions import caption_rows, window_columns
-from captionkit.cli.common import UsageError, add_model_dir, add_store, output
+from captionkit.cli.common import UsageError, add_limits, add_model_dir, add_store, output
 from captionkit.display import MOST_ROWS
 from captionkit.export import JsonLines
 from captionkit.export.formats.tables import records_of
@@ -86,6 +86,7 @@ def add_parser(commands: Any) -> None:
     caption.add_argument("--actors", type=int, help="with --ray: engines; by default one a GPU")
     add_store(caption)
     add_model_dir(caption)
+    add_limits(caption)
     caption.set_defaults(run=_caption)
 
 
@@ -113,6 +114,8 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
             model_dir=options.model_dir,
             reader=options.reader,
             endpoint=options.endpoint,
+            max_model_len=options.max_model_len,
+            memory_share=options.memory_share,
         )
     except (FileNotFoundError, ValueError) as error:
         console.print(f"[red]captionkit: {escape(str(error))}[/red]")
@@ -147,6 +150,8 @@ def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Cons
             batch_size=options.batch_size,
             model_dir=options.model_dir,
             address=options.ray,
+            max_model_len=options.max_model_len,
+            memory_share=options.memory_share,
         )
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error

@@ -53,6 +53,22 @@ def add_model_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the memory of an engine."""
+    parser.add_argument(
+        "--max-model-len",
+        type=int,
+        metavar="TOKENS",
+        help="longest window with prompt and caption; by default what the card has room for",
+    )
+    parser.add_argument(
+        "--memory-share",
+        type=float,
+        metavar="SHARE",
+        help="share of the card's memory that the engine may take, 0.1 to 1; by default 0.95",
+    )
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the option for the store of runs."""
     parser.add_argument(

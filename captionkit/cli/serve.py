@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from captionkit.cli.common import UsageError, add_model_dir
+from captionkit.cli.common import UsageError, add_limits, add_model_dir
 from captionkit.engine.hosts import is_loopback
+from captionkit.engine.memory import check_limits
 from captionkit.engine.process import environment, require_vllm
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
@@ -40,6 +41,7 @@ def add_parser(commands: Any) -> None:
         "--fp8", action="store_true", help="weights in fp8 (needs a GPU with fp8 units)"
     )
     add_model_dir(parser)
+    add_limits(parser)
     parser.set_defaults(run=_serve)
 
 
@@ -48,6 +50,7 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
         variant = get_variant(options.model)
         if options.fp8:
             hardware.require_fp8()
+        check_limits(options.max_model_len, options.memory_share)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not is_loopback(options.host) and not os.environ.get("VLLM_API_KEY"):
@@ -76,6 +79,11 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
     )
     words = [str(folder.resolve()), "--name", variant.name, "--host", options.host]
     words += ["--port", str(options.port), *(["--fp8"] if options.fp8 else [])]
+    for name, limit in (
+        ("--max-model-len", options.max_model_len),
+        ("--memory-share", options.memory_share),
+    ):
+        words += [] if limit is None else [name, str(limit)]
     command = [sys.executable, "-m", "captionkit.engine.serve", *words]
     return _run([*command, "--parent", str(os.getpid())])
 

@@ -204,7 +204,10 @@ class Engine:
         """Mark the process as gone; return the requests that no new process can serve."""
         self._up = False
         self._known.clear()
-        return self._pending.take_lost(died=died)
+        cause = self._process.cause() if died else None
+        if cause:
+            logger.warning("the engine died and is started again: %s", cause)
+        return self._pending.take_lost(died=died, cause=cause)
 
     def _bring_up(self, lost: list[tuple[PendingRequest, Exception]]) -> None:
         """Start a new process and post what is unfinished.

@@ -18,7 +18,7 @@ from captionkit.system.hardware import BF16_CAPABILITY, Gpu, Processor
 if TYPE_CHECKING:
     from captionkit.recipe import Recipe
 
-_LONGEST = 32_768
+_LEAST, _LONGEST = 1024, 32_768
 _SHARE = 0.95
 # Part of a GPU's memory that CUDA has. Published figures: 22,563 MiB of an L4's 23,034, and 24,217 of a
 # 4090's 24,564.
@@ -154,16 +154,31 @@ def plan_memory(
 
 
 def _check(shape: Shape, length: int | None, share: float | None, gpus: int) -> None:
-    if length is not None and not 1024 <= length <= shape.positions:
+    check_limits(length, share)
+    if length is not None and length > shape.positions:
         raise ValueError(
-            f"max_model_len is {length}; give 1024 or more, at most {shape.positions} for this model"
+            f"max_model_len is {length}, but this model holds {shape.positions} tokens; give less"
         )
-    if share is not None and not 0.1 <= share <= 1:
-        raise ValueError(f"memory_share is {share}; give 0.1 to 1, the part of the card's memory")
     if gpus not in parallel_sizes(shape):
         fitting = ", ".join(map(str, parallel_sizes(shape)))
         raise ValueError(
             f"tensor_parallel is {gpus}, which does not divide this model; give one of {fitting}"
+        )
+
+
+def check_limits(max_model_len: int | None, memory_share: float | None) -> None:
+    """Refuse limits that fit no model.
+
+    Raises
+    ------
+    ValueError
+        If ``max_model_len`` is below 1024, or ``memory_share`` not within 0.1 and 1.
+    """
+    if max_model_len is not None and max_model_len < _LEAST:
+        raise ValueError(f"max_model_len is {max_model_len}; give {_LEAST} or more")
+    if memory_share is not None and not 0.1 <= memory_share <= 1:
+        raise ValueError(
+            f"memory_share is {memory_share}; give 0.1 to 1, the engine's part of the memory"
         )
 
 

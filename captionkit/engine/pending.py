@@ -106,13 +106,17 @@ class PendingRequests:
             pending.posted = True
         return waiting
 
-    def take_lost(self, *, died: bool) -> list[tuple[PendingRequest, Exception]]:
+    def take_lost(
+        self, *, died: bool, cause: str | None = None
+    ) -> list[tuple[PendingRequest, Exception]]:
         """Take back all requests of an engine that is gone.
 
         Parameters
         ----------
         died
             Whether the engine ended by itself, which counts against the requests that it had started.
+        cause
+            What ended it, if its log says so.
 
         Returns
         -------
@@ -126,6 +130,7 @@ class PendingRequests:
             if pending.deaths >= _DEATHS:
                 error: Exception = EngineError(
                     f"the engine died {_DEATHS} times with this window under way; it was set aside"
+                    + (f" ({cause})" if cause else "")
                 )
             elif pending.request.video.frames is None:
                 error = CacheMissError("the engine was restarted without this window's frames")

@@ -16,7 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captionkit.engine.errors import EngineError, advice
+from captionkit.engine.errors import (
+    EngineError,
+    TooLittleMemoryError,
+    advice,
+    find_cause,
+    read_log,
+)
 from captionkit.engine.protocol import EngineKey
 from captionkit.system import hardware, ipc, temp
 from captionkit.system.lifetime import kill_session
@@ -93,17 +99,32 @@ class EngineProcess:
             answer, _ = ipc.receive(self.channel)
             self.channel.settimeout(None)
         except (OSError, EOFError) as error:
-            answer = {"op": "failed", "error": f"the engine process ended ({error})"}
+            answer = {"op": "failed", "error": f"the engine process ended ({error}){self._signal()}"}
         if answer["op"] == "failed":
-            lines = self.log_path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            name, _, said = answer["error"].partition(": ")
+            if name == TooLittleMemoryError.__name__:
+                raise TooLittleMemoryError(said)
+            lines = read_log(self.log_path).splitlines()[-_LOG_LINES:]
+            cause = self.cause() or _explain(answer["error"])
             raise EngineError(
-                f"the engine for {key.model} did not start: {answer['error']}"
-                f"{advice(answer['error'])}\n"
+                f"the engine for {key.model} did not start: {cause}\n"
                 f"Last lines of {self.log_path}:\n"
                 + "\n".join("  " + line for line in lines)
                 + "\n`captionkit doctor` shows what this machine lacks."
             )
         return dict(answer["info"])
+
+    def _signal(self) -> str:
+        """Return the signal that ended the process, if one did."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if (status := self._process.wait(timeout=5)) < 0:
+                return f", killed by signal {-status}"
+        return ""
+
+    def cause(self) -> str | None:
+        """Return the exception that ended vLLM's core and what to do about it; None if none did."""
+        cause = find_cause(read_log(self.log_path))
+        return _explain(cause) if cause else None
 
     @property
     def pid(self) -> int:
@@ -129,6 +150,10 @@ class EngineProcess:
             self._process.wait(timeout=5)
         kill_session(self._process)
         self.channel.close()
+
+
+def _explain(reason: str) -> str:
+    return reason + advice(reason)
 
 
 def start_module(

@@ -4,15 +4,52 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from captionkit.engine import Backend, Engine, EngineKey, ServerBackend
 from captionkit.engine.arguments import check_memory
-from captionkit.engine.memory import longer_than_usual
+from captionkit.engine.memory import check_limits, longer_than_usual
 from captionkit.engine.process import require_vllm, runs_on_cpu
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights, weights_folder
 from captionkit.recipe import Recipe
 from captionkit.system import hardware
+
+
+class EngineOptions(TypedDict, total=False):
+    """Options of an engine that change no caption.
+
+    Parameters
+    ----------
+    max_model_len
+        Most tokens of a window with its prompt and caption; None takes what the card has room for, see
+        ``captionkit doctor --model``.
+    memory_share
+        Share of the card's memory that the engine may take, 0.1 to 1; None takes 0.95.
+    engines
+        Engines on this machine, which share its memory.
+    """
+
+    max_model_len: int | None
+    memory_share: float | None
+    engines: int
+
+
+def check_options(options: EngineOptions) -> None:
+    """Refuse options that are unknown or fit no model.
+
+    Raises
+    ------
+    TypeError
+        If an option is unknown; the message lists the known ones.
+    ValueError
+        As `engine.memory.check_limits`.
+    """
+    unknown = options.keys() - EngineOptions.__annotations__
+    if unknown:
+        known = ", ".join(EngineOptions.__annotations__)
+        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}; there are also: {known}")
+    check_limits(options.get("max_model_len"), options.get("memory_share"))
 
 
 def engine_key(
@@ -21,9 +58,7 @@ def engine_key(
     *,
     disable_mmcache: bool = False,
     model_resizes: bool = False,
-    max_model_len: int | None = None,
-    memory_share: float | None = None,
-    engines: int = 1,
+    **options: Unpack[EngineOptions],
 ) -> EngineKey:
     """Return the start settings of a recipe's engine; recipes with equal keys share an engine.
 
@@ -35,23 +70,17 @@ def engine_key(
         Folder of downloaded weights.
     disable_mmcache, model_resizes
         Fields of `stages.CaptionGenerationStage` (the second is ``model_does_preprocess``).
-    max_model_len, memory_share, engines
-        As in `EngineKey`.
+    options
+        Further options of the engine.
     """
     variant = get_variant(recipe.model)
     pixels = None
     if model_resizes:
         pixels = (variant.min_pixels, recipe.pixel_budget or variant.budget)
     folder = weights_folder(variant, model_dir).resolve()
-    return EngineKey(
-        str(folder),
-        recipe.fp8,
-        disable_mmcache,
-        pixels,
-        max_model_len or _longer(recipe, variant),
-        memory_share,
-        engines,
-    )
+    wanted: EngineOptions = {**options}
+    wanted["max_model_len"] = options.get("max_model_len") or _longer(recipe, variant)
+    return EngineKey(str(folder), recipe.fp8, disable_mmcache, pixels, **wanted)
 
 
 def open_backend(
@@ -61,9 +90,7 @@ def open_backend(
     endpoint: str | None = None,
     disable_mmcache: bool = False,
     model_resizes: bool = False,
-    max_model_len: int | None = None,
-    memory_share: float | None = None,
-    engines: int = 1,
+    **options: Unpack[EngineOptions],
 ) -> Backend:
     """Start the engine of a recipe, or take the running one; check the server of an endpoint.
 
@@ -86,8 +113,7 @@ def open_backend(
         for name, wanted in (
             ("fp8", recipe.fp8),
             ("model_does_preprocess", model_resizes),
-            ("max_model_len", max_model_len),
-            ("memory_share", memory_share),
+            *((name, value) for name, value in options.items() if name != "engines"),
         ):
             if wanted:
                 raise ValueError(
@@ -104,9 +130,7 @@ def open_backend(
             model_dir,
             disable_mmcache=disable_mmcache,
             model_resizes=model_resizes,
-            max_model_len=max_model_len,
-            memory_share=memory_share,
-            engines=engines,
+            **options,
         )
         _check_memory(key, recipe)
         backend = Engine.get(key)

@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import socket
@@ -41,6 +42,7 @@ import numpy as np
 
 from captionkit.captions import WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
 from captionkit.engine import EngineError, EngineGoneError, VideoInput
+from captionkit.engine.memory import check_limits
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import locate, needs_gpu
 from captionkit.pipeline.backends import open_backend
@@ -71,6 +73,8 @@ def caption_videos(
     batch_size: int = 16,
     model_dir: str = "models/qwen",
     address: str | None = None,
+    max_model_len: int | None = None,
+    memory_share: float | None = None,
 ) -> dict[str, Any]:
     """Caption all windows of some videos on a Ray cluster; return the summary.
 
@@ -94,6 +98,8 @@ def caption_videos(
         Folder for downloaded weights, on every node.
     address
         Address of a running cluster; None takes this machine.
+    max_model_len, memory_share
+        Limits of each engine, as in `Session`.
 
     Raises
     ------
@@ -107,6 +113,8 @@ def caption_videos(
         raise ValueError(f"batch_size is {batch_size}; give 1 or more")
     if actors is not None and actors < 1:
         raise ValueError(f"actors is {actors}; give 1 or more")
+    check_limits(max_model_len, memory_share)
+    limits = {"max_model_len": max_model_len, "memory_share": memory_share}
     get_variant(recipe.model)
     videos, problems = find_videos(paths)
     parts = Parts(str(output))
@@ -116,7 +124,7 @@ def caption_videos(
     _connect(ray, address)
     started = time.monotonic()
     before = sum(map(len, done.values()))
-    _run(ray, videos, recipe, parts, done, actors, batch_size, os.path.abspath(model_dir))
+    _run(ray, videos, recipe, parts, done, actors, batch_size, os.path.abspath(model_dir), limits)
     parts.drop(name for name, paths in failures.items() if paths <= set(videos))
     captioned, failed = parts.counts()
     spent = time.monotonic() - started
@@ -149,6 +157,7 @@ def _run(
     actors: int | None,
     batch_size: int,
     model_dir: str,
+    limits: dict[str, Any],
 ) -> None:
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -156,6 +165,9 @@ def _run(
     context.target_max_block_size = _BLOCK_BYTES
     with_gpus = needs_gpu(get_variant(recipe.model), model_dir)
     count = actors or max(1, int(ray.cluster_resources().get("GPU", 0)) if with_gpus else 1)
+    # Each engine takes its part of a node's memory; several keep 4 GiB of windows each at most, since
+    # windows at scale come once.
+    options = {**limits, "engines": max(2, math.ceil(count / max(1, len(ray.nodes()))))}
     rows = [
         {"path": path, "name": name, "done": json.dumps(sorted(done.get(path, ())))}
         for path, name in zip(videos, short_names(videos), strict=True)
@@ -167,7 +179,7 @@ def _run(
     )
     captioned = prepared.map_batches(
         _Caption,
-        fn_constructor_args=(recipe, parts.address, batch_size, model_dir),
+        fn_constructor_args=(recipe, parts.address, batch_size, model_dir, options),
         batch_size=batch_size,
         compute=ActorPoolStrategy(size=count, max_concurrent_calls_per_actor=_BATCHES_AT_ONCE),
         num_gpus=1 if with_gpus else 0,
@@ -247,15 +259,18 @@ def _row(
 class _Caption:
     """Actor with one engine, which captions batches and writes each as a part."""
 
-    def __init__(self, recipe: Recipe, output: str, batch_size: int, model_dir: str) -> None:
+    def __init__(
+        self, recipe: Recipe, output: str, batch_size: int, model_dir: str, options: dict[str, Any]
+    ) -> None:
         self._recipe = recipe
         self._parts = Parts(output)
         self._batch_size = batch_size
         self._model_dir = model_dir
+        self._options = options
         self._open()
 
     def _open(self) -> None:
-        self._backend = open_backend(self._recipe, model_dir=self._model_dir)
+        self._backend = open_backend(self._recipe, model_dir=self._model_dir, **self._options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         contents = [json.loads(each) for each in batch["content"].tolist()]

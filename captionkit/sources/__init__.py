@@ -10,7 +10,15 @@ from captionkit.sources.planned import (
     plan,
     whole_hash,
 )
-from captionkit.sources.requests import CUTS, ClipRequest, Cut, CutRule, SpanRequest, VideoRequest
+from captionkit.sources.requests import (
+    CUTS,
+    ClipRequest,
+    Cut,
+    CutRule,
+    SpanRequest,
+    VideoRequest,
+    refuse_recut,
+)
 from captionkit.sources.rows import windows_table
 from captionkit.sources.scenes import check_scenes, scene_windows
 from captionkit.sources.spans import Spans, span_requests
@@ -36,6 +44,7 @@ __all__ = [
     "earlier_key",
     "find_videos",
     "plan",
+    "refuse_recut",
     "sample_frames",
     "scene_windows",
     "search_videos",

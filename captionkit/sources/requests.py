@@ -25,6 +25,23 @@ class CutRule:
     cut: Cut = "frames"
 
 
+def refuse_recut(own: Recipe, wanted: Recipe) -> None:
+    """Refuse a recipe whose windows are cut otherwise.
+
+    Raises
+    ------
+    ValueError
+        If a setting of the windows differs; the message says how to get such windows.
+    """
+    for name in ("window_size", "remainder_threshold", "window_seconds"):
+        here, there = getattr(own, name), getattr(wanted, name)
+        if here != there:
+            raise ValueError(
+                f"{name} is {there}, but this session's windows were cut with {here}; make a session "
+                f"for it: Session(…, recipe=Recipe({name}={there}))"
+            )
+
+
 @dataclass(frozen=True)
 class SpanRequest:
     """A window in seconds of the file, its end excluded; ``where`` is its row, for messages."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,22 @@ def refuse_unknown(rows: pd.DataFrame, known: Mapping[str, PlannedWindow]) -> No
             f"{len(unknown)} of these windows are not in this session (the first: window "
             f"{first.get('window', '?')} of {first.get('video', '?')!r}); take rows of this "
             "session's own table"
+        )
+
+
+def refuse_missing(keys: Iterable[str], known: Mapping[str, PlannedWindow], run: int) -> None:
+    """Refuse a run with windows of other videos.
+
+    Raises
+    ------
+    ValueError
+        If the window of a key is not known; the message has their number.
+    """
+    missing = [key for key in keys if key not in known]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} windows of run {run} are not in this session; open the videos that it was "
+            "made of"
         )
 
 

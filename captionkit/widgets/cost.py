@@ -44,7 +44,7 @@ def cost(board: Board, recipe: Recipe, indexes: Sequence[int]) -> str:
         return f"{windows} by the session's own backend."
     if session.endpoint:
         return f"{windows} at {session.endpoint}."
-    key = engine_key(recipe, session.model_dir)
+    key = engine_key(recipe, session.model_dir, **session.engine_options)
     live = Engine.live()
     if live is None or live.key != key:
         seconds = board.measured.get(f"start {key}")
