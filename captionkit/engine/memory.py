@@ -362,9 +362,9 @@ class _Question:
         if everything.answer():
             shown = " (nvidia-smi shows it)" if plan.on_gpu else ""
             found.append(f"end what else uses {plan.card}{shown}, or raise memory_share")
-        if plan.weights_bytes + plan.other_bytes < plan.budget_bytes:
-            if self.length:
-                found.append(f"lower max_model_len ({self.length:,})")
+        if self.length and replace(self, length=_LEVELS[-1][0]).answer():
+            found.append(f"lower max_model_len ({self.length:,})")
+        if self.least and replace(self, need=0, least=0).answer():
             found.append(
                 "lower window_size, sampling_fps, pixel_budget or max_tokens (a window has "
                 f"{self.need:,} tokens)"
