@@ -57,7 +57,7 @@ class Lab:
             env={**os.environ, "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
                  "JUPYTERLAB_SETTINGS_DIR": str(home), "JUPYTERLAB_WORKSPACES_DIR": str(home),
                  "JUPYTER_RUNTIME_DIR": str(home), "IPYTHONDIR": str(home),
-                 "PYTHONPATH": str(TESTS)},
+                 "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])},
         )  # fmt: skip
         until = time.monotonic() + 90
         while time.monotonic() < until:

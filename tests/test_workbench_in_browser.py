@@ -343,6 +343,26 @@ async () => {
 """
 
 
+UNTIL_PICTURES = """
+() => new Promise((resolve, reject) => {
+  const list = document.querySelector('.ckb-list');
+  const begun = performance.now();
+  const look = () => {
+    const box = list.getBoundingClientRect();
+    const seen = [...list.querySelectorAll('.ckb-row')].filter((row) => {
+      const own = row.getBoundingClientRect();
+      return own.bottom > box.top && own.top < box.bottom;
+    });
+    const passed = performance.now() - begun;
+    if (seen.length && seen.every((row) => row.querySelector('img').src)) resolve(passed);
+    else if (passed > 60000) reject(new Error('no pictures'));
+    else requestAnimationFrame(look);
+  };
+  look();
+})
+"""
+
+
 def test_ten_thousand_windows_scroll_with_few_rows_on_the_page(lab, browser, figures):
     (lab.folder / "long").mkdir()
     write_long_film(lab.folder / "long" / "grey.mp4", 40_000)
@@ -356,6 +376,10 @@ def test_ten_thousand_windows_scroll_with_few_rows_on_the_page(lab, browser, fig
         round(found["p95"], 1),
     ]
     assert found["most"] < 60
+    # What is seen after a fling comes before all that was passed.
+    figures["10,000 windows: s from a fling's end to the pictures of the rows on screen"] = round(
+        page.evaluate(UNTIL_PICTURES) / 1000, 2
+    )
     listbox(notebook).focus()
     page.keyboard.press("End")
     last = listbox(notebook).get_by_role("option", name="grey window 9999")
@@ -365,6 +389,60 @@ def test_ten_thousand_windows_scroll_with_few_rows_on_the_page(lab, browser, fig
     assert notebook.output(1) == "('grey', 9999)"
     notebook.close()
     lab.shutdown_kernels()
+
+
+# Texts whose contrast to what is behind them is below 4.5, and edges of fields below 3.
+FAINT = """
+() => {
+  const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const read = (colour) => {
+    pen.clearRect(0, 0, 1, 1);
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, under) => [0, 1, 2].map((n) => top[n] * top[3] + under[n] * (1 - top[3]));
+  const behind = (each) => {
+    const layers = [];
+    for (let at = each; at; at = at.parentElement) {
+      const layer = read(getComputedStyle(at).backgroundColor);
+      layers.push(layer);
+      if (layer[3] === 1) break;
+    }
+    return layers.reduceRight((under, top) => over(top, under), [255, 255, 255]);
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((each) => {
+      const part = each / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (one, two) => {
+    const [low, high] = [light(one), light(two)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const found = [];
+  const say = (each, what, ratio) => found.push(`${what} ${ratio.toFixed(1)} ${each.tagName}`
+    + `.${each.className} ${each.textContent.slice(0, 30)}`);
+  for (const each of document.querySelectorAll('.ck-bench *')) {
+    const style = getComputedStyle(each);
+    if (!each.checkVisibility({visibilityProperty: true}) || each.disabled) continue;
+    if ([...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) {
+      const ground = behind(each);
+      const ratio = contrast(over(read(style.color), ground), ground);
+      if (ratio < 4.5) say(each, 'text', ratio);
+    }
+    if (each.matches('input[type=text], input[type=number], input[type=search], select, textarea')) {
+      const ground = behind(each.parentElement);
+      const ratio = contrast(over(read(style.borderTopColor), ground), ground);
+      if (ratio < 3) say(each, 'edge', ratio);
+    }
+  }
+  return found;
+}
+"""
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (1920, False), (1920, True)])
@@ -381,14 +459,24 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
     )
     name = f"workbench-{width}-{'dark' if dark else 'light'}"
     shoot(notebook, name)
-    # Nothing sticks out of the cell to the right.
-    sticking = page.evaluate(
-        "() => { const box = document.querySelector('.ckb').getBoundingClientRect();"
-        " return [...document.querySelectorAll('.ckb *')].filter((each) => {"
-        " const own = each.getBoundingClientRect();"
-        " return own.width && own.right > box.right + 1; }).map((each) => each.className); }"
-    )
-    assert sticking == []
+    assert sticking_out(page) == []
+    assert page.evaluate(FAINT) == []
+    if width == 1280:
+        # A laptop's screen with the side bar open, half of that as a zoom of 200% has it, and between.
+        page.set_viewport_size({"width": 1280, "height": 800})
+        for part in (".ckb-player", ".ckb-text", ".ckb-before", ".ck-run", ".ck-tuner textarea"):
+            expect(page.locator(part).first).to_be_in_viewport(ratio=1)
+        expect(page.locator(".ckb-before")).to_contain_text("In ")
+        shoot(notebook, name + "-loop")
+        for narrow in (900, 640):
+            page.set_viewport_size({"width": narrow, "height": 800})
+            page.wait_for_function(
+                "() => document.querySelector('.ckb').getBoundingClientRect().right < innerWidth"
+            )
+            assert sticking_out(page) == []
+            assert page.locator(".ckb-text").first.bounding_box()["height"] > 40
+            shoot(notebook, f"{name}-at-{narrow}")
+        page.set_viewport_size({"width": 1280, "height": 1000})
     page.get_by_role("tab", name="Compare", exact=True).scroll_into_view_if_needed()
     page.locator(".ck-right").scroll_into_view_if_needed()
     shoot(notebook, name + "-below")
@@ -396,10 +484,21 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
     lab.shutdown_kernels()
 
 
+def sticking_out(page):
+    """Return the classes of what sticks out of the workbench to the right."""
+    return page.evaluate(
+        "() => { const box = document.querySelector('.ck-bench').getBoundingClientRect();"
+        " return [...document.querySelectorAll('.ckb *, .ck-tuner *')].filter((each) => {"
+        " const own = each.getBoundingClientRect();"
+        " return own.width && own.right > box.right + 1; }).map((each) => each.className); }"
+    )
+
+
 def _caption_once(lab):
     """Fill the store of the notebook ``fits``, so that no engine has to start for a picture."""
     if not (lab.folder / "fits.sqlite").exists():
         session = ck.Session(str(lab.folder / "data"), store=lab.folder / "fits.sqlite")
+        session.caption("default")
         session.caption("short", stage2=True)
         session.close()
 

@@ -1,6 +1,6 @@
 """Captions, windows and measurements as HTML and figures, with differences marked."""
 
-from captionkit.display.diff import Piece, overlap, wilson, word_diff
+from captionkit.display.diff import Piece, marked, overlap, wilson, word_diff
 from captionkit.display.figures import frames_figure, png, sweep_figure
 from captionkit.display.html import (
     MOST_ROWS,
@@ -32,6 +32,7 @@ __all__ = [
     "escape",
     "frames_figure",
     "left_out_html",
+    "marked",
     "matrix_html",
     "no_images",
     "overlap",

@@ -13,6 +13,8 @@ from typing import Literal
 _TOKEN = re.compile(r"\w+(?:['’-]\w+)*\s*|[^\w\s]\s*|\s+")
 # Merge two changes with fewer equal words than this between them: one change reads better.
 _ISLAND = 2
+#: Share of common words below which a diff marks what texts share, not what differs.
+LEAST_OVERLAP = 0.4
 # Beyond this number of word pairs, as in captions that loop, count everything as one change: the search
 # for the longest match would take minutes.
 _MOST_PAIRS = 1_000_000
@@ -49,6 +51,20 @@ def word_diff(before: str, after: str) -> list[Piece]:
         Piece("same" if same else "changed", "".join(left), "".join(right))
         for same, left, right in merged
     ]
+
+
+def marked(before: str, after: str) -> list[tuple[str, str]]:
+    """Return a text in pieces, each ``same``, ``new`` or ``shared``, as it differs from one before.
+
+    Texts that share less than `LEAST_OVERLAP` of their words would be ``new`` nearly everywhere: then
+    the words that they share are marked, and the rest is ``same``.
+    """
+    pieces = word_diff(before, after)
+    if overlap(before, after) < LEAST_OVERLAP:
+        kinds = {"same": "shared", "changed": "same"}
+    else:
+        kinds = {"same": "same", "changed": "new"}
+    return [(kinds[piece.kind], piece.after) for piece in pieces if piece.after]
 
 
 def _steps(a: list[str], b: list[str]) -> Iterator[tuple[bool, int, int, int, int]]:

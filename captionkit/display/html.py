@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from captionkit.display.diff import Piece, word_diff
+from captionkit.display.diff import LEAST_OVERLAP, Piece, overlap, word_diff
 
 # Function from a window's key to its thumbnail, or None.
 Images = Callable[[str], "bytes | None"]
@@ -24,8 +24,9 @@ STYLE = """
   border-bottom: 1px solid rgba(128, 128, 128, .35); white-space: pre-wrap;
   overflow-wrap: anywhere; max-width: 34em}
 .ck img {display: block; width: 128px; border-radius: 4px}
-.ck ins {background: rgba(46, 160, 67, .22); text-decoration: underline; font-weight: 600}
-.ck del {background: rgba(218, 54, 51, .20); text-decoration: line-through}
+.ck ins {background: rgba(46, 160, 67, .14); text-decoration: underline; color: inherit}
+.ck del {background: rgba(218, 54, 51, .12); text-decoration: line-through; color: inherit}
+.ck mark {background: rgba(128, 128, 128, .16); border-bottom: 1px dotted; color: inherit}
 .ck .e, .ck-m .e {color: #d1242f; font-weight: 600}
 .ck-m {font: 13px/1.6 system-ui, sans-serif; margin: 2px 0 6px}
 """
@@ -78,8 +79,19 @@ def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str
 
 
 def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
-    """Return both sides of a word diff as HTML; removed words struck through, added ones underlined."""
+    """Return both sides of a word diff as HTML; removed words struck through, added ones underlined.
+
+    Where the texts share little, the words that they share are marked instead; see `diff.marked`.
+    """
     left = right = ""
+    sides = ("".join(piece.before for piece in pieces), "".join(piece.after for piece in pieces))
+    if overlap(*sides) < LEAST_OVERLAP:
+        for piece in pieces:
+            before, after = escape(piece.before), escape(piece.after)
+            shared = piece.kind == "same" and before.strip()
+            left += f"<mark>{before}</mark>" if shared else before
+            right += f"<mark>{after}</mark>" if shared else after
+        return left, right
     for piece in pieces:
         before, after = escape(piece.before), escape(piece.after)
         same = piece.kind == "same"

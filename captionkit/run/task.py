@@ -80,7 +80,10 @@ class RunTask:
         self._cancelled = False
         self._stop: Callable[[], object] | None = None
         self._end: RunEnded | None = None
-        self._started = time.monotonic()
+        #: When it began, by the monotonic clock, in seconds.
+        self.started = time.monotonic()
+        self._began: float | None = None
+        self._ended: float | None = None
         self._finished = 0
         self._work = run.store.begin_work(run.id)
         self._future = loop.submit(self._run())
@@ -100,9 +103,19 @@ class RunTask:
 
     @property
     def progress(self) -> Progress:
-        """The run's progress, with the rate of this task."""
-        seconds = time.monotonic() - self._started
+        """The run's progress, with the rate of this task.
+
+        The rate is measured from the time that the engine is there to the end of the work.
+        """
+        if self._began is None:
+            return self.run.progress
+        seconds = (self._ended or time.monotonic()) - self._began
         return replace(self.run.progress, windows_per_s=self._finished / seconds if seconds else 0.0)
+
+    @property
+    def captioning(self) -> bool:
+        """Whether the engine is there, so that captions come."""
+        return self._began is not None
 
     def add_callback(self, callback: Callable[[Event | RunEnded], None]) -> None:
         """Add a function to call with each event, in another thread; the function must return fast.
@@ -182,8 +195,9 @@ class RunTask:
 
     def _finish(self, error: str | None) -> None:
         """Release the jobs and emit `RunEnded`, also if the store fails: others wait for it."""
+        self._ended = time.monotonic()
         try:
-            self._work.end(time.monotonic() - self._started)
+            self._work.end(time.monotonic() - self.started)
         except StoreError as failure:
             logger.warning("run %d could not be ended: %s", self.run.id, failure)
             if error is None:
@@ -209,6 +223,8 @@ class RunTask:
             recipe = replace(recipe, seed=(recipe.seed or 0) + repeat)
         # Load in a thread: loading takes seconds to minutes, and other runs share the loop.
         backend = await asyncio.to_thread(self._open_backend, recipe)
+        if self._began is None:
+            self._began = time.monotonic()
         events = caption(
             self._claimed(repeat), recipe, backend, self._pool,
             batch_size=self._batch_size, priority=self._priority,

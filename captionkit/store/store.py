@@ -208,7 +208,11 @@ class Store:
         return self._file.rows(queries.CAPTIONS, {"run": run, "last": last})
 
     def states(
-        self, keys: Sequence[str] | None = None, run: int | None = None
+        self,
+        keys: Sequence[str] | None = None,
+        run: int | None = None,
+        *,
+        before: int | None = None,
     ) -> dict[str, WindowState]:
         """Return the state of each window in the newest run with a result, by window key.
 
@@ -218,8 +222,13 @@ class Store:
             Keys of the windows; None takes all.
         run
             Only this run; None takes each window's newest.
+        before
+            Only runs before this one.
         """
-        only, values = ("AND run = ?", (run,)) if run is not None else ("", ())
+        only, values = "", list[int]()
+        for rule, number in (("AND run = ?", run), ("AND run < ?", before)):
+            if number is not None:
+                only, values = f"{only} {rule}", [*values, number]
         if keys is None:
             return window_states(self._file.rows(queries.STATES.format(only=only), values))
         found: dict[str, WindowState] = {}

@@ -27,6 +27,8 @@ from captionkit.widgets.rows import Row, Rows, load_stored
 EVERY_S = 0.1
 # A list of 100,000 windows takes tens of milliseconds to filter: show growth less often.
 _GROW_EVERY_S = 0.5
+# An engine starts for seconds: a clock that moves twice a second shows that it does.
+_BEAT_S = 0.5
 _MOST_CLIP_BYTES = 32 << 20
 
 
@@ -50,7 +52,8 @@ class Board:
         # What Enter in the browser captions with; a tuner puts its own in.
         self.recipe: Callable[[], Recipe] = lambda: self.session.recipe
         self.batch_size: Callable[[], int] = lambda: self.session.batch_size
-        self.run: Run | None = None
+        #: The last run's task.
+        self.task: RunTask | None = None
         self.reads = JobThread("captionkit-reads", self._on_error)
         self.work = JobThread("captionkit-work", self._on_error)
         self.long = JobThread("captionkit-long", self._on_error)
@@ -132,24 +135,15 @@ class Board:
             return bool(self._active or self._requested)
 
     @property
-    def status(self) -> str:
-        """One line on how far the opening and the runs are."""
-        opening = [str(self.session.opening)] if self.opening else []
-        runs = self._runs_status()
-        return "; ".join([*opening, runs] if runs else opening)
+    def run(self) -> Run | None:
+        """The last run."""
+        return None if self.task is None else self.task.run
 
-    def _runs_status(self) -> str:
+    @property
+    def active(self) -> list[RunTask]:
+        """Runs under way."""
         with self._lock:
-            active = list(self._active.values())
-        if not active:
-            run = self.run
-            return "" if run is None else f"Run {run.id} {run.status}: {run.progress}"
-        progress = {task.run.id: task.progress for task in active}
-        captions = any(each.done + each.failed for each in progress.values())
-        session = self.session
-        if not (captions or session.backend or session.endpoint or Engine.live()):
-            return f"Run {active[-1].run.id}: the engine starts…"
-        return "; ".join(f"Run {number}: {each}" for number, each in progress.items())
+            return list(self._active.values())
 
     def caption(
         self,
@@ -206,7 +200,7 @@ class Board:
         except (ValueError, StoreError) as error:
             self.report(str(error), view)
             return
-        self.run = run = task.run
+        self.task, run = task, task.run
         with self._lock:
             self._active[run.id] = task
             for index in indexes:
@@ -215,6 +209,13 @@ class Board:
         task.add_callback(lambda event: self._on_event(work, event))
         # Load what the store had already, and what happened before the callback was there.
         self.refresh(indexes)
+        self._beat(task)
+
+    def _beat(self, task: RunTask) -> None:
+        """Tell listeners how long an engine has been starting; no event does."""
+        if task.running and not task.captioning and self.session.backend is None:
+            self._ticks.submit(("beat", task.run.id), lambda: self._beat(task), delay_s=_BEAT_S)
+            self._tick()
 
     def _on_event(self, work: Work, event: Event | RunEnded) -> None:
         run = work.task.run

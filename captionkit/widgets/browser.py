@@ -15,6 +15,7 @@ import anywidget
 import traitlets
 from PIL import Image
 
+from captionkit import display
 from captionkit.display import visible
 from captionkit.recipe import Recipe
 from captionkit.session import Session
@@ -22,7 +23,8 @@ from captionkit.widgets.board import Board
 from captionkit.widgets.board_view import BoardView
 from captionkit.widgets.change import Change
 from captionkit.widgets.esm import STATIC, bundle
-from captionkit.widgets.rows import check_filter, choices, listed
+from captionkit.widgets.rows import check_filter, choices, listed, load_before
+from captionkit.widgets.standing import status
 
 # A list shows the beginning of a caption; its whole text crosses for the chosen window only.
 _SHOWN = 240
@@ -178,10 +180,10 @@ class Browser(BoardView, anywidget.AnyWidget):
             self._take_windows()
         elif change.grown:
             self._show_windows()
-        status, problem = visible(self.board.status), visible(self.board.problems.get(self.name, ""))
+        said, problem = visible(status(self.board)), visible(self.board.problems.get(self.name, ""))
         with self.hold_sync():
             self._status, self._problem, self._busy = (
-                status,
+                said,
                 problem,
                 self.board.busy or self.board.opening,
             )
@@ -225,8 +227,23 @@ class Browser(BoardView, anywidget.AnyWidget):
 
     def _send_detail(self, index: int) -> None:
         row = self.board.windows[index]
-        content = {"text": visible(row.text), "raw": row.text, "error": visible(row.error)}
-        self.send({"kind": "detail", "index": index, **content, "row": self._packed(index)})
+        before = load_before(self.board.session.store, row)
+        text, earlier = visible(row.text), visible(before.text) if before else ""
+        # Marks would flicker while a text grows.
+        marks = display.marked(earlier, text) if earlier and row.state == "done" else []
+        self.send(
+            {
+                "kind": "detail",
+                "index": index,
+                "text": text,
+                "raw": row.text,
+                "error": visible(row.error),
+                "run": row.run,
+                "marks": marks,
+                "before": {"run": before.run, "text": earlier} if before else None,
+                "row": self._packed(index),
+            }
+        )
 
     def _on_message(self, _: Any, message: dict[str, Any], buffers: Any) -> None:
         """Answer the page; slow answers come from the board's reading thread."""

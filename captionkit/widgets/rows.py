@@ -116,6 +116,19 @@ def load_stored(store: Store, rows: Iterable[Row]) -> None:
             row.load(states.get(row.window.key))
 
 
+def load_before(store: Store, row: Row) -> Row | None:
+    """Return a window as the newest run before the shown one left it; None without such a run."""
+    newest = row.run if row.wanted is None else row.wanted
+    if newest is None:
+        return None
+    stored = store.states([row.window.key], before=newest).get(row.window.key)
+    if stored is None or not stored.stages:
+        return None
+    earlier = Row(row.window)
+    earlier.load(stored)
+    return earlier
+
+
 def stage_checks(stage: StoredStage) -> dict[str, Any]:
     """Check a stored caption; see `review.check`."""
     return check(

@@ -20,8 +20,10 @@ from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.cost import cost, count_tokens
+from captionkit.widgets.fields import MOST, NARROW, WIDE_LABEL, number_field, row_of
 from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import FULL, bad, flow, wide
+from captionkit.widgets.standing import bar
 
 _OWN = "a text of your own"
 _BY_SPANS = "given spans"
@@ -29,11 +31,8 @@ _BY_SECONDS = "seconds"
 _FREE = "free text"
 _OWN_SCHEMA = "JSON by a schema of your own"
 _FORMS = {_FREE: "", **{f"JSON: {name}": name for name in structured.EXAMPLES}, _OWN_SCHEMA: ""}
-_STYLE = {"description_width": "8em"}
-_NARROW = "15em"
+_SHORT = {"description_width": "6em"}
 _SETTLE_S = 0.15
-# Largest whole number that a page keeps exact; stands for no bound.
-_MOST = 2**53 - 1
 
 
 class Tuner(FormView):
@@ -57,7 +56,14 @@ class Tuner(FormView):
         self.note = widgets.HTML()
         self.cost = widgets.HTML()
         self.code = widgets.HTML()
-        self._code_button = widgets.ToggleButton(description="As code", icon="code")
+        self.progress = widgets.HTML()
+        self._code_button = widgets.ToggleButton(
+            description="As code", icon="code", layout=wide("auto")
+        )
+        self._more = widgets.ToggleButton(
+            description="More", icon="sliders", tooltip="Model, form, tokens, windows",
+            layout=wide("auto"),
+        )  # fmt: skip
         self.code.layout.display = "none"
         self.add_class("ck-tuner")
         self.recipe = self.board.session.recipe
@@ -66,26 +72,35 @@ class Tuner(FormView):
         self.library.observe(self._on_library, names="value")
         self.form.observe(self._on_form, names="value")
         self._code_button.observe(self._on_code, names="value")
+        self._more.observe(self._on_more, names="value")
         self.board.recipe = lambda: self.recipe
         self.board.batch_size = lambda: int(self.batch_size.value)
         if browser is not None:
             browser.observe(self._on_browser, names=["value", "selection"])
         numbers = [self.batch_size, self.max_tokens, self.temperature, self.fps]
         numbers += [self.cut_by, self.window_size, self.window_seconds]
-        self.lay_out(
+        #: What is changed seldom: folded.
+        self.drawer = widgets.VBox(
             [
-                widgets.HBox([self.model, self.library], layout=flow()),
-                self.prompt,
-                self.note,
-                self.two_stages,
-                self.stage2,
-                self.form,
+                widgets.HBox([self.model, self.form], layout=flow()),
                 self.schema,
                 widgets.HBox(numbers, layout=flow()),
-                widgets.HBox([self.fp8, self.fresh, self._cut], layout=flow()),
-                self.cost,
-                widgets.HBox([*self._buttons, self._code_button], layout=flow()),
+                widgets.HBox([self.fp8, self._cut], layout=flow()),
+            ],
+            layout=widgets.Layout(width="100%", display="none"),
+        )
+        self.drawer.add_class("ck-drawer")
+        row = [self.library, self.two_stages, self.fresh, self._more, self._code_button]
+        self.lay_out(
+            [
+                row_of([*self._buttons, self.progress], "ck-run"),
                 self.problem,
+                self.prompt,
+                self.stage2,
+                row_of(row, "ck-options"),
+                self.cost,
+                self.note,
+                self.drawer,
                 self.code,
             ]
         )
@@ -94,37 +109,40 @@ class Tuner(FormView):
         broad = wide("21em")
         self.model = widgets.Combobox(
             description="Model", options=known_variants(), layout=broad, continuous_update=False,
-            style=_STYLE, tooltip=SETTINGS["model"].help,
+            style=WIDE_LABEL, tooltip=SETTINGS["model"].help,
         )  # fmt: skip
         self.library = widgets.Dropdown(
-            description="Prompt", options=[*prompts.PROMPTS, _OWN], layout=broad, style=_STYLE,
+            description="Prompt", options=[*prompts.PROMPTS, _OWN], layout=wide("17em"), style=_SHORT,
             tooltip=SETTINGS["prompt"].help,
         )  # fmt: skip
-        self.prompt = widgets.Textarea(description="Prompt text", layout=FULL, rows=4, style=_STYLE)
+        self.prompt = widgets.Textarea(description="Prompt text", layout=FULL, rows=2, style=_SHORT)
         self.two_stages = widgets.Checkbox(
-            description="Second stage", indent=True, style=_STYLE, tooltip=SETTINGS["stage2"].help
-        )
-        self.stage2 = widgets.Textarea(description="Stage-2 text", layout=FULL, rows=4, style=_STYLE)
+            description="Second stage",
+            indent=False,
+            layout=wide("8.5em"),
+            tooltip=SETTINGS["stage2"].help,
+        )  # fmt: skip
+        self.stage2 = widgets.Textarea(description="Stage-2 text", layout=FULL, rows=2, style=_SHORT)
         self.form = widgets.Dropdown(
-            description="Captions as", options=list(_FORMS), layout=broad, style=_STYLE,
+            description="Captions as", options=list(_FORMS), layout=broad, style=WIDE_LABEL,
             tooltip=SETTINGS["schema"].help,
         )  # fmt: skip
         self.schema = widgets.Textarea(
-            description="JSON schema", layout=FULL, rows=6, continuous_update=False, style=_STYLE
+            description="JSON schema", layout=FULL, rows=6, continuous_update=False, style=WIDE_LABEL
         )
         self.batch_size = widgets.BoundedIntText(
-            description="Batch size", min=1, max=_MOST, value=self.board.session.batch_size,
-            layout=wide(_NARROW), style=_STYLE, tooltip="captions that run at once",
+            description="Batch size", min=1, max=MOST, value=self.board.session.batch_size,
+            layout=wide(NARROW), style=WIDE_LABEL, tooltip="captions that run at once",
         )  # fmt: skip
-        self.max_tokens = _number_field("max_tokens", "Max tokens")
-        self.temperature = _number_field("temperature", "Temperature")
-        self.fps = _number_field("sampling_fps", "Sampling fps")
-        self.window_size = _number_field("window_size", "Window frames")
-        self.window_seconds = _number_field("window_seconds", "Window seconds")
+        self.max_tokens = number_field("max_tokens", "Max tokens")
+        self.temperature = number_field("temperature", "Temperature")
+        self.fps = number_field("sampling_fps", "Sampling fps")
+        self.window_size = number_field("window_size", "Window frames")
+        self.window_seconds = number_field("window_seconds", "Window seconds")
         self.window_seconds.value = 8.0
         self.cut_by = widgets.Dropdown(
-            description="Cut by", options=[CUTS[0], _BY_SECONDS, *CUTS[1:]], style=_STYLE,
-            layout=wide(_NARROW),
+            description="Cut by", options=[CUTS[0], _BY_SECONDS, *CUTS[1:]], style=WIDE_LABEL,
+            layout=wide(NARROW),
             tooltip="cut windows of some frames; by scenes, also at each shot",
         )  # fmt: skip
         self.fp8 = widgets.Checkbox(
@@ -230,6 +248,7 @@ class Tuner(FormView):
         """Let a run be stopped while one is under way; estimate the cost again when one ended."""
         super().on_change(change)
         self.stop.disabled = not (self.board.busy or self.board.opening)
+        self.progress.value = bar(self.board)
         if change.ended or change.grown or change.recut:
             self._refresh()
 
@@ -348,6 +367,9 @@ class Tuner(FormView):
         if seconds is not None:
             self.window_seconds.value = seconds
 
+    def _on_more(self, change: Any) -> None:
+        self.drawer.layout.display = None if change["new"] else "none"
+
     def _on_code(self, change: Any) -> None:
         self.code.layout.display = None if change["new"] else "none"
         self._refresh()
@@ -370,22 +392,6 @@ class Tuner(FormView):
             f"<pre class='ck-code' tabindex='0' aria-label='As code'>{escape(python)}\n"
             f"{escape(whole)}{escape(shell)}</pre>"
         )
-
-
-def _number_field(name: str, label: str) -> widgets.BoundedIntText | widgets.BoundedFloatText:
-    """A field with a setting's bounds, step and help; the recipe refuses an excluded bound."""
-    setting = SETTINGS[name]
-    least = setting.above if setting.least is None else setting.least
-    field = widgets.BoundedIntText if setting.kind is int else widgets.BoundedFloatText
-    return field(
-        description=label,
-        min=-_MOST if least is None else least,
-        max=_MOST if setting.most is None else setting.most,
-        step=setting.step,
-        tooltip=setting.help,
-        layout=wide(_NARROW),
-        style=_STYLE,
-    )
 
 
 def _form(schema: str | None) -> str:

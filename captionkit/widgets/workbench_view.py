@@ -61,23 +61,18 @@ class Workbench:
         tabs = [view(self.board, self.browser) for view in TABS]
         vars(self).update({view.name: view for view in tabs})
         self._tabs = widgets.Tab(
-            tabs,
-            titles=[view.title for view in tabs],
-            layout=widgets.Layout(flex="1 1 560px", min_width="0"),
+            tabs, titles=[view.title for view in tabs], layout=widgets.Layout(min_width="0")
         )
-        self.tuner.layout.flex = "1 1 400px"
-        self.tuner.layout.width = "auto"
-        self._below = widgets.HBox(
-            [self.tuner, self._tabs],
-            layout=widgets.Layout(
-                flex_flow="row wrap", width="100%", grid_gap="12px", margin="10px 0 0"
-            ),
-        )
+        self._tabs.add_class("ck-tabs")
         self._style = widgets.HTML(STYLE)
         self.left_out = widgets.HTML()
+        # The grid is inside the box whose width decides on it; see forms.css.
+        self._grid = widgets.VBox([self.browser, self.tuner, self._tabs])
+        self._grid.add_class("ck-grid")
         self.widget = widgets.VBox(
-            [self._style, self.left_out, self.browser, self._below], layout=widgets.Layout(width="100%")
+            [self._style, self.left_out, self._grid], layout=widgets.Layout(width="100%")
         )
+        self.widget.add_class("ck-bench")
         self._kept: Any = None
         # Choose a window, so that the page begins with something to look at.
         self.browser.value = self.board.windows[0].name
@@ -150,7 +145,7 @@ class Workbench:
         for view in (self.browser, self.tuner, *self._tabs.children):
             view.close()
         self.board.close()
-        for part in (self._tabs, self._below, self._style, self.left_out, self.widget):
+        for part in (self._tabs, self._grid, self._style, self.left_out, self.widget):
             close_one(part)
 
 

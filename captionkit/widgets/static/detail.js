@@ -22,8 +22,18 @@ export class Detail {
       "aria-label": "Caption",
     });
     this.error = make("div", { class: "ckb-error", role: "alert" });
-    const parts = [this.title, player.root, this.text, this.error, tools, this.form];
-    this.root = make("div", { class: "ckb-detail" }, ...parts);
+    this.nowTitle = make("div", { class: "ckb-label", text: "Now" });
+    this.beforeTitle = make("div", { class: "ckb-label" });
+    this.before = make("div", {
+      class: "ckb-text ckb-before",
+      tabindex: 0,
+      role: "region",
+      "aria-label": "Text of the run before",
+    });
+    const now = [this.nowTitle, this.text, this.error, this.form, tools];
+    const captions = [...now, this.beforeTitle, this.before];
+    const side = make("div", { class: "ckb-captions" }, ...captions);
+    this.root = make("div", { class: "ckb-detail" }, this.title, player.root, side);
     this.fill();
   }
 
@@ -39,9 +49,12 @@ export class Detail {
       title: "Write a better text (e)",
     });
     this.captionButton = makeButton(
-      "Caption this window",
+      "Caption",
       () => this.model.send({ kind: "caption", index: this.index }),
-      { title: "Caption this window before all others (Enter)" },
+      {
+        "aria-label": "Caption this window",
+        title: "Caption this window before all others (Enter)",
+      },
     );
     const parts = [make("div", group, ...this.stars), this.editButton, this.captionButton];
     return make("div", { class: "ckb-tools" }, ...parts);
@@ -69,6 +82,8 @@ export class Detail {
       this.text.hidden = false;
       this.text.textContent = "";
       this.error.textContent = "";
+      this.nowTitle.textContent = "Now";
+      this.fillBefore(null);
       this.raw = "";
     }
     this.index = index;
@@ -81,11 +96,32 @@ export class Detail {
     if (message.index !== this.index) return;
     this.row = message.row;
     this.raw = message.raw;
-    this.text.textContent = message.text || (message.error ? "" : NO_CAPTION);
+    this.fillNow(message);
+    this.fillBefore(message.before);
     this.text.classList.toggle("ckb-empty", !message.text);
     this.text.setAttribute("aria-busy", String(this.row.state === "running"));
     this.error.textContent = message.error;
     this.fill();
+  }
+
+  /** Show the text, with the words marked that differ from the one before, or are shared with it. */
+  fillNow({ text, error, run, marks }) {
+    this.nowTitle.textContent = run === null ? "Now" : `Now · run ${run}`;
+    if (!marks.length) {
+      this.text.textContent = text || (error ? "" : NO_CAPTION);
+      return;
+    }
+    const tags = { new: "ins", shared: "mark" };
+    const pieces = marks.map(([kind, piece]) =>
+      tags[kind] ? make(tags[kind], { text: piece }) : piece,
+    );
+    this.text.replaceChildren(...pieces);
+  }
+
+  fillBefore(before) {
+    this.beforeTitle.textContent = before ? `Before · run ${before.run}` : "Before";
+    this.before.textContent = before ? before.text : "No other run has this window.";
+    this.before.classList.toggle("ckb-empty", !before);
   }
 
   fill() {

@@ -1,6 +1,6 @@
 // Filters: words to search for, and a select for each list of choices that the kernel offers.
 
-import { fillSelect, make, makeSelect } from "./dom.js";
+import { fillSelect, make, makeButton, makeSelect } from "./dom.js";
 
 const TYPING_MS = 150; // a search begins once typing rests so long
 
@@ -25,8 +25,19 @@ export class Filters {
       this.typing = setTimeout(() => this.write(), TYPING_MS);
     });
     this.search.addEventListener("keydown", (event) => this.onKey(event));
-    this.root = make("div", { class: "ckb-filters" }, this.search, ...this.selects.values());
+    this.more = makeButton("Filters", () => this.unfold(this.folded.hidden), {
+      title: "Filter and sort by state, video, check and rating",
+    });
+    this.folded = make("div", { class: "ckb-folded" }, ...this.selects.values());
+    this.root = make("div", { class: "ckb-filters" }, this.search, this.more, this.folded);
+    this.unfold(false);
     this.read();
+  }
+
+  /** Show or fold the selects. */
+  unfold(on) {
+    this.folded.hidden = !on;
+    this.more.setAttribute("aria-expanded", String(on));
   }
 
   onKey(event) {
@@ -57,6 +68,9 @@ export class Filters {
     const filter = this.model.get("filter");
     if (document.activeElement !== this.search) this.search.value = filter.search || "";
     for (const [name, select] of this.selects) select.value = filter[name] || "";
+    const count = Object.keys(filter).filter((name) => this.selects.has(name)).length;
+    this.more.textContent = count ? `Filters (${count})` : "Filters";
+    this.more.classList.toggle("on", count > 0);
   }
 
   /** Offer the choices that the kernel sent. */

@@ -10,12 +10,16 @@ export function makeLine() {
     tick: make("span", { class: "ckb-tick", "aria-hidden": "true" }),
     picture: make("img", { class: "ckb-thumb", alt: "" }),
     head: make("span", { class: "ckb-head" }),
+    number: make("span", { class: "ckb-number" }),
+    when: make("span", { class: "ckb-when" }),
     text: make("span", { class: "ckb-caption" }),
     state: make("span", { class: "ckb-state" }),
     marks: make("span", { class: "ckb-marks" }),
   };
-  const { tick, picture, head, text, state, marks } = line.parts;
-  const first = make("span", { class: "ckb-line" }, head, state, marks);
+  const { tick, picture, head, number, when, text, state, marks } = line.parts;
+  const name = make("span", { class: "ckb-name" }, head, number);
+  const said = make("span", { class: "ckb-said-of" }, when, state, marks);
+  const first = make("span", { class: "ckb-line" }, name, said);
   line.append(tick, picture, make("span", { class: "ckb-body" }, first, text));
   picture.addEventListener("error", () => picture.removeAttribute("src"));
   return line;
@@ -35,19 +39,23 @@ export function fillLine(line, row, { id, position, count, chosen, ticked, pictu
 }
 
 function clearRow(line, position) {
-  const { head, text, state, marks } = line.parts;
+  const { head, number, when, text, state, marks } = line.parts;
   line.setAttribute("aria-label", `window ${position + 1}, loading`);
-  for (const part of [head, text, state, marks]) part.textContent = "";
+  for (const part of [head, number, when, text, state, marks]) part.textContent = "";
 }
 
 function fillRow(line, row, ticked, mark) {
-  const { tick, head, text, state, marks } = line.parts;
+  const { tick, head, number, when, text, state, marks } = line.parts;
   const failed = Boolean(row.error && !row.text);
   const stage = row.state === "running" && row.stage > 1 ? " stage 2" : "";
   const stars = "★".repeat(row.rating || 0);
   line.setAttribute("aria-checked", String(ticked));
   tick.textContent = ticked ? "☑" : "☐";
-  head.textContent = `${row.video} ${row.window} · ${clock(row.start)}–${clock(row.end)}`;
+  // A long name is cut; the window's number and time stay.
+  head.textContent = row.video;
+  head.title = row.video;
+  number.textContent = ` ${row.window}`;
+  when.textContent = `${clock(row.start)}–${clock(row.end)}`;
   state.textContent = `${mark} ${row.state}${stage}`;
   state.dataset.state = row.state;
   const said = [...row.faults, row.edited ? "edited" : "", stars];

@@ -7,6 +7,7 @@ import { fillLine, LINE_PX, makeLine } from "./line.js";
 
 const AHEAD = 6; // rows asked for above and below those on screen
 const KEPT_PICTURES = 600;
+const ASK_EVERY_MS = 60; // a fling asks for the rows where it is, not for all that it passes
 
 export class WindowList {
   constructor(model, view, ticks) {
@@ -16,7 +17,9 @@ export class WindowList {
     this.rows = new Map(); // position → row
     this.lines = new Map(); // position → element
     this.pictures = new Map(); // index → object URL, "" where there is none
-    this.asked = new Set(); // indexes whose pictures are under way
+    this.wants = new Set(); // indexes whose pictures were asked for last
+    this.asked = 0; // when rows were asked for last
+    this.asking = 0; // timer of the next question
     this.cursor = -1; // position of the chosen row
     this.wanted = ""; // the last range that was asked for
     this.painting = 0;
@@ -54,8 +57,17 @@ export class WindowList {
     return [Math.max(0, first - AHEAD), Math.min(this.count, last + AHEAD)];
   }
 
-  /** Ask for the rows on screen, unless they were asked for last. */
+  /** Ask soon for what is on screen; what was scrolled past meanwhile is never asked for. */
+  askSoon() {
+    const wait = this.asked + ASK_EVERY_MS - performance.now();
+    this.asking ||= setTimeout(() => this.ask(), Math.max(0, wait));
+  }
+
+  /** Ask for the rows on screen and their pictures, unless they were asked for last. */
   ask() {
+    this.asking = 0;
+    this.asked = performance.now();
+    this.askPictures();
     const [first, last] = this.range();
     const key = `${this.model.get("_version")}:${first}:${last}`;
     if (last <= first || key === this.wanted) return;
@@ -85,7 +97,24 @@ export class WindowList {
     }
     for (const line of free) line.remove();
     this.paintLines();
-    this.ask();
+    this.askSoon();
+  }
+
+  /** Ask for the pictures that rows on screen lack; a new question takes the place of the last one. */
+  askPictures() {
+    const [first, last] = this.range();
+    const lacking = [];
+    for (let position = first; position < last; position++) {
+      const row = this.rows.get(position);
+      if (row && !this.pictures.has(row.index)) lacking.push([position, row.index]);
+    }
+    // Rows that are seen come before the ones around them.
+    const middle = (first + last - 1) / 2;
+    lacking.sort(([one], [two]) => Math.abs(one - middle) - Math.abs(two - middle));
+    const indexes = lacking.map(([, index]) => index);
+    if (indexes.every((index) => this.wants.has(index))) return; // the rest is on its way
+    this.wants = new Set(indexes);
+    this.model.send({ kind: "thumbs", view: this.view, indexes });
   }
 
   paintLines() {
@@ -119,21 +148,13 @@ export class WindowList {
     }
   }
 
-  /** Keep rows that the kernel sent, and ask for their pictures. */
+  /** Keep rows that the kernel sent. */
   takeRows(rows) {
     for (const row of rows) this.rows.set(row.position, row);
-    const missing = rows
-      .map((row) => row.index)
-      .filter((index) => !this.pictures.has(index) && !this.asked.has(index));
-    if (missing.length) {
-      for (const index of missing) this.asked.add(index);
-      this.model.send({ kind: "thumbs", view: this.view, indexes: [...this.asked] });
-    }
     this.repaint();
   }
 
   takePicture(index, bytes) {
-    this.asked.delete(index);
     const url = bytes.byteLength ? makeUrl(bytes, "image/jpeg") : "";
     remember(this.pictures, index, url, KEPT_PICTURES, URL.revokeObjectURL);
     this.repaint();
@@ -152,12 +173,13 @@ export class WindowList {
       URL.revokeObjectURL(url);
     });
     this.pictures.clear();
-    this.asked.clear();
+    this.wants.clear();
   }
 
   close() {
     this.sized.disconnect();
     cancelAnimationFrame(this.painting);
+    clearTimeout(this.asking);
     this.forgetPictures();
   }
 }

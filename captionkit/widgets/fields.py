@@ -1,0 +1,36 @@
+"""Fields of forms, made from a recipe's settings, and rows of them."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+
+from captionkit.recipe import SETTINGS
+from captionkit.widgets.parts import flow, wide
+
+WIDE_LABEL = {"description_width": "8em"}
+NARROW = "15em"
+#: Largest whole number that a page keeps exact; stands for no bound.
+MOST = 2**53 - 1
+
+
+def row_of(parts: list[widgets.Widget], name: str) -> widgets.HBox:
+    """Make a row that breaks where the page ends, with a class for its style."""
+    made = widgets.HBox(parts, layout=flow())
+    made.add_class(name)
+    return made
+
+
+def number_field(name: str, label: str) -> widgets.BoundedIntText | widgets.BoundedFloatText:
+    """A field with a setting's bounds, step and help; the recipe refuses an excluded bound."""
+    setting = SETTINGS[name]
+    least = setting.above if setting.least is None else setting.least
+    field = widgets.BoundedIntText if setting.kind is int else widgets.BoundedFloatText
+    return field(
+        description=label,
+        min=-MOST if least is None else least,
+        max=MOST if setting.most is None else setting.most,
+        step=setting.step,
+        tooltip=setting.help,
+        layout=wide(NARROW),
+        style=WIDE_LABEL,
+    )
