@@ -178,7 +178,7 @@ def test_what_is_chosen_in_the_page_arrives_as_video_and_window(bench):
 
 def test_each_choice_that_the_page_offers_is_a_filter(bench):
     offered = bench.browser.get_state("_choices")["_choices"]
-    assert list(offered) == ["state", "video", "check", "rating", "sort"]
+    assert list(offered) == ["state", "video", "check", "rating", "run", "sort"]
     assert [each["value"] for each in offered["video"]] == ["", "harbour", "street"]
     assert {each["value"]: each["mark"] for each in offered["state"][1:]} == STATES
     for name, choices in offered.items():

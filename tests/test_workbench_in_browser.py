@@ -200,7 +200,7 @@ def test_a_person_opens_plays_captions_compares_rates_edits_and_exports(opened, 
     page.get_by_label("Prompt", exact=True).select_option("short")
     expect(page.get_by_text("Same windows, new text: fast")).to_be_visible()
     caption_all(opened)
-    expect(page.locator(".ck-right ins").first).to_be_visible()
+    expect(page.locator(".ck-right").locator("ins, mark").first).to_be_visible()
     expect(page.locator(".ck-right")).to_contain_text("tokens in")
     # Export.
     page.get_by_role("tab", name="Export", exact=True).click()

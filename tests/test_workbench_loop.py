@@ -27,25 +27,16 @@ def bench(tmp_path):
     session.close()
 
 
-def test_the_rate_of_a_run_that_ended_stands_still(bench):
+def test_the_rate_of_a_run_that_ended_stands_still_and_leaves_out_the_engines_start(bench):
     caption_all(bench)
     task = bench.board.task
     first = task.progress
     assert first.windows_per_s > 0
     assert task.progress == first
+    # A beginning a thousand seconds earlier, as of an engine that loads long, changes nothing.
+    task.started -= 1000
+    assert task.progress == first
     assert f"{first.windows_per_s:.1f} windows/s" in status(bench.board)
-
-
-def test_the_rate_leaves_out_the_time_that_the_engine_needs_to_start(tmp_path, monkeypatch):
-    with ck.Session(
-        VIDEOS / "harbour.mp4", store=tmp_path / "r.sqlite", backend=FakeBackend()
-    ) as session:
-        task = session.start("one")
-        task.wait(60)
-        rate = task.progress.windows_per_s
-        # A start a thousand seconds ago, as of an engine that loads long, changes nothing.
-        task.started -= 1000
-        assert task.progress.windows_per_s == rate
 
 
 def test_a_bar_beside_the_buttons_counts_windows_and_stays_as_a_result(tmp_path):
@@ -98,12 +89,13 @@ def test_a_window_is_shown_with_its_caption_of_the_run_before(bench, monkeypatch
     ask(bench.browser, kind="find", index=0)
     assert sent.of("detail")[-1][0]["before"] is None
     first = bench.board.windows[0].text
+    ask(bench.browser, kind="rate", index=0, rating=4)
     bench.tuner.prompt.value = "Another prompt."
     caption_all(bench)
     ask(bench.browser, kind="find", index=0)
     shown = sent.of("detail")[-1][0]
     assert shown["run"] == 2
-    assert shown["before"] == {"run": 1, "text": first}
+    assert shown["before"] == {"run": 1, "text": first, "rating": 4}
     assert "".join(piece for _, piece in shown["marks"]) == shown["text"]
 
 
@@ -117,3 +109,26 @@ def test_texts_that_share_little_mark_what_they_share_instead_of_everything_else
     close = before.replace("red", "blue")
     assert ("new", "blue ") in display.marked(before, close)
     assert "<ins>blue </ins>" in display.diff_cells(word_diff(before, close))[1]
+
+
+def test_the_captions_and_ratings_of_an_earlier_run_are_one_choice_away(bench):
+    caption_all(bench)
+    ask(bench.browser, kind="rate", index=0, rating=4)
+    bench.tuner.prompt.value = "Another prompt."
+    caption_all(bench)
+    assert bench.board.windows[0].rating is None
+    offered = [each["label"] for each in bench.browser._choices["run"]]
+    assert offered == ["newest run", "run 2", "run 1"]
+    bench.browser.filter = {"run": 1}
+    assert bench.board.idle(30)
+    assert {row.run for row in bench.board.windows} == {1}
+    assert bench.board.windows[0].rating == 4
+    # A new run shows itself.
+    bench.tuner.prompt.value = "A third prompt."
+    caption_all(bench)
+    assert {row.run for row in bench.board.windows} == {3}
+    assert bench.browser.filter == {}
+    bench.browser.filter = {"run": 2}
+    bench.browser.filter = {}
+    assert bench.board.idle(30)
+    assert {row.run for row in bench.board.windows} == {3}

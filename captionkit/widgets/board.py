@@ -21,15 +21,14 @@ from captionkit.session import Session
 from captionkit.sources import Cut, windows_table
 from captionkit.store import StoreError
 from captionkit.widgets.change import Change, Work
+from captionkit.widgets.clips import Clips
 from captionkit.widgets.job_thread import JobThread
 from captionkit.widgets.rows import Row, Rows, load_stored
 
 EVERY_S = 0.1
 # A list of 100,000 windows takes tens of milliseconds to filter: show growth less often.
 _GROW_EVERY_S = 0.5
-# An engine starts for seconds: a clock that moves twice a second shows that it does.
 _BEAT_S = 0.5
-_MOST_CLIP_BYTES = 32 << 20
 
 
 class Board:
@@ -52,8 +51,9 @@ class Board:
         # What Enter in the browser captions with; a tuner puts its own in.
         self.recipe: Callable[[], Recipe] = lambda: self.session.recipe
         self.batch_size: Callable[[], int] = lambda: self.session.batch_size
-        #: The last run's task.
-        self.task: RunTask | None = None
+        #: The run whose captions are shown; None shows each window's newest.
+        self.shown_run: int | None = None
+        self.task: RunTask | None = None  # of the last run
         self.reads = JobThread("captionkit-reads", self._on_error)
         self.work = JobThread("captionkit-work", self._on_error)
         self.long = JobThread("captionkit-long", self._on_error)
@@ -70,7 +70,7 @@ class Board:
         # What each engine has seen, to estimate what a change will cost.
         self._seen: dict[tuple[int, object], set[int]] = {}
         self.measured: dict[str, float] = {}
-        self._clips: dict[int, bytes] = {}
+        self._clips = Clips()
         self._load_windows()
 
     def _load_windows(self) -> None:
@@ -155,10 +155,7 @@ class Board:
         fresh: bool = False,
         view: str = "browser",
     ) -> None:
-        """Begin to caption some windows; returns at once, listeners see them fill up.
-
-        Problems show in the ``view`` that asked.
-        """
+        """Begin to caption some windows, and return at once; problems show in the ``view`` that asked."""
         some = list(indexes)
         number = next(self._numbers)
         with self._lock:
@@ -205,11 +202,22 @@ class Board:
             self._active[run.id] = task
             for index in indexes:
                 self.windows[index].wanted = run.id
+        if self.shown_run is not None:
+            self.show_run(None)
         work = Work(task, started, len(indexes) - task.progress.done, view)
         task.add_callback(lambda event: self._on_event(work, event))
         # Load what the store had already, and what happened before the callback was there.
         self.refresh(indexes)
         self._beat(task)
+
+    def show_run(self, run: int | None) -> None:
+        """Show a run's captions of all windows, or each window's newest; a new run shows itself."""
+        with self._lock:
+            self.shown_run = run
+            for row in self.windows:
+                if row.wanted not in self._active:
+                    row.wanted = run
+        self.work.submit("show", lambda: self.refresh(range(len(self.windows))))
 
     def _beat(self, task: RunTask) -> None:
         """Tell listeners how long an engine has been starting; no event does."""
@@ -306,11 +314,7 @@ class Board:
 
     def clip(self, index: int) -> bytes:
         """A window as a small mp4 file; the last ones are kept. Slow, for a job thread."""
-        if index not in self._clips:
-            self._clips[index] = self.session.clip(*self.windows[index].name)
-            while sum(map(len, self._clips.values())) > _MOST_CLIP_BYTES and len(self._clips) > 1:
-                del self._clips[next(iter(self._clips))]
-        return self._clips[index]
+        return self._clips.get(index, lambda: self.session.clip(*self.windows[index].name))
 
     def rate(self, index: int, rating: int | None) -> None:
         """Rate the shown caption of a window, in the store at once."""

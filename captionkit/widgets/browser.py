@@ -30,6 +30,7 @@ from captionkit.widgets.standing import status
 _SHOWN = 240
 _MOST_ROWS = 200
 _MOST_VIDEOS = 500
+_MOST_RUNS = 100
 
 
 def _ranges(indexes: list[int]) -> list[int]:
@@ -129,7 +130,8 @@ class Browser(BoardView, anywidget.AnyWidget):
     @traitlets.validate("filter")
     def _check_filter(self, proposal: Any) -> dict[str, Any]:
         try:
-            return check_filter(proposal["value"], {row.name[0] for row in self.board.windows})
+            videos = {row.name[0] for row in self.board.windows}
+            return check_filter(proposal["value"], videos, self._runs())
         except ValueError as error:
             raise traitlets.TraitError(str(error)) from error
 
@@ -160,7 +162,7 @@ class Browser(BoardView, anywidget.AnyWidget):
 
     def _show_windows(self) -> None:
         videos = dict.fromkeys(row.name[0] for row in self.board.windows)
-        self._choices = choices(list(videos)[:_MOST_VIDEOS])
+        self._choices = choices(list(videos)[:_MOST_VIDEOS], self._runs()[:_MOST_RUNS])
         self._total = len(self.board.windows)
         self._list()
 
@@ -171,7 +173,14 @@ class Browser(BoardView, anywidget.AnyWidget):
             self._count = len(self._listed)
             self._version += 1
 
+    def _runs(self) -> list[int]:
+        """Numbers of the store's runs, the newest first."""
+        return [number for number, *_ in self.board.session.store.history()]
+
     def _on_filter(self, _: Any) -> None:
+        run = self.filter.get("run")
+        if run != self.board.shown_run:
+            self.board.show_run(run)
         self._list()
 
     def on_change(self, change: Change) -> None:
@@ -187,8 +196,11 @@ class Browser(BoardView, anywidget.AnyWidget):
                 problem,
                 self.board.busy or self.board.opening,
             )
-        if change.ended and self.filter:
-            self._list()
+        if self.filter.get("run") != self.board.shown_run:
+            # A new run shows itself.
+            self.filter = {name: each for name, each in self.filter.items() if name != "run"}
+        if change.ended:
+            self._show_windows()
         positions = {
             position
             for first, last in list(self._on_screen.values())
@@ -240,7 +252,9 @@ class Browser(BoardView, anywidget.AnyWidget):
                 "error": visible(row.error),
                 "run": row.run,
                 "marks": marks,
-                "before": {"run": before.run, "text": earlier} if before else None,
+                "before": {"run": before.run, "text": earlier, "rating": before.rating}
+                if before
+                else None,
                 "row": self._packed(index),
             }
         )

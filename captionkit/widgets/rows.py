@@ -19,7 +19,7 @@ STATES = {
 SORTS = {
     "state": "by state", "rating": "best rated", "longest": "longest", "shortest": "shortest",
 }  # fmt: skip
-FILTERS = ("search", "state", "video", "check", "rating", "sort")
+FILTERS = ("search", "state", "video", "check", "rating", "run", "sort")
 _RATINGS = range(1, 6)
 # Faults that a filter also finds as states, in the words of the list.
 _FAULT_STATES = {"truncated": "truncated", "repeats": "looping"}
@@ -165,7 +165,7 @@ def listed(rows: Sequence[Row], wanted: Mapping[str, Any]) -> list[int]:
     return left
 
 
-def choices(videos: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+def choices(videos: Iterable[str], runs: Iterable[int] = ()) -> dict[str, list[dict[str, Any]]]:
     """What the page offers for each entry of a filter: ``value``, ``label`` and a state's ``mark``."""
     stars = [(each, "★" * each + (" or more" if each < _RATINGS[-1] else "")) for each in _RATINGS]
     return {
@@ -176,6 +176,7 @@ def choices(videos: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         "video": [_choice("", "all videos"), *(_choice(each, each) for each in videos)],
         "check": [_choice("", "any check"), *(_choice(each, each) for each in FAULTS)],
         "rating": [_choice("", "any rating"), *(_choice(*each) for each in stars)],
+        "run": [_choice("", "newest run"), *(_choice(each, f"run {each}") for each in runs)],
         "sort": [_choice("", "in order"), *(_choice(*each) for each in SORTS.items())],
     }
 
@@ -184,11 +185,14 @@ def _choice(value: str | int, label: str) -> dict[str, Any]:
     return {"value": value, "label": label}
 
 
-def check_filter(wanted: Mapping[str, Any], videos: Iterable[str]) -> dict[str, Any]:
+def check_filter(
+    wanted: Mapping[str, Any], videos: Iterable[str], runs: Iterable[int] = ()
+) -> dict[str, Any]:
     """A filter without its empty entries.
 
     Keys: ``search`` (words that the caption holds), ``state`` (`STATES`), ``video``, ``check`` (one of
-    `review.FAULTS`), ``rating`` (at least), ``sort`` (`SORTS`).
+    `review.FAULTS`), ``rating`` (at least), ``run`` (whose captions are shown, else each window's
+    newest), ``sort`` (`SORTS`).
 
     Raises
     ------
@@ -200,6 +204,7 @@ def check_filter(wanted: Mapping[str, Any], videos: Iterable[str]) -> dict[str, 
         "video": list(videos),
         "check": FAULTS,
         "rating": _RATINGS,
+        "run": list(runs),
         "sort": list(SORTS),
     }
     for name, value in wanted.items():

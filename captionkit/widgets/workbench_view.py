@@ -100,7 +100,8 @@ class Workbench:
         if self.board.closed:
             show(HTML("<em>this workbench was closed; run its cell again</em>"))
             return
-        show(self.widget)
+        # Name the workbench where a page has no widgets, as on a code host; its results follow.
+        show({**self.widget._repr_mimebundle_(), "text/plain": repr(self)}, raw=True)
         self._kept = show(HTML(self._results()), display_id=True)
 
     def _show_left_out(self) -> None:

@@ -18,6 +18,7 @@ class Page {
     this.view = `v${++views}-${Date.now()}`;
     this.index = -1; // of the chosen window
     this.anchor = -1; // position where a range of ticks begins
+    this.late = new Map(); // positions that were ticked before their rows came
     this.settle = 0;
     const focusList = () => this.list.focus();
     this.ticks = new Ticks(model, () => this.paintTicks());
@@ -129,6 +130,7 @@ class Page {
   tick(position, on) {
     const row = this.list.rows.get(position);
     if (row) this.ticks.set([row.index], on ?? !this.ticks.has(row.index));
+    else this.late.set(position, on);
   }
 
   tickRange(from, to) {
@@ -208,6 +210,11 @@ class Page {
   onRows({ version, rows }) {
     if (version !== this.model.get("_version")) return;
     this.list.takeRows(rows);
+    for (const [position, on] of this.late) {
+      if (!this.list.rows.has(position)) continue;
+      this.late.delete(position);
+      this.tick(position, on);
+    }
     const { cursor } = this.list;
     const row = this.list.rows.get(cursor);
     if (row && row.index !== this.index) this.choose(cursor);
@@ -222,6 +229,7 @@ class Page {
 
   onVersion() {
     this.anchor = -1;
+    this.late.clear();
     this.list.forgetRows();
     this.paintCount();
     if (this.index >= 0) this.model.send({ kind: "find", index: this.index });

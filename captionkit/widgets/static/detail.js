@@ -119,7 +119,9 @@ export class Detail {
   }
 
   fillBefore(before) {
-    this.beforeTitle.textContent = before ? `Before · run ${before.run}` : "Before";
+    this.beforeTitle.textContent = before
+      ? `Before · run ${before.run} ${"★".repeat(before.rating || 0)}`
+      : "Before";
     this.before.textContent = before ? before.text : "No other run has this window.";
     this.before.classList.toggle("ckb-empty", !before);
   }

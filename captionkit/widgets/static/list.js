@@ -5,7 +5,7 @@
 import { make, makeUrl, remember } from "./dom.js";
 import { fillLine, LINE_PX, makeLine } from "./line.js";
 
-const AHEAD = 6; // rows asked for above and below those on screen
+const AHEAD = 10; // rows asked for above and below those on screen
 const KEPT_PICTURES = 600;
 const ASK_EVERY_MS = 60; // a fling asks for the rows where it is, not for all that it passes
 
