@@ -155,7 +155,7 @@ class Board:
         fresh: bool = False,
         view: str = "browser",
     ) -> None:
-        """Begin to caption some windows, and return at once; problems show in the ``view`` that asked."""
+        """Begin to caption some windows; returns at once, problems show in the ``view`` that asked."""
         some = list(indexes)
         number = next(self._numbers)
         with self._lock:
