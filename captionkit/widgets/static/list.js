@@ -109,7 +109,7 @@ export class WindowList {
       if (row && !this.pictures.has(row.index)) lacking.push([position, row.index]);
     }
     // Rows that are seen come before the ones around them.
-    const middle = (first + last - 1) / 2;
+    const middle = (this.root.scrollTop + this.root.clientHeight / 2) / LINE_PX - 0.5;
     lacking.sort(([one], [two]) => Math.abs(one - middle) - Math.abs(two - middle));
     const indexes = lacking.map(([, index]) => index);
     if (indexes.every((index) => this.wants.has(index))) return; // the rest is on its way
