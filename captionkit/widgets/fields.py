@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import ipywidgets as widgets
 
 from captionkit.recipe import SETTINGS
@@ -34,3 +36,8 @@ def number_field(name: str, label: str) -> widgets.BoundedIntText | widgets.Boun
         layout=wide(NARROW),
         style=WIDE_LABEL,
     )
+
+
+def pretty(schema: str) -> str:
+    """Write a JSON schema over several lines."""
+    return json.dumps(json.loads(schema), indent=1, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.cost import cost, count_tokens
-from captionkit.widgets.fields import MOST, NARROW, WIDE_LABEL, number_field, row_of
+from captionkit.widgets.fields import MOST, NARROW, WIDE_LABEL, number_field, pretty, row_of
 from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import FULL, bad, flow, wide
 from captionkit.widgets.standing import bar
@@ -60,10 +59,7 @@ class Tuner(FormView):
         self._code_button = widgets.ToggleButton(
             description="As code", icon="code", layout=wide("auto")
         )
-        self._more = widgets.ToggleButton(
-            description="More", icon="sliders", tooltip="Model, form, tokens, windows",
-            layout=wide("auto"),
-        )  # fmt: skip
+        self._more = widgets.ToggleButton(description="More", icon="sliders", layout=wide("auto"))
         self.code.layout.display = "none"
         self.add_class("ck-tuner")
         self.recipe = self.board.session.recipe
@@ -212,7 +208,7 @@ class Tuner(FormView):
         self.window_size.value = recipe.window_size
         self._show_cut()
         self.fp8.value = recipe.fp8
-        self.schema.value = _pretty(recipe.schema) if recipe.schema else ""
+        self.schema.value = pretty(recipe.schema) if recipe.schema else ""
         self.form.value = _form(recipe.schema)
         self._filling = False
         self._on_field()
@@ -223,7 +219,7 @@ class Tuner(FormView):
 
     def _on_form(self, change: Any) -> None:
         if not self._filling and (name := _FORMS[change["new"]]):
-            self.schema.value = _pretty(structured.canonical(name))
+            self.schema.value = pretty(structured.canonical(name))
 
     def _on_field(self, _: Any = None) -> None:
         if self._filling:
@@ -400,7 +396,3 @@ def _form(schema: str | None) -> str:
         return _FREE
     named = {structured.canonical(name): form for form, name in _FORMS.items() if name}
     return named.get(schema, _OWN_SCHEMA)
-
-
-def _pretty(schema: str) -> str:
-    return json.dumps(json.loads(schema), indent=1, ensure_ascii=False)
