@@ -9,6 +9,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captionkit.system.hints import hint
+
 if TYPE_CHECKING:
     from captionkit.captions import CaptionRow
     from captionkit.engine import Backend
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from captionkit.pipeline import Caption, StageDone, TextGrew, WindowDone, caption
     from captionkit.prompts import PROMPTS
     from captionkit.recipe import Recipe
-    from captionkit.review import ab, compare
-    from captionkit.run import Run, RunTask, open_run, runs
+    from captionkit.review import AB, Comparison
+    from captionkit.run import Run, RunTask, ab, agreement, compare, open_run, runs
     from captionkit.session import Session
     from captionkit.sources import PlannedWindow, compute_windows, find_videos
     from captionkit.stages import (
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "AB": "review",
     "Backend": "engine",
     "Browser": "widgets",
     "Caption": "pipeline",
@@ -52,6 +55,7 @@ _HOMES = {
     "CaptionRow": "captions",
     "Clip": "stages",
     "CompareView": "widgets",
+    "Comparison": "review",
     "ExportPanel": "widgets",
     "PROMPTS": "prompts",
     "PlannedWindow": "sources",
@@ -72,9 +76,10 @@ _HOMES = {
     "Window": "stages",
     "WindowDone": "pipeline",
     "Workbench": "widgets",
-    "ab": "review",
+    "ab": "run",
+    "agreement": "run",
     "caption": "pipeline",
-    "compare": "review",
+    "compare": "run",
     "compute_windows": "sources",
     "find_videos": "sources",
     "load_captions": "export",
@@ -86,6 +91,7 @@ _HOMES = {
     "workbench": "widgets",
 }
 __all__ = [
+    "AB",
     "PROMPTS",
     "Backend",
     "Browser",
@@ -95,6 +101,7 @@ __all__ = [
     "CaptionRow",
     "Clip",
     "CompareView",
+    "Comparison",
     "ExportPanel",
     "PlannedWindow",
     "QwenVL",
@@ -115,6 +122,7 @@ __all__ = [
     "WindowDone",
     "Workbench",
     "ab",
+    "agreement",
     "caption",
     "compare",
     "compute_windows",
@@ -142,9 +150,9 @@ def __getattr__(name: str) -> object:
     if name == "scale":
         return importlib.import_module("captionkit.scale")
     if name not in _HOMES:
-        raise AttributeError(f"module 'captionkit' has no attribute {name!r}")
+        raise AttributeError(f"module 'captionkit' has no attribute {name!r}{hint(name, __all__)}")
     return getattr(importlib.import_module(f"captionkit.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*__all__, "scale"])

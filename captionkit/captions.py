@@ -27,6 +27,8 @@ class CaptionRow:
         content key of the window.
     start_frame, end_frame
         First and last frame, inclusive, counted from the clip's first frame.
+    frames
+        Number of frames.
     start_s, end_s, fps
         Start and end in seconds of the file; average frames a second.
     model, recipe
@@ -43,8 +45,10 @@ class CaptionRow:
         Messages of the decoder, joined by semicolons, else None.
     run, repeat
         Id of the run in its store (None without a store), and index of the window's repeat.
-    rating, edited_text, note
+    rating, edited_text
         A person's review of the caption.
+    note, tags
+        A person's note of the caption, or else of its window; the tags of both, with commas.
     """
 
     video: str
@@ -54,6 +58,7 @@ class CaptionRow:
     key: str | None
     start_frame: int | None
     end_frame: int | None
+    frames: int | None
     start_s: float | None
     end_s: float | None
     fps: float | None
@@ -76,6 +81,7 @@ class CaptionRow:
     rating: int | None = None
     edited_text: str | None = None
     note: str | None = None
+    tags: str | None = None
 
 
 COLUMNS = tuple(each.name for each in fields(CaptionRow))
@@ -104,6 +110,7 @@ def window_columns(window: PlannedWindow) -> dict[str, Any]:
         "key": window.key,
         "start_frame": window.start_frame,
         "end_frame": window.end_frame,
+        "frames": window.frames,
         "start_s": window.start_s,
         "end_s": window.end_s,
         "fps": window.source.metadata.fps,

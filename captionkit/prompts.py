@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from captionkit.system.hints import hint
+
 PROMPTS: dict[str, str] = {
     "default": (
         "Describe this video. Say who or what is in it, how it looks, what happens "
@@ -70,7 +72,7 @@ def resolve(prompt: str, library: Mapping[str, str] = PROMPTS) -> str:
         return library[text]
     if re.fullmatch(r"[A-Za-z0-9_-]+", text):
         raise ValueError(
-            f"no prompt is named {text!r}; the names are {', '.join(library)} "
+            f"no prompt is named {text!r}{hint(text, library)}; the names are {', '.join(library)} "
             "(your own text needs at least two words)"
         )
     return prompt
@@ -98,7 +100,8 @@ def check_template(template: str, known: tuple[str, ...]) -> None:
         if name not in known:
             listed = ", ".join("{" + each + "}" for each in known)
             raise ValueError(
-                f"the prompt has the unknown placeholder {{{name}}}; known here: {listed} "
+                f"the prompt has the unknown placeholder {{{name}}}{hint(name, known)}; known here: "
+                f"{listed} "
                 f"(write {{{{{name}}}}} for the literal text)"
             )
 

@@ -19,6 +19,7 @@ from typing import Any
 import tomli_w
 
 from captionkit import prompts, structured
+from captionkit.system.hints import hint, hinted_class
 
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -80,10 +81,14 @@ def _setting(default: Any, help: str, kind: type, **bounds: Any) -> Any:  # noqa
 LEAST_FRAMES, MOST_FRAMES = 4, 768
 _ORDINARY_FPS = 24.0
 
+# What calls with settings take beside them, for hints.
+_OF_A_CALL = ("windows", "recipe", "batch_size", "fresh", "repeats")
+
 # Keep the names of captionkit 0.1, so that its content keys stay valid.
 _OLD_NAMES = {"model": "variant", "stage2": "stage2_prompt", "max_tokens": "max_output_tokens"}
 
 
+@hinted_class
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a caption; the defaults reproduce the reference's sampling.
@@ -230,8 +235,9 @@ class Recipe:
         known = SETTINGS.keys() - {"prompt", "stage2"}
         unknown = sorted(settings.keys() - known)
         if unknown:
+            near = hint(unknown[0], [*SETTINGS, *_OF_A_CALL])
             raise TypeError(
-                f"unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
+                f"unknown setting {', '.join(unknown)}{near}; there are: {', '.join(sorted(known))}"
             )
         if prompt is not None:
             settings["prompt"] = prompt
@@ -324,5 +330,8 @@ def _known(entries: dict[str, Any], where: str) -> dict[str, Any]:
             raise ValueError(f"{where}: {name} is called {renamed[name]} now; rename it")
     unknown = sorted(set(entries) - SETTINGS.keys())
     if unknown:
-        raise ValueError(f"{where}: unknown entry {', '.join(unknown)}; known: {', '.join(SETTINGS)}")
+        near = hint(unknown[0], SETTINGS)
+        raise ValueError(
+            f"{where}: unknown entry {', '.join(unknown)}{near}; known: {', '.join(SETTINGS)}"
+        )
     return entries

@@ -10,8 +10,8 @@ from common import VIDEOS
 from fakes import FakeBackend
 
 import captionkit as ck
-from captionkit import session as session_module
 from captionkit.engine.protocol import ENCODER_STATS
+from captionkit.session import session as session_module
 from captionkit.stages import CaptionPreparationStage, QwenVL
 
 os.environ[ENCODER_STATS] = "1"

@@ -17,7 +17,7 @@ import pytest
 from common import VIDEOS
 
 import captionkit as ck
-from captionkit import session as session_module
+from captionkit.session import session as session_module
 from captionkit.sources import ClipRequest, CutRule, Sources, VideoRequest, earlier_key, whole_hash
 from captionkit.sources.find import VIDEO_SUFFIXES, find_videos
 from captionkit.store import Store
@@ -431,7 +431,7 @@ def test_a_run_of_100_000_windows_shows_its_first_rows_and_its_count(tmp_path):
         )
         db.execute(
             "INSERT INTO captions SELECT id, 1, '', '', 'A red boat.', 'stop', 1, 1, 0, 0, 0, 0, NULL, "
-            "NULL, NULL FROM results"
+            "NULL, NULL, NULL FROM results"
         )
     asked = []
     run = ck.open_run(number, store)

@@ -41,8 +41,8 @@ def starts(run) -> list[float]:
 def test_windows_are_a_table_with_thumbnails(session):
     table = session.windows
     assert list(table.columns) == [
-        "video", "window", "start_s", "end_s", "frames", "note", "key", "path", "start_frame",
-        "end_frame", "fps",
+        "video", "window", "start_s", "end_s", "frames", "note", "tags", "key", "path", "clip",
+        "start_frame", "end_frame", "fps",
     ]  # fmt: skip
     assert list(table["video"]) == ["harbour"] * 4
     assert list(table["frames"]) == [256] * 4

@@ -133,10 +133,10 @@ def windows_html(table: pd.DataFrame, images: Images) -> str:
         cells = [picture(images, row.key, name), escape(row.video), str(row.window)]
         if timed:
             cells.append(f"{row.start_s:.1f} to {row.end_s:.1f} s")
-        cells += [escape(getattr(row, each)) for each in ("frames", "note") if each in table]
+        cells += [escape(getattr(row, each)) for each in ("frames", "note", "tags") if each in table]
         rows.append(cells)
     heads = ["", "video", "window", *(["time"] if timed else [])]
-    heads += [name for name in ("frames", "note") if name in table]
+    heads += [name for name in ("frames", "note", "tags") if name in table]
     return table_html(heads, rows, _count(len(table), "window"))
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from captionkit.export.base import Export, Exportable, without_home
 from captionkit.export.errors import ExportError
 from captionkit.export.formats import FORMATS
+from captionkit.system.hints import hint
 
 
 def export_run(
@@ -54,7 +55,9 @@ def export_run(
     name = format or path.suffix.lower().lstrip(".")
     if name not in FORMATS:
         given = f"{name!r}" if name else f"without a suffix ({path})"
-        raise ExportError(f"the format is {given}; give one of {', '.join(FORMATS)}")
+        raise ExportError(
+            f"the format is {given}{hint(name, FORMATS)}; give one of {', '.join(FORMATS)}"
+        )
     written = FORMATS[name].write(Export(run, _table(run, stage, prefer_human), checks))
     if isinstance(written, bytes):
         return _write(path, written, overwrite)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captionkit.models.families import CONFIG, Family, find_family, read_family
+from captionkit.system.hints import hint
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 # Folder of downloaded models where nobody names another.
@@ -187,8 +188,9 @@ def get_variant(name: str) -> Variant:
         named = (each for each in _VARIANTS.values() if each.repository == name)
         return replace(next(named, Variant(name, name)), name=name)
     raise ValueError(
-        f"Unsupported model variant: {name}; known: {', '.join(known_variants())}, a folder with "
-        "weights, or a repository id such as Qwen/Qwen2.5-VL-3B-Instruct"
+        f"Unsupported model variant: {name}{hint(name, known_variants())}; known: "
+        f"{', '.join(known_variants())}, a folder with weights, or a repository id such as "
+        "Qwen/Qwen2.5-VL-3B-Instruct"
     )
 
 

@@ -12,8 +12,9 @@ from captionkit.engine.memory import check_limits, longer_than_usual
 from captionkit.engine.process import require_vllm, runs_on_cpu
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights, weights_folder
-from captionkit.recipe import Recipe
+from captionkit.recipe import SETTINGS, Recipe
 from captionkit.system import hardware
+from captionkit.system.hints import hint
 
 
 class EngineOptions(TypedDict, total=False):
@@ -35,6 +36,13 @@ class EngineOptions(TypedDict, total=False):
     engines: int
 
 
+# What sessions take beside these options, for hints.
+_OF_A_SESSION = (
+    "source", "model", "spans", "cut", "recipe", "batch_size", "store", "model_dir", "reader",
+    "endpoint", "backend",
+)  # fmt: skip
+
+
 def check_options(options: EngineOptions) -> None:
     """Refuse options that are unknown or fit no model.
 
@@ -48,7 +56,11 @@ def check_options(options: EngineOptions) -> None:
     unknown = options.keys() - EngineOptions.__annotations__
     if unknown:
         known = ", ".join(EngineOptions.__annotations__)
-        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}; there are also: {known}")
+        first = sorted(unknown)[0]
+        near = hint(first, [*EngineOptions.__annotations__, *_OF_A_SESSION])
+        if first in SETTINGS:
+            near = f" (a setting of the recipe: give recipe=Recipe({first}=…), or {first}= to caption)"
+        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}{near}; there are also: {known}")
     check_limits(options.get("max_model_len"), options.get("memory_share"))
 
 

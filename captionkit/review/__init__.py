@@ -1,6 +1,7 @@
 """Review of captions: rule-based checks, differences between runs, blind A/B comparison."""
 
-from captionkit.review.blind import AB, Choice, Pair, ab
+from captionkit.review.agreement import agreements
+from captionkit.review.blind import AB, Choice, Pair
 from captionkit.review.checks import CHECKS, FAULTS, check, check_table, faults
 from captionkit.review.comparison import Comparison, compare, compare_tables, stability
 
@@ -11,7 +12,7 @@ __all__ = [
     "Choice",
     "Comparison",
     "Pair",
-    "ab",
+    "agreements",
     "check",
     "check_table",
     "compare",

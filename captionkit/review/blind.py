@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from captionkit.display import wilson
+from captionkit.display import escape, table_html, wilson
 from captionkit.review.comparison import Comparable, compare
 
 Choice = Literal["left", "right", "tie"]
@@ -56,6 +56,31 @@ class AB:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def __repr__(self) -> str:
+        return f"<AB: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Show the next pair without a choice, and how to choose."""
+        text = self._summary()
+        if not (left := self.open_pairs):
+            return f"<div>{escape(text)}</div>"
+        pair = self.pairs[left[0]]
+        hint = f'; choose with .choose({left[0]}, "left"), "right" or "tie"'
+        shown = [f"{escape(pair.video)} {pair.window}", escape(pair.left), escape(pair.right)]
+        return table_html(["window", "left", "right"], [shown], text + hint)
+
+    def _summary(self) -> str:
+        run_a, run_b = self._runs
+        facts, count = self.result, len(self.pairs)
+        names = f"run {run_a.id} and run {run_b.id}, {count} pair{'' if count == 1 else 's'}"
+        if len(self.open_pairs) == count:
+            return f"{names}, none chosen yet"
+        return (
+            f"{names}, {len(self.open_pairs)} open; run {run_a.id} better {facts['a']} times, "
+            f"run {run_b.id} {facts['b']} times, {facts['tie']} ties: run {run_a.id} wins "
+            f"{facts['win_rate']:.0%} ({facts['low']:.0%} to {facts['high']:.0%})"
+        )
+
     def choose(self, pair: int, choice: Choice) -> None:
         """Record which side of a pair is better: ``left``, ``right`` or ``tie``."""
         if choice not in ("left", "right", "tie"):
@@ -90,14 +115,3 @@ class AB:
         rate = (counts["a"] + counts["tie"] / 2) / asked if asked else math.nan
         low, high = wilson(rate, asked)
         return {**counts, "win_rate": rate, "low": low, "high": high}
-
-
-def ab(run_a: Comparable, run_b: Comparable, seed: int = 0) -> AB:
-    """Compare two runs blind: shuffled pairs of captions, stored choices, and a win rate.
-
-    Raises
-    ------
-    ValueError
-        If the runs have no common window with different captions, or are in different stores.
-    """
-    return AB(run_a, run_b, seed)

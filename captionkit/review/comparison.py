@@ -15,6 +15,9 @@ from captionkit import display
 from captionkit.display import Images, Piece, overlap, word_diff
 from captionkit.store import Store
 
+# What a comparison shows of itself as text.
+_LINES, _WIDTH = 8, 160
+
 
 class Comparable(Protocol):
     """A `run.Run`."""
@@ -59,10 +62,28 @@ class Comparison:
             raise KeyError(f"window {window} of {video!r} has no caption on both sides")
         return word_diff(found.iloc[0]["before"], found.iloc[0]["after"])
 
+    def __repr__(self) -> str:
+        facts, count = self.summary, len(self.table)
+        lines = [
+            f"<Comparison: {' and '.join(self.names)}, {count} window{'' if count == 1 else 's'}, "
+            f"{facts['same']:.0%} the same, word overlap {facts['overlap']:.2f}>"
+        ]
+        for row in self.table.head(_LINES).itertuples():
+            lines.append(f"{row.video} {row.window}:")
+            sides = (row.before,) if row.same else (row.before, row.after)
+            marks = "=" if row.same else "-+"
+            lines += [f"  {mark} {_shortened(text)}" for mark, text in zip(marks, sides, strict=True)]
+        return "\n".join([*lines, *(["…"] if count > _LINES else [])])
+
     def _repr_html_(self) -> str:
         facts = self.summary
         summary = f"{facts['same']:.0%} the same, word overlap {facts['overlap']:.2f}"
         return display.comparison_html(self.table, self.names, summary, self.images)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(display.visible(text).split())
+    return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"
 
 
 def compare_tables(

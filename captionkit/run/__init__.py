@@ -1,6 +1,6 @@
 """Runs, each a recipe on some windows; work under way, earlier runs, matrices and sweeps."""
 
-from captionkit.run.history import open_run, runs
+from captionkit.run.history import ab, agreement, compare, open_run, runs
 from captionkit.run.matrix import Matrix
 from captionkit.run.run import Progress, Run
 from captionkit.run.sweep import Sweep
@@ -13,6 +13,9 @@ __all__ = [
     "RunEnded",
     "RunTask",
     "Sweep",
+    "ab",
+    "agreement",
+    "compare",
     "open_run",
     "runs",
 ]

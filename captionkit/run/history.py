@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from captionkit.recipe import Recipe
+from captionkit.review import AB, Comparison, agreements
+from captionkit.review import compare as compare_runs
 from captionkit.run.run import Run
 from captionkit.store import Store, open_store
 
@@ -50,3 +52,55 @@ def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
 def open_run(id: int, store: Store | str | Path | None = None) -> Run:  # noqa: A002
     """Open an earlier run to read, compare, export or delete; use `Session.open` to resume a run."""
     return Run(open_store(store), id)
+
+
+def compare(run_a: Run | int, run_b: Run | int, store: Store | str | Path | None = None) -> Comparison:
+    """Compare the final captions of two runs, on their common windows.
+
+    Parameters
+    ----------
+    run_a, run_b
+        Runs, or their numbers.
+    store
+        Where a number is looked up; None takes the other run's store, or the project's own.
+
+    Raises
+    ------
+    ValueError
+        If the runs have no window in common.
+    KeyError
+        If there is no run of a number.
+    """
+    return compare_runs(*_opened(run_a, run_b, store))
+
+
+def ab(
+    run_a: Run | int, run_b: Run | int, seed: int = 0, store: Store | str | Path | None = None
+) -> AB:
+    """Compare two runs blind: shuffled pairs of captions, stored choices, and a win rate.
+
+    ``run_a``, ``run_b`` and ``store`` are as in `compare`.
+
+    Raises
+    ------
+    ValueError
+        If the runs have no common window with different captions, or are in different stores.
+    KeyError
+        If there is no run of a number.
+    """
+    return AB(*_opened(run_a, run_b, store), seed)
+
+
+def agreement(store: Store | str | Path | None = None) -> pd.DataFrame:
+    """Return how far the ratings of each two reviewers agree; see `review.agreement`."""
+    return agreements(open_store(store).reviews.ratings())
+
+
+def _opened(one: Run | int, two: Run | int, store: Store | str | Path | None) -> tuple[Run, Run]:
+    given = [each for each in (one, two) if isinstance(each, Run)]
+    if len(given) < 2:
+        place = open_store(store) if store is not None or not given else given[0].store
+        one, two = (each if isinstance(each, Run) else Run(place, each) for each in (one, two))
+    assert isinstance(one, Run)
+    assert isinstance(two, Run)
+    return one, two

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,13 +9,13 @@ from typing import Any, Protocol
 import pandas as pd
 
 from captionkit import display, structured
-from captionkit.captions import captions_table, fits
 from captionkit.export import export_run
 from captionkit.recipe import Recipe
 from captionkit.review import Comparison, check_table, compare_tables, stability
+from captionkit.run.latest import caption_row, sound_table
 from captionkit.store import Store
-
-logger = logging.getLogger(__name__)
+from captionkit.store.reviews import joined
+from captionkit.system.hints import hinted
 
 _RATINGS = range(1, 6)
 
@@ -145,25 +142,8 @@ class Run:
 
     def _captions(self, windows: int | None = None) -> pd.DataFrame:
         recipe, rows = self.recipe.to_json(), self.store.caption_rows(self.id, windows)
-        made = [self._row(values, recipe) for values in rows]
-        sound = [row for row in made if fits(row)]
-        if len(sound) < len(made):
-            logger.warning(
-                "%d rows of run %d are left out: the store %s holds values of other types for them",
-                len(made) - len(sound),
-                self.id,
-                self.store.path,
-            )
-        return captions_table(sound)
-
-    def _row(self, values: Sequence[Any], recipe: str) -> tuple[Any, ...]:
-        repeat, _, *rest = values
-        window, caption, (warnings, *human) = rest[:10], rest[10:21], rest[21:]
-        try:
-            reported = "; ".join(json.loads(warnings)) or None
-        except (ValueError, TypeError, RecursionError):
-            reported = f"the warnings cannot be read: {warnings!r:.60}"
-        return (*window, self.recipe.model, recipe, *caption, reported, self.id, repeat, *human)
+        made = [caption_row(values, self.recipe.model, recipe) for values in rows]
+        return sound_table(made, self.store)
 
     @property
     def final(self) -> pd.DataFrame:
@@ -218,12 +198,22 @@ class Run:
         return stability(self.final)
 
     def rate(
-        self, video: str, window: int, rating: int | None, *, stage: int | None = None, repeat: int = 0
+        self,
+        video: str,
+        window: int,
+        rating: int | None,
+        *,
+        stage: int | None = None,
+        repeat: int = 0,
+        reviewer: str = "",
     ) -> None:
-        """Rate a caption from 1 to 5; rating None removes the rating, stage None is the last stage."""
+        """Rate a caption from 1 to 5; rating None removes the rating, stage None is the last stage.
+
+        The caption shows the last rating; those of each ``reviewer`` are kept, see `agreement`.
+        """
         if rating is not None and rating not in _RATINGS:
             raise ValueError(f"the rating is {rating!r}; give 1 to 5, or None to remove the rating")
-        self._annotate(video, window, stage, repeat, rating=rating)
+        self._annotate(video, window, stage, repeat, reviewer=reviewer, rating=rating)
 
     def edit(
         self, video: str, window: int, text: str | None, *, stage: int | None = None, repeat: int = 0
@@ -236,6 +226,12 @@ class Run:
     ) -> None:
         """Set the note of a caption; None removes the note."""
         self._annotate(video, window, stage, repeat, note=text)
+
+    def tag(
+        self, video: str, window: int, *tags: str, stage: int | None = None, repeat: int = 0
+    ) -> None:
+        """Set the tags of a caption; without one, remove them. For a window see `Session.annotate`."""
+        self._annotate(video, window, stage, repeat, tags=joined(tags) or None)
 
     def _annotate(self, video: str, window: int, stage: int | None, repeat: int, **values: Any) -> None:
         stage = stage or self.recipe.stages[-1]
@@ -257,13 +253,48 @@ class Run:
             raise ValueError(f"run {self.id} is running; cancel the run before you delete it")
         self.store.delete(self.id)
 
-    def export(self, path: str | Path, format: str | None = None, **options: Any) -> Path:  # noqa: A002
-        """Write captions to a file or folder; see `export.export_run` for formats and options."""
-        return export_run(self, path, format, **options)
+    @hinted
+    def export(
+        self,
+        path: str | Path,
+        format: str | None = None,  # noqa: A002
+        *,
+        stage: int | None = None,
+        checks: bool = False,
+        prefer_human: bool = False,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write captions to a file or folder and return the path.
+
+        Parameters
+        ----------
+        path
+            The file; for ``nemo``, and for subtitles of several videos, a folder.
+        format
+            ``jsonl``, ``csv``, ``parquet``, ``html``, ``srt``, ``vtt`` or ``nemo``; None takes the
+            path's suffix.
+        stage
+            Only this stage, 1 or 2. None takes all stages, and for subtitles the last one.
+        checks
+            Add the findings of `review.checks`.
+        prefer_human
+            Prefer an edited text, and of a window with ratings only the stage rated best.
+        overwrite
+            Replace an existing file.
+
+        Raises
+        ------
+        ExportError
+            If the format is unknown, the run has no captions, or the path exists or is not writable.
+        """
+        return export_run(
+            self, path, format, stage=stage, checks=checks, prefer_human=prefer_human,
+            overwrite=overwrite,
+        )  # fmt: skip
 
     def thumbnail(self, key: str) -> bytes | None:
         """Return a small JPEG of a window's middle frame; None without a session."""
-        return self._session.thumbnail(key) if self._session else None
+        return None if self._session is None else self._session.thumbnail(key)
 
     def _repr_html_(self) -> str:
         two = self.recipe.stage2 is not None

@@ -14,6 +14,7 @@ from PIL import Image
 
 from captionkit.sources.planned import PlannedWindow
 from captionkit.sources.requests import CutRule, VideoRequest, open_request
+from captionkit.system.hints import hint
 from captionkit.video import DecodePool, VideoError
 
 logger = logging.getLogger(__name__)
@@ -239,7 +240,9 @@ class Sources:
         if (video, number) not in self._by_name:
             self.wait()
         if (video, number) not in self._by_name:
-            raise KeyError(f"there is no window {number} of {video!r} in this session")
+            videos = {each for each, _ in self._by_name}
+            near = "" if video in videos else hint(video, videos)
+            raise KeyError(f"there is no window {number} of {video!r} in this session{near}")
         return self._by_name[video, number]
 
     def thumbnail(self, key: str) -> bytes | None:

@@ -11,8 +11,13 @@ from captionkit.display import WindowTable
 from captionkit.sources.planned import PlannedWindow
 
 
-def windows_table(windows: Sequence[PlannedWindow], notes: Mapping[str, str]) -> WindowTable:
-    """Return windows as a table, one row each; ``notes`` are a person's notes by window key."""
+def windows_table(
+    windows: Sequence[PlannedWindow], marks: Mapping[str, tuple[str, str]]
+) -> WindowTable:
+    """Return windows as a table, one row each; ``marks`` are people's notes and tags by window key.
+
+    All columns are columns of captions as well; see `captions.CaptionRow`.
+    """
     return WindowTable(
         {
             "video": [each.video for each in windows],
@@ -20,9 +25,11 @@ def windows_table(windows: Sequence[PlannedWindow], notes: Mapping[str, str]) ->
             "start_s": [each.start_s for each in windows],
             "end_s": [each.end_s for each in windows],
             "frames": [each.frames for each in windows],
-            "note": [notes.get(each.key, "") for each in windows],
+            "note": [marks.get(each.key, ("", ""))[0] for each in windows],
+            "tags": [marks.get(each.key, ("", ""))[1] for each in windows],
             "key": [each.key for each in windows],
             "path": [each.path for each in windows],
+            "clip": [each.clip for each in windows],
             "start_frame": [each.start_frame for each in windows],
             "end_frame": [each.end_frame for each in windows],
             "fps": [each.source.metadata.fps for each in windows],

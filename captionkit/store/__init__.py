@@ -1,14 +1,20 @@
 """The store: runs, captions, ratings and notes in one SQLite file. This folder contains all SQL."""
 
+from captionkit.store.reviews import Change, Reviews
+from captionkit.store.shelf import SavedPrompt, Shelf
 from captionkit.store.store import DEFAULT_PATH, RunCounts, RunFacts, Store, StoreError, open_store
 from captionkit.store.view import StoredStage, WindowState
 from captionkit.store.work import Job, Work
 
 __all__ = [
     "DEFAULT_PATH",
+    "Change",
     "Job",
+    "Reviews",
     "RunCounts",
     "RunFacts",
+    "SavedPrompt",
+    "Shelf",
     "Store",
     "StoreError",
     "StoredStage",

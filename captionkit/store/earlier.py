@@ -13,7 +13,7 @@ from captionkit.sources import KEY_MARK, PlannedWindow, earlier_key, whole_hash
 from captionkit.store.file import StoreFile
 
 # Columns with the key of a window, besides that of `windows` itself.
-_KEYS = ("jobs", "results", "choices")
+_KEYS = ("jobs", "results", "choices", "changes")
 _INDEXES = "CREATE INDEX IF NOT EXISTS {0}_by_window ON {0} (window_key)"
 _KINDS = """
 SELECT DISTINCT start_frame, end_frame,
@@ -21,10 +21,11 @@ SELECT DISTINCT start_frame, end_frame,
 FROM windows WHERE key < ?
 """
 _COPY = """
-INSERT INTO windows (key, path, clip, start_frame, end_frame, start_s, end_s, source, note)
-SELECT :new, path, :clip, start_frame, end_frame, start_s, end_s, source, note
+INSERT INTO windows (key, path, clip, start_frame, end_frame, start_s, end_s, source, note, tags)
+SELECT :new, path, :clip, start_frame, end_frame, start_s, end_s, source, note, tags
 FROM windows WHERE key = :old
-ON CONFLICT (key) DO UPDATE SET note = CASE note WHEN '' THEN excluded.note ELSE note END
+ON CONFLICT (key) DO UPDATE SET note = CASE note WHEN '' THEN excluded.note ELSE note END,
+    tags = CASE tags WHEN '' THEN excluded.tags ELSE tags END
 """
 
 Kind = tuple[int, int, int, int]

@@ -50,25 +50,41 @@ LEFT JOIN results ON results.id = result WHERE run = ? ORDER BY jobs.repeat, pos
 # Facts of a window that are not JSON must not cost the other windows.
 _FPS = "CASE WHEN json_valid(source) THEN json_extract(source, '$.fps') END"
 
-# Select one row for each window and stage, up to a position of the run; a failed window has one more
-# row, with its error.
-CAPTIONS = f"""
-SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame, end_frame,
-    start_s, end_s, {_FPS}, stage, prompt_text, text, finish_reason,
+# The window's note stands where the caption has none; the tags of both stand together.
+_NOTE = "coalesce(captions.note, nullif(windows.note, ''))"
+_TAGS = "nullif(trim(coalesce(captions.tags, '') || ', ' || windows.tags, ', '), '')"
+_WINDOW = f"""jobs.run, jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame,
+    end_frame, end_frame - start_frame + 1, start_s, end_s, {_FPS}"""
+
+# Select one row for each window and stage of some jobs; a failed window has one more row, with its
+# error.
+_CAPTIONS = f"""
+SELECT {_WINDOW}, stage, prompt_text, text, finish_reason,
     prompt_tokens, output_tokens, cached_tokens, queue_s, first_token_s, seconds, NULL, warnings,
-    rating, edited_text, captions.note
+    rating, edited_text, {_NOTE}, {_TAGS}
 FROM jobs JOIN windows ON windows.key = jobs.window_key JOIN results ON results.id = jobs.result
 JOIN captions ON captions.result = jobs.result
-WHERE jobs.run = :run AND jobs.position <= :last
+WHERE {{which}}
 UNION ALL
-SELECT jobs.repeat, jobs.position, video, path, clip, number, windows.key, start_frame, end_frame,
-    start_s, end_s, {_FPS},
+SELECT {_WINDOW},
     1 + (SELECT count(*) FROM captions WHERE captions.result = jobs.result), NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, error, warnings, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, error, warnings, NULL, NULL,
+    nullif(windows.note, ''), nullif(windows.tags, '')
 FROM jobs JOIN windows ON windows.key = jobs.window_key JOIN results ON results.id = jobs.result
-WHERE jobs.run = :run AND jobs.position <= :last AND error IS NOT NULL
-ORDER BY 1, 2, 13
+WHERE {{which}} AND error IS NOT NULL
+ORDER BY 1, 2, 3, 15
 """  # noqa: S608
+
+# The captions of a run, up to a position.
+CAPTIONS = _CAPTIONS.format(which="jobs.run = :run AND jobs.position <= :last")
+
+# The captions of each window in the newest run with a result.
+LATEST = _CAPTIONS.format(
+    which="""(jobs.run, jobs.position, jobs.repeat) IN (
+    SELECT run, position, repeat FROM (
+        SELECT run, position, repeat, max(run * 1000 + repeat) FROM jobs
+        WHERE result NOT NULL GROUP BY window_key))"""
+)
 
 # Select the position of a run's n-th window with a result.
 LAST_OF_FIRST = """
@@ -78,10 +94,10 @@ SELECT max(position) FROM (
 
 # Select, for each window, all stages of the newest run with a result.
 STATES = """
-SELECT newest.window_key, newest.run, error, done,
+SELECT newest.window_key, newest.run, newest.result, error, done,
     CASE WHEN json_valid(recipe) THEN json_extract(recipe, '$.schema') END,
     stage, text, finish_reason, prompt_text, rating, edited_text, prompt, prompt_tokens,
-    output_tokens, cached_tokens, first_token_s, seconds, captions.note
+    output_tokens, cached_tokens, first_token_s, seconds, captions.note, captions.tags
 FROM (
     SELECT window_key, run, result, max(run * 1000 + repeat) FROM jobs
     WHERE result NOT NULL {only} GROUP BY window_key
@@ -100,11 +116,6 @@ CAPTIONED_KEYS = "SELECT DISTINCT window_key FROM jobs WHERE run = ? AND state =
 
 CAPTIONED_BY_RECIPE = """
 SELECT DISTINCT window_key FROM results WHERE recipe_key = ? AND done AND error IS NULL
-"""
-
-ANNOTATE = """
-UPDATE captions SET {names} WHERE stage = ? AND result = (
-    SELECT result FROM jobs WHERE run = ? AND position = ? AND repeat = ?)
 """
 
 CHOOSE = """

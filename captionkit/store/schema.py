@@ -14,11 +14,18 @@
     The stages of a result, with a person's rating, edit and note.
 ``choices``
     A person's preference between two runs for a window.
+``steps``, ``changes``
+    What people wrote into the columns of captions and windows, with the values before: the last steps
+    can be undone, and no text is lost. See `store.reviews`.
+``prompts``
+    Prompts that were saved by name.
+``kept``
+    What a workbench keeps for its next opening, as JSON by name; see `store.shelf`.
 ``workers``
     The workers on a run, with the expiry of each lease; see `store.work`.
 """
 
-VERSION = 2
+VERSION = 3
 
 _WORKERS = """
 CREATE TABLE workers (
@@ -26,6 +33,24 @@ CREATE TABLE workers (
     place TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, lease REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_state ON jobs (run, state, repeat, position);
+"""
+
+_REVIEWS = """
+CREATE TABLE steps (
+    id INTEGER PRIMARY KEY, created TEXT NOT NULL, reviewer TEXT NOT NULL, what TEXT NOT NULL,
+    undone INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE changes (
+    step INTEGER NOT NULL REFERENCES steps ON DELETE CASCADE,
+    result INTEGER REFERENCES results ON DELETE CASCADE, stage INTEGER NOT NULL,
+    window_key TEXT NOT NULL, field TEXT NOT NULL, before, after
+);
+CREATE INDEX changes_by_step ON changes (step);
+CREATE INDEX changes_by_result ON changes (result);
+CREATE TABLE prompts (
+    name TEXT PRIMARY KEY, prompt TEXT NOT NULL, stage2 TEXT, created TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 TABLES = f"""
@@ -38,7 +63,8 @@ CREATE INDEX runs_by_key ON runs (key);
 CREATE TABLE windows (
     key TEXT PRIMARY KEY, path TEXT NOT NULL, clip TEXT NOT NULL,
     start_frame INTEGER NOT NULL, end_frame INTEGER NOT NULL,
-    start_s REAL NOT NULL, end_s REAL NOT NULL, source TEXT NOT NULL, note TEXT NOT NULL DEFAULT ''
+    start_s REAL NOT NULL, end_s REAL NOT NULL, source TEXT NOT NULL, note TEXT NOT NULL DEFAULT '',
+    tags TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE results (
     id INTEGER PRIMARY KEY, recipe_key TEXT NOT NULL, window_key TEXT NOT NULL,
@@ -59,7 +85,7 @@ CREATE TABLE captions (
     prompt TEXT NOT NULL, prompt_text TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
     queue_s REAL NOT NULL, first_token_s REAL NOT NULL, seconds REAL NOT NULL,
-    rating INTEGER, edited_text TEXT, note TEXT,
+    rating INTEGER, edited_text TEXT, note TEXT, tags TEXT,
     PRIMARY KEY (result, stage)
 ) WITHOUT ROWID;
 CREATE TABLE choices (
@@ -69,6 +95,7 @@ CREATE TABLE choices (
     UNIQUE (run_a, run_b, window_key)
 );
 {_WORKERS}
+{_REVIEWS}
 """
 
 # Migrate a file from a version to the next one. Version 1 belongs to captionkit 0.1: its recipes
@@ -91,5 +118,10 @@ UPDATE runs SET recipe = json_remove(json_set(recipe,
     '$.max_tokens', json_extract(recipe, '$.max_output_tokens')),
     '$.variant', '$.stage2_prompt', '$.max_output_tokens');
 {_WORKERS}
-"""  # noqa: S608
+""",  # noqa: S608
+    2: f"""
+ALTER TABLE windows ADD COLUMN tags TEXT NOT NULL DEFAULT '';
+ALTER TABLE captions ADD COLUMN tags TEXT;
+{_REVIEWS}
+""",
 }

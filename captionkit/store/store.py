@@ -20,6 +20,8 @@ from captionkit.sources import PlannedWindow
 from captionkit.store import queries
 from captionkit.store.earlier import Kind, adopt, earlier_kinds, runs_without_key
 from captionkit.store.file import StoreError, StoreFile
+from captionkit.store.reviews import Change, Reviews, joined
+from captionkit.store.shelf import Shelf
 from captionkit.store.view import WindowState, window_states
 from captionkit.store.work import Job, Work, drop_dead, lives
 
@@ -66,6 +68,10 @@ class Store:
     def __init__(self, path: str | Path = DEFAULT_PATH) -> None:
         self._file = StoreFile(path)
         self._earlier: set[Kind] | None = None
+        #: What people say of captions and windows, in steps that can be undone.
+        self.reviews = Reviews(self._file)
+        #: Saved prompts, and what a workbench keeps for its next opening.
+        self.shelf = Shelf(self._file)
 
     @property
     def path(self) -> Path:
@@ -198,7 +204,7 @@ class Store:
             ).rowcount
 
     def caption_rows(self, run: int, windows: int | None = None) -> list[tuple[Any, ...]]:
-        """Return a run's captions, one row a window and stage, in the columns of `CAPTIONS`.
+        """Return a run's captions, one row a window and stage, in the columns of `queries.CAPTIONS`.
 
         ``windows`` takes only the first windows that have a result.
         """
@@ -206,6 +212,10 @@ class Store:
         if windows is not None:
             ((last,),) = self._file.rows(queries.LAST_OF_FIRST, (run, windows))
         return self._file.rows(queries.CAPTIONS, {"run": run, "last": last})
+
+    def latest_rows(self) -> list[tuple[Any, ...]]:
+        """Return the captions of each window in the newest run with a result, as `caption_rows`."""
+        return self._file.rows(queries.LATEST)
 
     def states(
         self,
@@ -258,9 +268,16 @@ class Store:
         return [(key, video, number, _facts(source)) for key, video, number, source in rows]
 
     def annotate(
-        self, run: int, video: str, number: int, stage: int, repeat: int = 0, **values: str | int | None
+        self,
+        run: int,
+        video: str,
+        number: int,
+        stage: int,
+        repeat: int = 0,
+        reviewer: str = "",
+        **values: str | int | None,
     ) -> None:
-        """Set ``rating``, ``edited_text`` or ``note`` of a caption.
+        """Set ``rating``, ``edited_text``, ``note`` or ``tags`` of a caption; see `store.reviews`.
 
         Raises
         ------
@@ -268,31 +285,40 @@ class Store:
             If the run lacks the window, or the window lacks a caption of the stage.
         """
         found = self._file.rows(
-            "SELECT position FROM jobs WHERE run = ? AND repeat = ? AND video = ? AND number = ?",
+            "SELECT result FROM jobs WHERE run = ? AND repeat = ? AND video = ? AND number = ?",
             (run, repeat, video, number),
         )
         if not found:
             raise KeyError(f"run {run} has no window {number} of {video!r}")
-        names = ", ".join(f"{name} = ?" for name in values)
-        with self._file.transaction() as db:
-            changed = db.execute(
-                queries.ANNOTATE.format(names=names),
-                (*values.values(), stage, run, found[0][0], repeat),
-            ).rowcount
-        if not changed:
+        result = found[0][0]
+        changes = [Change(name, value, result, stage) for name, value in values.items()]
+        what = f"{', '.join(values)} of {video} {number}"
+        if result is None or not self.reviews.write(changes, what, reviewer):
             raise KeyError(f"window {number} of {video!r} has no caption of stage {stage} in run {run}")
 
-    def note_windows(self, windows: Sequence[PlannedWindow], note: str) -> None:
-        """Set the note of windows."""
+    def mark_windows(
+        self,
+        windows: Sequence[PlannedWindow],
+        note: str | None = None,
+        tags: Iterable[str] | None = None,
+        reviewer: str = "",
+    ) -> None:
+        """Set the note and the tags of windows; None leaves them as they are."""
         with self._file.transaction() as db:
             _add_windows(db, windows)
-            db.executemany(
-                "UPDATE windows SET note = ? WHERE key = ?", [(note, each.key) for each in windows]
-            )
+        values = {"note": note, "tags": None if tags is None else joined(tags)}
+        given = {name: value for name, value in values.items() if value is not None}
+        changes = [
+            Change(name, value, window_key=each.key)
+            for each in windows
+            for name, value in given.items()
+        ]
+        self.reviews.write(changes, f"{', '.join(given)} of {len(windows)} windows", reviewer)
 
-    def window_notes(self) -> dict[str, str]:
-        """Return the notes of windows, by window key."""
-        return dict(self._file.rows("SELECT key, note FROM windows WHERE note != ''"))
+    def window_marks(self) -> dict[str, tuple[str, str]]:
+        """Return notes and tags of windows, by window key."""
+        found = self._file.rows("SELECT key, note, tags FROM windows WHERE note != '' OR tags != ''")
+        return {key: (note, tags) for key, note, tags in found}
 
     def note_run(self, run: int, note: str) -> None:
         """Set a run's note."""

@@ -29,13 +29,15 @@ class StoredStage:
     first_token_s: float
     seconds: float
     note: str | None
+    tags: str | None
 
 
 @dataclass(frozen=True)
 class WindowState:
-    """A run's results for a window: its stages so far, and its error or None."""
+    """A run's result for a window: its id, its stages so far, and its error or None."""
 
     run: int
+    result: int
     stages: tuple[StoredStage, ...]
     error: str | None
     done: bool
@@ -44,8 +46,8 @@ class WindowState:
 def window_states(rows: Iterable[Sequence[Any]]) -> dict[str, WindowState]:
     """Group rows of `queries.STATES` by window key."""
     found: dict[str, WindowState] = {}
-    for key, run, error, done, schema, *facts in rows:
+    for key, run, result, error, done, schema, *facts in rows:
         stages = () if facts[0] is None else (StoredStage(schema, *facts),)
         before = found[key].stages if key in found else ()
-        found[key] = WindowState(run, before + stages, error, bool(done))
+        found[key] = WindowState(run, result, before + stages, error, bool(done))
     return found

@@ -7,8 +7,8 @@ from typing import Any
 import ipywidgets as widgets
 
 from captionkit.display import escape
-from captionkit.review import AB, Choice, ab
-from captionkit.run import Run
+from captionkit.review import AB, Choice
+from captionkit.run import Run, ab
 from captionkit.widgets.board import Board
 from captionkit.widgets.parts import bad, flow, wide
 

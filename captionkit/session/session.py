@@ -13,29 +13,27 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from captionkit.display import WindowTable
 from captionkit.engine import Backend
 from captionkit.models.weights import locate
 from captionkit.pipeline.backends import EngineOptions, check_length, check_options, open_backend
 from captionkit.pipeline.prepared import ModelFrames, model_frames
 from captionkit.recipe import Recipe
 from captionkit.run.matrix import Matrix
-from captionkit.run.progress import follow, opening_of, watch
+from captionkit.run.progress import follow
 from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
-from captionkit.sources import Cut, CutRule, Opening, PlannedWindow, Sources, Spans, refuse_recut, rows
+from captionkit.session.windows import SessionWindows, check_count
+from captionkit.sources import Cut, CutRule, Sources, Spans, refuse_recut, rows
 from captionkit.stages.adapter import video_requests
 from captionkit.stages.tasks import VideoTask
 from captionkit.store import Store, open_store
 from captionkit.video import DecodePool, Reader
 
-# Opening shows no bar before this many seconds.
-_SILENT_S = 0.5
 _AT_ONCE_S = 0.5
 
 
-class Session:
+class Session(SessionWindows):
     """Videos, a model and a store.
 
     A session is there as soon as its first windows are; other videos are opened in the background. What
@@ -93,7 +91,7 @@ class Session:
         backend: Backend | None = None,
         **engine_options: Unpack[EngineOptions],
     ) -> None:
-        _check_count("batch_size", batch_size)
+        check_count("batch_size", batch_size)
         check_options(engine_options)
         recipe = recipe or Recipe()
         self.recipe = replace(recipe, model=model) if model else recipe
@@ -124,78 +122,11 @@ class Session:
         left_out = f", {missing} left out (see .problems)" if missing else ""
         return f"<Session: {self.recipe.model}, {opening}{left_out}, {self.store.path}>"
 
-    @property
-    def opening(self) -> Opening:
-        """How far the videos are opened; whatever needs all of them waits for the end."""
-        return self.sources.opening
-
-    def stop_opening(self) -> None:
-        """Stop the opening; ready windows stay, and `problems` lists the other videos."""
-        self.sources.stop()
-
-    def _wait(self, *, first: bool = False) -> None:
-        """Wait for all videos, or for the first window; an interrupt stops the opening."""
-        watch(opening_of(self.sources, first=first), after_s=_SILENT_S)
-
-    @property
-    def windows(self) -> WindowTable:
-        """All windows, one row each; waits until all videos are opened, with a progress bar.
-
-        Columns: video, window (number), start_s, end_s, frames, note, key, path, start_frame,
-        end_frame, fps. A notebook shows the first rows with thumbnails; filter the table as any pandas
-        table.
-        """
-        self._wait()
-        table = rows.windows_table(self.sources.windows, self.store.window_notes())
-        table.images, table.left_out = self.thumbnail, self.problems
-        return table
-
-    @property
-    def problems(self) -> dict[str, str]:
-        """Videos that cannot be read or have no window, with the reason; waits as `windows`."""
-        self._wait()
-        return dict(self.sources.problems)
-
-    def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
-        """Return the windows of some rows of `windows`, in the order of the rows; None takes all.
-
-        Raises
-        ------
-        ValueError
-            If ``windows`` is not a table of windows, or a table of other videos.
-        """
-        if windows is None:
-            self._wait()
-            return self.sources.windows
-        keys, known = rows.row_keys(windows), self.sources.by_key
-        if not all(key in known for key in keys):
-            # The rows may belong to a video that is not opened yet.
-            self._wait()
-            rows.refuse_unknown(windows, known)
-        return [known[key] for key in keys]
-
-    def sample(self, count: int, seed: int = 0) -> WindowTable:
-        """Return ``count`` windows, spread evenly over the videos; all of them if there are fewer."""
-        _check_count("count", count)
-        return rows.sample_rows(self.windows, count, seed)
-
-    def annotate(self, windows: pd.DataFrame, note: str) -> None:
-        """Set the note of windows; the store keeps the note, and `windows` shows it."""
-        self.store.note_windows(self.select(windows), note)
-
-    def thumbnail(self, key: str) -> bytes | None:
-        """Return a small JPEG of a window's middle frame; None if the frame cannot be read."""
-        return self.sources.thumbnail(key)
-
     def frames(self, video: str, window: int, recipe: Recipe | None = None) -> ModelFrames:
         """Return the exact frames of a window that the model sees; recipe None is the session's."""
         recipe = recipe or self.recipe
         locate(recipe.model, self.model_dir)
         return model_frames(self.sources.find(video, window), recipe, self.sources.pool)
-
-    def clip(self, video: str, window: int) -> bytes:
-        """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
-        return self.sources.clip(self.sources.find(video, window))
 
     def recut(
         self,
@@ -258,8 +189,8 @@ class Session:
         failed windows of an earlier run again.
         """
         size = self.batch_size if batch_size is None else batch_size
-        _check_count("repeats", repeats)
-        _check_count("batch_size", size)
+        check_count("repeats", repeats)
+        check_count("batch_size", size)
         made = self.make_recipe(prompt, stage2, recipe, **settings)
         chosen = self.select(windows)
         if not chosen:
@@ -390,8 +321,3 @@ class Session:
         self.sources.close()
         if self._owns_store:
             self.store.close()
-
-
-def _check_count(name: str, count: int) -> None:
-    if count < 1:
-        raise ValueError(f"{name} is {count}; give 1 or more")
