@@ -302,7 +302,7 @@ def test_work_can_be_followed_with_async_for(session, fake):
 
 
 def test_a_backend_that_cannot_start_is_raised_by_wait(session, fake, monkeypatch):
-    def refuse(recipe):
+    def refuse(recipe, stop):
         raise EngineError("no engine today")
 
     monkeypatch.setattr(session, "open_backend", refuse)

@@ -41,26 +41,35 @@ class Engine:
     ----------
     key
         What the engine is started with.
+    stop
+        Event that ends the start; a running engine goes on.
 
     Raises
     ------
     EngineError
         vLLM is missing, or did not start; carries the last lines of its log.
+    EngineGoneError
+        The start was stopped.
     """
 
     _live: ClassVar[Engine | None] = None
     _live_lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
-    def get(cls, key: EngineKey) -> Engine:
-        """Return the running engine of this key; a running one of another key is closed first."""
+    def get(cls, key: EngineKey, stop: threading.Event | None = None) -> Engine:
+        """Return the running engine of this key; a running one of another key is closed first.
+
+        Waits while another thread starts an engine; see `Engine`.
+        """
         with cls._live_lock:
+            if stop is not None and stop.is_set():
+                raise EngineGoneError("the engine was stopped before it loaded")
             if cls._live is not None:
                 if cls._live.key == key and not cls._live.closed:
                     return cls._live
                 cls._live.close()
                 cls._live = None
-            cls._live = cls(key)
+            cls._live = cls(key, stop)
             return cls._live
 
     @classmethod
@@ -69,14 +78,14 @@ class Engine:
         running = cls._live
         return running if running is not None and not running.closed else None
 
-    def __init__(self, key: EngineKey) -> None:
+    def __init__(self, key: EngineKey, stop: threading.Event | None = None) -> None:
         self.key = key
         self.closed = False
         self._pending = PendingRequests()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.RLock()
         self._encoder_runs: Future[int | None] = Future()
-        self._process = EngineProcess(key)
+        self._process = EngineProcess(key, stop)
         self._up = True
         self._listen()
         atexit.register(self.close)

@@ -12,12 +12,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from captionkit.engine.errors import (
     EngineError,
+    EngineGoneError,
     TooLittleMemoryError,
     advice,
     find_cause,
@@ -29,6 +31,8 @@ from captionkit.system.lifetime import kill_session
 
 # A 7B model takes a minute or two from a cold disk; a start that takes longer than this hangs.
 _START_LIMIT_S = 900.0
+# Seconds between two looks at a start that may have been stopped.
+_LOOK_S = 0.2
 _LOG_LINES = 15
 # Bytes of weights of a small model. Measured on the demo model alone; useful models are far larger.
 _SMALL = 64 << 20
@@ -46,14 +50,18 @@ class EngineProcess:
     ----------
     key
         What the engine is started with.
+    stop
+        Event that ends a process which is not ready yet.
 
     Raises
     ------
     EngineError
         vLLM is missing, or did not start; carries the last lines of its log.
+    EngineGoneError
+        The start was stopped.
     """
 
-    def __init__(self, key: EngineKey) -> None:
+    def __init__(self, key: EngineKey, stop: threading.Event | None = None) -> None:
         require_vllm()
         self.log_path = temp.own_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
         on_cpu = runs_on_cpu()
@@ -70,7 +78,7 @@ class EngineProcess:
         )
         self._outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         try:
-            self.info = self._wait_until_ready(key)
+            self.info = self._wait_until_ready(key, stop or threading.Event())
         except BaseException:
             # Also on an interrupt: a process that loads a model must not be left behind.
             kill_session(self._process)
@@ -92,12 +100,11 @@ class EngineProcess:
             while (item := self._outbox.get()) is not None:
                 ipc.send(self.channel, *item)
 
-    def _wait_until_ready(self, key: EngineKey) -> dict[str, Any]:
+    def _wait_until_ready(self, key: EngineKey, stop: threading.Event) -> dict[str, Any]:
         try:
             ipc.send(self.channel, {"op": "start", "key": asdict(key)})
-            self.channel.settimeout(_START_LIMIT_S)
+            self._wait_for_answer(stop)
             answer, _ = ipc.receive(self.channel)
-            self.channel.settimeout(None)
         except (OSError, EOFError) as error:
             answer = {"op": "failed", "error": f"the engine process ended ({error}){self._signal()}"}
         if answer["op"] == "failed":
@@ -113,6 +120,20 @@ class EngineProcess:
                 + "\n`captionkit doctor` shows what this machine lacks."
             )
         return dict(answer["info"])
+
+    def _wait_for_answer(self, stop: threading.Event) -> None:
+        end = time.monotonic() + _START_LIMIT_S
+        self.channel.settimeout(_LOOK_S)
+        while not stop.is_set():
+            try:
+                self.channel.recv(1, socket.MSG_PEEK)
+            except TimeoutError:
+                if time.monotonic() > end:
+                    raise
+            else:
+                self.channel.settimeout(None)
+                return
+        raise EngineGoneError("the engine was stopped while it loaded")
 
     def _signal(self) -> str:
         """Return the signal that ended the process, if one did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -102,11 +103,12 @@ def open_backend(
     endpoint: str | None = None,
     disable_mmcache: bool = False,
     model_resizes: bool = False,
+    stop: threading.Event | None = None,
     **options: Unpack[EngineOptions],
 ) -> Backend:
     """Start the engine of a recipe, or take the running one; check the server of an endpoint.
 
-    Loading takes seconds to minutes.
+    Loading takes seconds to minutes; the event ``stop`` ends it, also from another thread.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def open_backend(
         If the weights are not available.
     EngineError
         If vLLM is missing or does not start, the model does not fit into the memory here, or the server
-        does not answer.
+        does not answer. `EngineGoneError` if the start was stopped.
     """
     variant = get_variant(recipe.model)
     backend: Backend
@@ -145,7 +147,7 @@ def open_backend(
             **options,
         )
         _check_memory(key, recipe)
-        backend = Engine.get(key)
+        backend = Engine.get(key, stop)
     check_length(recipe, backend)
     return backend
 

@@ -50,8 +50,8 @@ class Measurable(Protocol):
     def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
         """Return the windows of some rows; None takes all."""
 
-    def open_backend(self, recipe: Recipe) -> Backend:
-        """Start the backend of a recipe."""
+    def open_backend(self, recipe: Recipe, stop: threading.Event | None = None) -> Backend:
+        """Start the backend of a recipe; the event ends the start."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,10 @@ def sweep(
         row: dict[str, Any] = {"prompt": prompt, "fp8": eight, "batch_size": batch_size}
         try:
             recipe = session.make_recipe(prompt, **{**settings, "fp8": eight})
-            backend = session.open_backend(recipe)
+            backend = session.open_backend(recipe, stopped)
         except (ValueError, EngineError, WeightsError) as error:
+            if stopped.is_set():
+                break
             rows.append({**row, "error": str(error)})
             on_row(rows[-1])
             continue

@@ -49,7 +49,8 @@ class RunTask:
     windows
         The session's windows by key; must include the run's open windows.
     open_backend
-        Function that starts the engine of a recipe; called in a thread, if the run has open windows.
+        Function that starts the engine of a recipe; called in a thread, if the run has open windows,
+        with an event that ends the start.
     pool
         Processes that read the frames.
     batch_size
@@ -62,7 +63,7 @@ class RunTask:
         self,
         run: Run,
         windows: Mapping[str, PlannedWindow],
-        open_backend: Callable[[Recipe], Backend],
+        open_backend: Callable[[Recipe, threading.Event], Backend],
         pool: DecodePool,
         *,
         batch_size: int,
@@ -221,8 +222,13 @@ class RunTask:
         recipe = self.run.recipe
         if self.run.repeats > 1:
             recipe = replace(recipe, seed=(recipe.seed or 0) + repeat)
-        # Load in a thread: loading takes seconds to minutes, and other runs share the loop.
-        backend = await asyncio.to_thread(self._open_backend, recipe)
+        stop = threading.Event()
+        try:
+            # Load in a thread: loading takes seconds to minutes, and other runs share the loop.
+            backend = await asyncio.to_thread(self._open_backend, recipe, stop)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
         if self._began is None:
             self._began = time.monotonic()
         events = caption(

@@ -160,13 +160,13 @@ class Session(SessionWindows):
         refuse_recut(self.recipe, made)
         return made
 
-    def open_backend(self, recipe: Recipe) -> Backend:
+    def open_backend(self, recipe: Recipe, stop: threading.Event | None = None) -> Backend:
         """Start the backend of a recipe, or take the running one; see `pipeline.open_backend`."""
         if self.backend is not None:
             check_length(recipe, self.backend)
             return self.backend
         return open_backend(
-            recipe, model_dir=self.model_dir, endpoint=self.endpoint, **self.engine_options
+            recipe, model_dir=self.model_dir, endpoint=self.endpoint, stop=stop, **self.engine_options
         )
 
     def start(
