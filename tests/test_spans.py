@@ -16,6 +16,7 @@ import captionkit as ck
 from captionkit.cli import main
 from captionkit.sources import scene_windows
 from captionkit.widgets import Workbench
+from captionkit.widgets.standing import status
 
 HARBOUR, NIGHT = str(VIDEOS / "harbour.mp4"), str(VIDEOS / "night.mp4")
 
@@ -275,7 +276,7 @@ def test_the_workbench_cuts_by_seconds_and_back_by_frames(opened):
     assert (tuner.cut_by.value, tuner.recipe.window_seconds) == ("seconds", 5.0)
     tuner.run_all.click()
     assert bench.board.idle(60)
-    assert bench.board.status == "Run 1 done: 7 of 7 windows captioned"
+    assert status(bench.board).startswith("Run 1 done: 7 of 7 windows captioned")
     tuner.cut_by.value = "frames"
     tuner._cut.click()
     assert bench.board.idle(60)
