@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 
 import pytest
 from common import VIDEOS
@@ -81,3 +82,28 @@ def preparation():
     stage.setup()
     yield stage
     stage.teardown()
+
+
+@pytest.fixture
+def smi(tmp_path_factory, monkeypatch):
+    """A machine whose nvidia-smi says what a test gives: a function that installs it.
+
+    Takes the lines of the table of GPUs, the answers to ``-L`` (``parts``) and to no argument (``head``),
+    and an exit code.
+    """
+    folder = tmp_path_factory.mktemp("nvidia")
+
+    def install(*gpus: str, parts: str = "", head: str = "", code: int = 0) -> None:
+        for name, text in (("table", "\n".join(gpus)), ("parts", parts), ("head", head)):
+            (folder / name).write_text(text + "\n")
+        program = folder / "nvidia-smi"
+        cat = shutil.which("cat")
+        program.write_text(
+            f'#!/bin/sh\ncase "$1" in --query*) {cat} {folder}/table;; -L) {cat} {folder}/parts;; '
+            f"*) {cat} {folder}/head;; esac\nexit {code}\n"
+        )
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return install

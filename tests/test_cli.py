@@ -76,7 +76,7 @@ def test_bad_usage_is_one_clear_line_and_exit_code_2(arguments, word, harbour, c
 
 def test_options_cannot_be_abbreviated_in_any_command(capsys):
     for words in (
-        ["doctor", "--model", "qwen"],
+        ["doctor", "--mod", "qwen"],
         ["runs", "--sto", "x"],
         ["export", "1", "--form", "csv"],
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,9 @@ import pytest
 from captionkit.system import hardware
 
 GIB = 2**30
-TABLE = """\
-0, GPU-aaaa1111-0000, NVIDIA A10, 8.6, 23028, 22500, 550.54.15
-1, GPU-bbbb2222-0000, NVIDIA H100 80GB HBM3, 9.0, 81559, 12000, 550.54.15
-2, GPU-cccc3333-0000, NVIDIA L4, 8.9, 23034, [N/A], 550.54.15
-"""
+A10 = "0, GPU-aaaa1111-0000, NVIDIA A10, 8.6, 23028, 22500, 550.54.15, [N/A]"
+H100 = "1, GPU-bbbb2222-0000, NVIDIA H100 80GB HBM3, 9.0, 81559, 12000, 550.54.15, Disabled"
+L4 = "2, GPU-cccc3333-0000, NVIDIA L4, 8.9, 23034, [N/A], 550.54.15, [N/A]"
 LIST = """\
 GPU 0: NVIDIA A10 (UUID: GPU-aaaa1111-0000)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb2222-0000)
@@ -23,26 +20,9 @@ GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb2222-0000)
 """
 
 
-@pytest.fixture
-def smi(tmp_path, monkeypatch):
-    """A machine whose nvidia-smi prints what a test says."""
-
-    def install(table: str = TABLE, head: str = "", code: int = 0) -> None:
-        (tmp_path / "table").write_text(table)
-        (tmp_path / "list").write_text(LIST)
-        (tmp_path / "head").write_text(head)
-        program = tmp_path / "nvidia-smi"
-        program.write_text(
-            "#!/bin/sh\n"
-            f'case "$1" in --query*) cat {tmp_path}/table;; -L) cat {tmp_path}/list;; '
-            f"*) cat {tmp_path}/head;; esac\nexit {code}\n"
-        )
-        program.chmod(program.stat().st_mode | stat.S_IEXEC)
-
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    install()
-    return install
+@pytest.fixture(autouse=True)
+def _three(smi):
+    smi(A10, H100, L4, parts=LIST)
 
 
 def test_gpus_have_their_free_memory_and_one_that_does_not_say_counts_as_free(smi):
@@ -53,7 +33,7 @@ def test_gpus_have_their_free_memory_and_one_that_does_not_say_counts_as_free(sm
 
 
 def test_a_gpu_that_does_not_say_its_memory_shares_the_machines(smi):
-    smi("0, GPU-d, NVIDIA GB10, 12.1, [N/A], [N/A], 580.95.05\n")
+    smi("0, GPU-d, NVIDIA GB10, 12.1, [N/A], [N/A], 580.95.05, [N/A]")
     (gpu,) = hardware.find_gpus()
     assert gpu.shared
     assert gpu.memory_mib == hardware.find_processor().memory_mib
@@ -64,9 +44,9 @@ def test_a_gpu_that_does_not_say_its_memory_shares_the_machines(smi):
     "table",
     [
         "",
-        "No devices were found\n",
-        "NVIDIA-SMI has failed because it couldn't communicate\n",
-        "a, b\n",
+        "No devices were found",
+        "NVIDIA-SMI has failed because it couldn't communicate",
+        "a, b",
     ],
 )
 def test_a_message_in_place_of_the_table_is_no_gpu(smi, table):
@@ -75,7 +55,7 @@ def test_a_message_in_place_of_the_table_is_no_gpu(smi, table):
 
 
 def test_a_failing_or_missing_driver_is_no_gpu(smi, monkeypatch):
-    smi(code=9)
+    smi(A10, code=9)
     assert hardware.find_gpus() == []
     assert hardware.driver_cuda() is None
     monkeypatch.setenv("PATH", "/nowhere")
@@ -114,6 +94,26 @@ def test_a_slice_of_a_gpu_has_the_memory_of_its_profile(smi, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["NVIDIA A10", "NVIDIA H100 80GB HBM3 MIG 3g.40gb", "NVIDIA L4"]),
+        ("1", ["NVIDIA H100 80GB HBM3 MIG 3g.40gb"]),
+        ("GPU-bbbb,0", ["NVIDIA H100 80GB HBM3 MIG 3g.40gb", "NVIDIA A10"]),
+        ("MIG-9999-0000", ["NVIDIA H100 80GB HBM3 MIG 1g.10gb+me"]),
+    ],
+)
+def test_a_gpu_that_is_divided_counts_as_its_first_slice(smi, monkeypatch, visible, names):
+    smi(A10, H100.replace("Disabled", "Enabled"), L4, parts=LIST)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.name for gpu in hardware.find_gpus()] == names
+    assert [gpu.name for gpu in hardware.find_gpus(hidden=True)][1] == "NVIDIA H100 80GB HBM3"
+    # Without a slice, CUDA does not use it.
+    smi(A10, H100.replace("Disabled", "Enabled"), L4)
+    assert all("H100" not in gpu.name for gpu in hardware.find_gpus())
+
+
+@pytest.mark.parametrize(
     ("head", "version"),
     [
         ("| NVIDIA-SMI 550.54.15    Driver Version: 550.54.15    CUDA Version: 12.4     |\n", (12, 4)),
@@ -127,13 +127,13 @@ def test_the_newest_cuda_of_the_driver(smi, head, version):
 
 
 def test_fp8_is_asked_of_the_gpu_in_use(smi, monkeypatch):
-    smi("0, GPU-a, Tesla T4, 7.5, 15360, 15000, 550\n1, GPU-b, H100, 9.0, 81559, 81000, 550\n")
+    smi("0, GPU-a, Tesla T4, 7.5, 15360, 15000, 550, [N/A]", H100)
     with pytest.raises(ValueError, match=r"found: Tesla T4 \(7\.5\)"):
         hardware.require_fp8()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     hardware.require_fp8()
     # Ampere keeps weights alone in fp8.
-    smi("0, GPU-a, NVIDIA A10, 8.6, 23028, 22500, 550\n")
+    smi(A10)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     hardware.require_fp8()
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +13,58 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captionkit.cli.common import add_model_dir, output
-from captionkit.engine.caches import WINDOW_TOKENS, encoder_tokens, processed_gib
-from captionkit.models.variants import get_variant
+from captionkit.cli.common import UsageError, add_limits, add_model_dir, output
+from captionkit.cli.device import Finding, examine_device, examine_model
+from captionkit.engine.memory import check_limits
+from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import find_problem, weights_folder
 from captionkit.system import hardware
-
-_WIDTH_OF_A_7B = 3584
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``advice`` is empty if there is nothing to do."""
-
-    topic: str
-    found: str
-    advice: str = ""
-    blocks: bool = False
 
 
 def add_parser(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser("doctor", help="list what this machine has and what is missing")
+    parser.add_argument(
+        "--model",
+        help="say what this model takes of each GPU; by default qwen, or demo without a GPU",
+    )
+    parser.add_argument("--fp8", action="store_true", help="the same with weights in fp8")
     add_model_dir(parser)
+    add_limits(parser)
     parser.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace, console: Console) -> int:
-    findings = examine(options.model_dir)
+    try:
+        variant = get_variant(options.model or ("qwen" if hardware.find_gpus() else "demo"))
+        check_limits(options.max_model_len, options.memory_share)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    model = examine_model(
+        variant,
+        options.model_dir,
+        fp8=options.fp8,
+        max_model_len=options.max_model_len,
+        memory_share=options.memory_share,
+    )
     table = Table("", "found", "what to do", highlight=False)
+    findings = [*examine(options.model_dir, variant), *model]
     for finding in findings:
-        table.add_row(finding.topic, escape(finding.found), escape(finding.advice))
+        table.add_row(escape(finding.topic), escape(finding.found), escape(finding.advice))
     output().print(table)
     return 1 if any(finding.blocks for finding in findings) else 0
 
 
-def examine(model_dir: str | Path) -> list[Finding]:
-    """Return all findings about this machine; look for downloaded weights in ``model_dir``."""
+def examine(model_dir: str | Path, variant: Variant) -> list[Finding]:
+    """Return all findings about this machine, and whether weights are in ``model_dir``."""
+    models = dict.fromkeys([*map(get_variant, ("demo", "qwen", "qwen3")), variant])
     return [
         _python(),
-        Finding("processor", f"{platform.machine()}, {os.cpu_count()} cores"),
         _torch(),
         _vllm(),
-        *_gpus(),
-        _window_cache(),
+        *examine_device(),
         *_decoders(),
-        *(_weights(name, model_dir) for name in ("demo", "qwen", "qwen3")),
+        *(_weights(each, model_dir) for each in models),
     ]
 
 
@@ -105,41 +109,10 @@ def _vllm() -> Finding:
         return Finding("vLLM", found, "this build leaves the GPU idle: captionkit[gpu] uses it")
     if "vllm" in builds and not hardware.find_gpus():
         advice = "this build needs a GPU: install captionkit[cpu] instead"
+        if hardware.find_gpus(hidden=True):
+            advice = "this build needs a GPU, and none is visible: see below"
         return Finding("vLLM", found, advice, blocks=True)
     return Finding("vLLM", found)
-
-
-def _gpus() -> list[Finding]:
-    gpus = hardware.find_gpus()
-    if not gpus:
-        return [
-            Finding("GPU", "none (no NVIDIA driver found)"),
-            Finding("fp8", "no", f"needs a GPU of capability {hardware.FP8_CAPABILITY} or more"),
-        ]
-    able = any(gpu.capability >= hardware.FP8_CAPABILITY for gpu in gpus)
-    advice = "" if able else f"needs a GPU of capability {hardware.FP8_CAPABILITY} or more"
-    return [
-        *(
-            Finding("GPU", f"{gpu.name}, capability {gpu.capability}, {gpu.memory_mib:,} MiB")
-            for gpu in gpus
-        ),
-        Finding("fp8", "yes" if able else "no", advice),
-    ]
-
-
-def _window_cache() -> Finding:
-    """Count the windows of the 7B model whose new prompts need neither decoding nor encoding."""
-    gpus = hardware.find_gpus()
-    memory, _ = hardware.memory()
-    on_gpu = bool(gpus)
-    processed = processed_gib(memory, on_gpu=on_gpu)
-    card = gpus[0].memory_mib << 20 if gpus else memory
-    tokens = encoder_tokens(2 * _WIDTH_OF_A_7B, card, processed, on_gpu=on_gpu)
-    return Finding(
-        "window cache",
-        f"{tokens // WINDOW_TOKENS} windows of 20 frames at 448 x 252 stay cached "
-        f"({processed:g} GiB of memory, {tokens:,} encoded tokens)",
-    )
 
 
 def _decoders() -> list[Finding]:
@@ -157,8 +130,8 @@ def _decoders() -> list[Finding]:
     return found
 
 
-def _weights(name: str, model_dir: str | Path) -> Finding:
-    variant = get_variant(name)
+def _weights(variant: Variant, model_dir: str | Path) -> Finding:
+    name = variant.name
     folder = weights_folder(variant, model_dir)
     problem = find_problem(folder)
     if problem is None:

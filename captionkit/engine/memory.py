@@ -360,8 +360,10 @@ class _Question:
         found = []
         everything = replace(self, card=replace(self.card, free_mib=self.card.memory_mib), share=_SHARE)
         if everything.answer():
-            shown = " (nvidia-smi shows it)" if plan.on_gpu else ""
-            found.append(f"end what else uses {plan.card}{shown}, or raise memory_share")
+            others = "close other programs"
+            if plan.on_gpu:
+                others = f"end what else uses {plan.card} (nvidia-smi shows it)"
+            found.append(f"{others}, or raise memory_share")
         if self.length and replace(self, length=_LEVELS[-1][0]).answer():
             found.append(f"lower max_model_len ({self.length:,})")
         if self.least and replace(self, need=0, least=0).answer():

@@ -85,6 +85,9 @@ class MemoryPlan:
 
     def describe(self) -> list[str]:
         """Return the plan as lines for a person."""
+        memory = f"kv_cache_memory_bytes {self.kv_bytes}"
+        if self.on_gpu:
+            memory = f"gpu_memory_utilization {self.gpu_memory_utilization}"
         lines = [
             f"weights {gib(self.weights_bytes)}, largest step {gib(self.activation_bytes)}, keys and "
             f"values {gib(self.kv_bytes)} ({self.kv_tokens:,} tokens), encoded videos "
@@ -94,6 +97,8 @@ class MemoryPlan:
             f"{self.max_model_len:,}), {self.windows_at_once} captions at once of windows with "
             f"{self.window_tokens:,} tokens, {self.processed_gib:g} GiB of processed videos in the "
             "machine's memory",
+            f"vLLM is asked for max_model_len {self.max_model_len}, max_num_seqs {self.max_num_seqs}, "
+            f"max_num_batched_tokens {self.max_num_batched_tokens}, {memory}",
         ]
         return [*lines, *self.notes]
 

@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 from captionkit.models.families import CONFIG, PROCESSOR_FILES, read_family
 from captionkit.models.variants import Variant, get_variant, remember
@@ -14,6 +15,8 @@ from captionkit.models.variants import Variant, get_variant, remember
 # Files that vLLM and transformers read, without the same weights in other formats.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 _MARK = ".captionkit-revision"
+# The sizes in config.json of models that have a name here, by repository.
+_KNOWN_CONFIGS = Path(__file__).parent / "known_configs.json"
 # Bytes of weights of a model that is worth running on a CPU.
 _MOST_ON_A_CPU = 4 << 30
 
@@ -161,6 +164,23 @@ def find_problem(folder: Path) -> str | None:
         if problem:
             return problem
     return None
+
+
+def find_config(variant: Variant, model_dir: str | Path) -> tuple[dict[str, Any] | None, int | None]:
+    """Return a model's configuration and the bytes of its weights.
+
+    A model that is not downloaded has its published configuration, if captionkit knows it, and None for
+    the bytes; both are None if not.
+    """
+    folder = weights_folder(variant, model_dir)
+    if (folder / CONFIG).exists():
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        whole = find_problem(folder) is None
+        return config, sum(
+            file.stat().st_size for file in folder.glob("*.safetensors")
+        ) if whole else None
+    known = json.loads(_KNOWN_CONFIGS.read_text(encoding="utf-8"))
+    return known.get(variant.repository), None
 
 
 def needs_gpu(variant: Variant, model_dir: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -17,7 +18,7 @@ FP8_CAPABILITY = 8.9
 # Compute capability of Ampere, the first with bfloat16; vLLM keeps weights alone in fp8 there.
 BF16_CAPABILITY = 8.0
 _MIB = 1 << 20
-_QUERY = "index,uuid,name,compute_cap,memory.total,memory.free,driver_version"
+_QUERY = "index,uuid,name,compute_cap,memory.total,memory.free,driver_version,mig.mode.current"
 # Flags in /proc/cpuinfo of processors that compute in bfloat16: x86 and Arm.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
@@ -40,6 +41,8 @@ class Gpu:
         Version of the driver.
     shared
         Whether the driver does not say the memory, because the GPU shares the machine's.
+    mig
+        Whether the GPU is divided into MIG devices, of which a process uses one.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Gpu:
     uuid: str = ""
     driver: str = ""
     shared: bool = False
+    mig: bool = False
 
     def __post_init__(self) -> None:
         if self.free_mib < 0:
@@ -89,17 +93,20 @@ class Processor:
 def find_gpus(*, hidden: bool = False) -> list[Gpu]:
     """Return the NVIDIA GPUs that this process may use, in CUDA's order; none if there is no driver.
 
+    A GPU that is divided into MIG devices counts as its first one, as CUDA has it.
+
     Parameters
     ----------
     hidden
-        Also return GPUs that ``CUDA_VISIBLE_DEVICES`` hides.
+        Return whole GPUs, and also those that ``CUDA_VISIBLE_DEVICES`` hides.
     """
     table = _nvidia_smi(f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits")
     gpus = [gpu for line in table.splitlines() if (gpu := _gpu(line))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden or visible is None or not gpus:
+    if hidden or not gpus:
         return gpus
-    return _choose(gpus, visible)
+    divided = any(gpu.mig for gpu in gpus) or "MIG" in (visible or "")
+    return _choose(gpus, _slices(gpus) if divided else [], visible)
 
 
 def _nvidia_smi(*words: str) -> str:
@@ -116,6 +123,8 @@ def _nvidia_smi(*words: str) -> str:
 def _gpu(line: str) -> Gpu | None:
     """Read a line of nvidia-smi's table; None for a message in its place."""
     parts = [part.strip() for part in line.split(",")]
+    # GPUs without MIG say [N/A].
+    mig = parts.pop() if parts[-1] in ("Enabled", "Disabled", "[N/A]") else ""
     if len(parts) < 7 or not parts[0].isdigit():
         return None
     index, uuid, *name, capability, total, free, driver = parts
@@ -133,6 +142,7 @@ def _gpu(line: str) -> Gpu | None:
         uuid,
         driver,
         shared,
+        mig == "Enabled",
     )
 
 
@@ -144,40 +154,76 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _choose(gpus: Sequence[Gpu], visible: str) -> list[Gpu]:
-    """Return the GPUs of ``CUDA_VISIBLE_DEVICES`` in its order; CUDA stops at the first unknown one."""
+def _choose(gpus: Sequence[Gpu], slices: Sequence[Gpu], visible: str | None) -> list[Gpu]:
+    """Return the GPUs of ``CUDA_VISIBLE_DEVICES`` in its order; CUDA stops at the first unknown one.
+
+    None stands for all GPUs.
+    """
+    entries = [str(gpu.index) for gpu in gpus] if visible is None else visible.split(",")
     chosen: list[Gpu] = []
-    for entry in (each.strip() for each in visible.split(",")):
+    for entry in (each.strip() for each in entries):
         if entry.startswith("MIG"):
-            found = _slices(gpus, entry)
+            found = [part for part in slices if part.uuid.startswith(entry)]
         elif entry.isdigit():
             found = [gpu for gpu in gpus if gpu.index == int(entry)]
         else:
             found = [gpu for gpu in gpus if entry and gpu.uuid.startswith(entry)]
+        if found and found[0].mig:
+            found = [part for part in slices if part.index == found[0].index]
+            if not found and visible is None:
+                continue
         if not found or found[0] in chosen:
             break
         chosen.append(found[0])
     return chosen
 
 
-def _slices(gpus: Sequence[Gpu], wanted: str) -> list[Gpu]:
-    """Return a MIG device by its identifier; its memory is in the name of its profile (``3g.40gb``)."""
+def _slices(gpus: Sequence[Gpu]) -> list[Gpu]:
+    """Return all MIG devices; their memory is in the names of their profiles (``3g.40gb``)."""
+    found = []
     parent: Gpu | None = None
     for line in _nvidia_smi("-L").splitlines():
         if head := re.match(r"GPU (\d+):", line):
             parent = next((gpu for gpu in gpus if gpu.index == int(head[1])), None)
         part = re.search(r"MIG (\S*?(\d+)gb\S*).*UUID:\s*(MIG-[^)\s]+)", line)
-        if parent is not None and part and part[3].startswith(wanted):
+        if parent is not None and part:
             # A slice of 10 GB has 9.5 to 9.75 GiB.
             mib = int(int(part[2]) * 1024 * 0.95)
             name = f"{parent.name} MIG {part[1]}"
-            return [Gpu(name, parent.capability, mib, mib, parent.index, part[3], parent.driver)]
-    return []
+            found.append(Gpu(name, parent.capability, mib, mib, parent.index, part[3], parent.driver))
+    return found
+
+
+def driver_problem() -> str:
+    """Return what nvidia-smi says where it finds no GPU; empty if it is missing or finds one."""
+    if find_gpus(hidden=True):
+        return ""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except subprocess.TimeoutExpired:
+        return "nvidia-smi does not answer"
+    except OSError:
+        return ""
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return lines[0] if lines else f"nvidia-smi ends with {done.returncode} and says nothing"
 
 
 def driver_cuda() -> tuple[int, int] | None:
     """Return the newest CUDA version that the driver runs; None if there is no driver."""
     found = re.search(r"CUDA(?: \w+)? Version\s*:\s*(\d+)\.(\d+)", _nvidia_smi())
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def torch_cuda() -> tuple[int, int] | None:
+    """Return the CUDA version that the installed torch is built for; None of a build without CUDA."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^cuda\b[^=]*=\s*['\"](\d+)\.(\d+)", text, re.M)
     return (int(found[1]), int(found[2])) if found else None
 
 
