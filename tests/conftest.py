@@ -88,8 +88,8 @@ def preparation():
 def smi(tmp_path_factory, monkeypatch):
     """A machine whose nvidia-smi says what a test gives: a function that installs it.
 
-    Takes the lines of the table of GPUs, the answers to ``-L`` (``parts``) and to no argument (``head``),
-    and an exit code.
+    Takes the lines of the table of GPUs, the answers to ``-L`` (``parts``) and to no argument
+    (``head``), and an exit code.
     """
     folder = tmp_path_factory.mktemp("nvidia")
 

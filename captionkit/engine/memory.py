@@ -359,13 +359,16 @@ class _Question:
         """Return what would help, from what costs least."""
         found = []
         everything = replace(self, card=replace(self.card, free_mib=self.card.memory_mib), share=_SHARE)
+        others = "close other programs"
+        if plan.on_gpu:
+            others = f"end what else uses {plan.card} (nvidia-smi shows it)"
+        shortest = self.length and f"lower max_model_len ({self.length:,})"
         if everything.answer():
-            others = "close other programs"
-            if plan.on_gpu:
-                others = f"end what else uses {plan.card} (nvidia-smi shows it)"
             found.append(f"{others}, or raise memory_share")
-        if self.length and replace(self, length=_LEVELS[-1][0]).answer():
-            found.append(f"lower max_model_len ({self.length:,})")
+        if shortest and replace(self, length=_LEVELS[-1][0]).answer():
+            found.append(shortest)
+        elif shortest and replace(everything, length=_LEVELS[-1][0]).answer():
+            found.append(f"{others} and {shortest}, or raise memory_share")
         if self.least and replace(self, need=0, least=0).answer():
             found.append(
                 "lower window_size, sampling_fps, pixel_budget or max_tokens (a window has "

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -122,18 +121,16 @@ class EngineProcess:
         return dict(answer["info"])
 
     def _wait_for_answer(self, stop: threading.Event) -> None:
-        end = time.monotonic() + _START_LIMIT_S
         self.channel.settimeout(_LOOK_S)
-        while not stop.is_set():
-            try:
+        # Looks, unlike a clock, stand still while this process is stopped or the machine sleeps.
+        for _ in range(int(_START_LIMIT_S / _LOOK_S)):
+            if stop.is_set():
+                raise EngineGoneError("the engine was stopped while it loaded")
+            with contextlib.suppress(TimeoutError):
                 self.channel.recv(1, socket.MSG_PEEK)
-            except TimeoutError:
-                if time.monotonic() > end:
-                    raise
-            else:
                 self.channel.settimeout(None)
                 return
-        raise EngineGoneError("the engine was stopped while it loaded")
+        raise TimeoutError(f"it did not answer for {_START_LIMIT_S:.0f} s")
 
     def _signal(self) -> str:
         """Return the signal that ended the process, if one did."""

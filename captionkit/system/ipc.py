@@ -39,25 +39,41 @@ def send(channel: socket.socket, message: dict[str, Any], payload: bytes | memor
         channel.sendall(payload)
 
 
-def receive(channel: socket.socket) -> tuple[dict[str, Any], bytearray]:
+def receive(channel: socket.socket, looks: int = 1) -> tuple[dict[str, Any], bytearray]:
     """Read one message.
+
+    Parameters
+    ----------
+    channel
+        Its timeout is that of one look.
+    looks
+        Looks without any byte after which the other side counts as hanging. Unlike a clock, several
+        looks stand still while this process is stopped or the machine sleeps.
 
     Raises
     ------
     EOFError
         The other side is gone.
+    TimeoutError
+        The other side hangs.
     """
-    head_size, payload_size = _HEADER.unpack(_exactly(channel, _HEADER.size))
-    head = json.loads(_exactly(channel, head_size))
-    return head, _exactly(channel, payload_size)
+    head_size, payload_size = _HEADER.unpack(_exactly(channel, _HEADER.size, looks))
+    head = json.loads(_exactly(channel, head_size, looks))
+    return head, _exactly(channel, payload_size, looks)
 
 
-def _exactly(channel: socket.socket, size: int) -> bytearray:
+def _exactly(channel: socket.socket, size: int, looks: int) -> bytearray:
     buffer = bytearray(size)
-    view, got = memoryview(buffer), 0
+    view, got, left = memoryview(buffer), 0, looks
     while got < size:
-        count = channel.recv_into(view[got:])
+        try:
+            count = channel.recv_into(view[got:])
+        except TimeoutError:
+            left -= 1
+            if not left:
+                raise
+            continue
         if count == 0:
             raise EOFError("the other side closed the channel")
-        got += count
+        got, left = got + count, looks
     return buffer

@@ -35,6 +35,9 @@ from captionkit.video.metadata import VideoMetadata
 Reader = Literal["pyav", "decord"]
 Source = str | Path | bytes
 
+# Looks for an answer within the time limit.
+_LOOKS = 10
+
 READERS: tuple[Reader, ...] = ("pyav", "decord")
 
 
@@ -65,11 +68,14 @@ class DecodeProcess:
         self.interrupted = False
 
     def ask(self, message: dict[str, Any], limit_s: float) -> tuple[dict[str, Any], bytearray]:
-        """Send a request and wait for its answer, `TimeoutError` after the limit without any sign."""
-        self.channel.settimeout(limit_s)
+        """Send a request and wait for its answer, `TimeoutError` after the limit without any sign.
+
+        Time that this process is stopped does not count, as on a laptop that sleeps.
+        """
+        self.channel.settimeout(limit_s / _LOOKS)
         ipc.send(self.channel, message)
         while True:
-            answer, payload = ipc.receive(self.channel)
+            answer, payload = ipc.receive(self.channel, _LOOKS)
             if answer["op"] != "alive":
                 return answer, payload
 
