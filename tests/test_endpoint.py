@@ -173,6 +173,39 @@ def test_a_server_on_loopback_refuses_other_names_and_fetches_nothing(server):
         assert ask(server, Host=host)[0] == 200, host
 
 
+@engine
+def test_a_window_with_more_tokens_than_a_server_encodes_is_refused_at_once_with_the_budget_that_fits(
+    server, keyed
+):
+    frames = 90
+    metadata = {
+        "fps": 2.0,
+        "frames_indices": list(range(frames)),
+        "total_num_frames": frames,
+        "duration": frames / 2,
+        "do_sample_frames": False,
+    }
+    video = VideoInput("large", metadata, np.zeros((frames, 3, 560, 1008), np.uint8))
+    made = ServerBackend.get(server, ("demo",))
+    said = (
+        r"has 32400 video tokens, and this engine encodes at most 32256: .* pixel budget of 561971 \("
+    )
+    with pytest.raises(RequestError, match=said):
+        asyncio.run(say(made, Request("Describe.", video)))
+    # The server answers before it begins to stream.
+    content = [
+        {"type": "video_url", "video_url": None, "uuid": "large"},
+        {"type": "text", "text": "Say."},
+    ]
+    for stream in (True, False):
+        body = {"messages": [{"role": "user", "content": content}], "model": "demo", "stream": stream}
+        status, text = ask(server, body)
+        assert (status, "32400" in text) == (400, True), text
+    # Others are not affected.
+    assert asyncio.run(say(made, request("Describe.")))[-1].text
+    made.close()
+
+
 class FakeServer(http.server.ThreadingHTTPServer):
     """Lists its models, and says a word of each caption when it may."""
 

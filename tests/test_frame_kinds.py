@@ -320,8 +320,8 @@ def test_an_answer_may_come_after_any_number_of_signs_of_life(pool, tmp_path, mo
     pool.probe(path)
     receive, signs = ipc.receive, iter(range(3))
 
-    def late(channel):
-        return ({"op": "alive"}, bytearray()) if next(signs, None) is not None else receive(channel)
+    def late(*how):
+        return ({"op": "alive"}, bytearray()) if next(signs, None) is not None else receive(*how)
 
     monkeypatch.setattr(ipc, "receive", late)
     frames = pool.read(path, [5], SIZE).pixels

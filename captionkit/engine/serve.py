@@ -20,6 +20,7 @@ import os
 from typing import Any
 
 from captionkit.engine.arguments import engine_arguments, tune
+from captionkit.engine.encodable import check_encodable, most_encoded
 from captionkit.engine.hosts import LOOPBACK_ONLY, is_loopback
 from captionkit.engine.protocol import EngineKey
 
@@ -46,6 +47,7 @@ def main() -> None:
     arguments, plan = engine_arguments(key)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.renderers import BaseRenderer
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     build = AsyncEngineArgs.create_engine_config
@@ -55,8 +57,22 @@ def main() -> None:
         tune(config, plan)
         return config
 
-    # The server builds its configuration itself; goes with `tune`.
+    process = BaseRenderer.process_for_engine_async
+
+    encodes: int | None = None
+
+    async def process_for_engine_async(self: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal encodes
+        pixels = _pixels(prompt)
+        rendered = await process(self, prompt, *args, **kwargs)
+        if encodes is None:
+            encodes = most_encoded(self.config)
+        check_encodable(rendered, encodes, pixels)
+        return rendered
+
+    # The server builds its configuration and its prompts itself; go with `tune`.
     AsyncEngineArgs.create_engine_config = create_engine_config
+    BaseRenderer.process_for_engine_async = process_for_engine_async
     words = [
         "serve",
         arguments.pop("model"),
@@ -88,6 +104,16 @@ def main() -> None:
     chosen = parser.parse_args(words)
     serve.validate(chosen)
     serve.cmd(chosen)
+
+
+def _pixels(prompt: Any) -> int | None:
+    """Return the pixels of a frame in a prompt's video; None if only its id was sent."""
+    video = (prompt.get("multi_modal_data") or {}).get("video")
+    # A list of videos, each with the times of its frames, and wrapped with the bytes that it came as.
+    while isinstance(media := getattr(video, "media", video), list | tuple):
+        video = media[0] if media else None
+    _, height, width, _ = getattr(media, "shape", (0, 0, 0, 0))
+    return height * width or None
 
 
 def _flags(arguments: dict[str, Any]) -> list[str]:

@@ -34,6 +34,7 @@ from captionkit.engine import protocol
 from captionkit.engine.admission import Admission
 from captionkit.engine.arguments import engine_arguments, tune
 from captionkit.engine.chat import Chat
+from captionkit.engine.encodable import TooLargeError, check_encodable, most_encoded
 from captionkit.engine.liveness import Liveness
 from captionkit.engine.protocol import (
     BATCH_SIZE,
@@ -216,13 +217,13 @@ class _Worker:
 
         Raises
         ------
-        _TooLargeError
+        TooLargeError
             The window has more tokens than the engine encodes in a step: vLLM would wait forever.
         """
         (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
-        for places in rendered["mm_placeholders"].values():
-            if (tokens := max(each.get_num_embeds() for each in places)) > self._encodes:
-                raise _TooLargeError(_too_large(tokens, self._encodes, video))
+        frames = video.frames
+        pixels = None if frames is None else frames.shape[-1] * frames.shape[-2]
+        check_encodable(rendered, self._encodes, pixels)
         return rendered
 
     def _sampling(self, request_id: str, request: Request) -> Any:
@@ -288,7 +289,7 @@ def _give_memory_back() -> None:
 
 def _describe(error: Exception) -> dict[str, str]:
     """Return an error as a kind and a line; vLLM's generic wrapper has no text of its own."""
-    if isinstance(error, _TooLargeError):
+    if isinstance(error, TooLargeError):
         return {"kind": "window", "message": str(error)}
     cause = error.__cause__ or error
     text = f"{type(cause).__name__}: {cause}"
@@ -297,23 +298,9 @@ def _describe(error: Exception) -> dict[str, str]:
     return {"kind": "invalid", "message": text}
 
 
-class _TooLargeError(ValueError):
-    """Raised for a video with more tokens than the engine encodes in a step."""
-
-
-def _too_large(tokens: int, most: int, video: VideoInput) -> str:
-    text = f"has {tokens} video tokens, and this engine encodes at most {most}: take fewer frames"
-    if video.frames is None:
-        return text
-    pixels = video.frames.shape[-1] * video.frames.shape[-2]
-    return f"{text}, or a pixel budget of {pixels * most // tokens} (its frames have {pixels} pixels)"
-
-
 def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, int, dict[str, Any]]:
     """Load the model; also return how many video tokens a step encodes, and facts of the start."""
     from vllm import AsyncEngineArgs, AsyncLLMEngine
-    from vllm.multimodal import MULTIMODAL_REGISTRY
-    from vllm.multimodal.encoder_budget import MultiModalBudget
     from vllm.platforms import current_platform
 
     arguments, plan = engine_arguments(key)
@@ -327,10 +314,9 @@ def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, int, di
         os.environ[_START_METHOD] = method
         config.parallel_config.distributed_executor_backend = "uni"
     engine = AsyncLLMEngine.from_vllm_config(config)
-    budget = MultiModalBudget(config, MULTIMODAL_REGISTRY, enable_cache=False)
     return (
         engine,
-        budget.encoder_compute_budget,
+        most_encoded(config),
         {
             "device": current_platform.device_name,
             "card": plan.card,
