@@ -30,6 +30,7 @@ from captionkit.engine import (
     ServerBackend,
     VideoInput,
 )
+from captionkit.engine.server import _body
 
 pytest.importorskip("openai", reason='needs openai: pip install -e ".[cpu,test]"')
 engine = pytest.mark.engine
@@ -187,22 +188,23 @@ def test_a_window_with_more_tokens_than_a_server_encodes_is_refused_at_once_with
     }
     video = VideoInput("large", metadata, np.zeros((frames, 3, 560, 1008), np.uint8))
     made = ServerBackend.get(server, ("demo",))
-    said = (
-        r"has 32400 video tokens, and this engine encodes at most 32256: .* pixel budget of 561971 \("
-    )
-    with pytest.raises(RequestError, match=said):
-        asyncio.run(say(made, Request("Describe.", video)))
-    # The server answers before it begins to stream.
-    content = [
-        {"type": "video_url", "video_url": None, "uuid": "large"},
-        {"type": "text", "text": "Say."},
-    ]
-    for stream in (True, False):
-        body = {"messages": [{"role": "user", "content": content}], "model": "demo", "stream": stream}
-        status, text = ask(server, body)
-        assert (status, "32400" in text) == (400, True), text
+
+    async def both():
+        async with made._client():
+            asked = (say(made, Request("Describe.", video)), say(made, request("Describe.")))
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    refused, good = asyncio.run(both())
+    assert isinstance(refused, RequestError)
+    assert "has 32400 video tokens, and this engine encodes at most 32256" in str(refused)
+    assert "a pixel budget of 561971 (" in str(refused)
     # Others are not affected.
-    assert asyncio.run(say(made, request("Describe.")))[-1].text
+    assert good[-1].text
+    # The server answers before it begins to stream.
+    body = _body("demo", Request("Describe.", video), known=False)
+    more = body.pop("extra_body")
+    status, text = ask(server, {**body, **more})
+    assert (status, "32400" in text) == (400, True), text
     made.close()
 
 

@@ -477,6 +477,18 @@ def test_videos_without_truth_have_no_recall(session, tmp_path):
         fact_recall(other.caption(SHORT))
 
 
+def test_a_sweep_on_a_gpu_measures_the_memory_of_the_gpu_in_use(session, fake, smi):
+    smi(
+        "0, GPU-a, NVIDIA L4, 8.9, 23034, 3034, 570.86.15, [N/A]",
+        "1, GPU-b, NVIDIA L4, 8.9, 23034, 1034, 570.86.15, [N/A]",
+    )
+    fake.info["device"] = "cuda"
+    sweep = session.sweep(batch_sizes=[2], prompts=[SHORT], temperature=0)
+    assert list(sweep.table["peak_memory_gb"]) == [20_000 * 2**20 / 1e9] * len(sweep.table)
+    smi("0, GPU-a, NVIDIA L4, 8.9, 23034, [N/A], 570.86.15, [N/A]")
+    assert session.sweep(batch_sizes=[2], prompts=[SHORT]).table["peak_memory_gb"].isna().all()
+
+
 @engine
 def test_a_sweep_separates_cold_from_warm_and_refused_fp8_is_a_row(model, tmp_path):
     session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")

@@ -24,7 +24,7 @@ from captionkit.recipe import Recipe
 from captionkit.review import Comparison, compare_tables
 from captionkit.sources import PlannedWindow, Sources
 from captionkit.system import loop
-from captionkit.system.memory import PeakMemory, resident_children
+from captionkit.system.memory import GPU_SAMPLE_S, PeakMemory, resident_children, used_gpu
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,8 +62,9 @@ class Sweep:
     ``windows_per_s`` includes decoding. Seconds count from the submission of a window, over all its
     stages, queue included; ``first_token`` belongs to stage 1. ``peak_memory_gb`` is resident memory
     of the engine and the decoders together while the setting ran, including memory that the engine
-    keeps from earlier settings. ``agreement`` is the mean word overlap with the first setting that
-    worked. A setting that cannot run has only its ``error``.
+    keeps from earlier settings; of an engine on a GPU it is the memory in use on that GPU, by anyone,
+    and missing if the driver does not say it (MIG). ``agreement`` is the mean word overlap with the
+    first setting that worked. A setting that cannot run has only its ``error``.
     ``captions`` has the cold text of each setting and window: prompt, fp8, batch_size, video, clip,
     window, key, start_s, end_s, text.
     """
@@ -224,18 +225,20 @@ class _Setting:
                 if isinstance(event, WindowDone):
                     done.append(event)
 
-        with PeakMemory(resident_children) as memory:
+        on_gpu = self.backend.info.get("device") == "cuda"
+        peak = PeakMemory(used_gpu, GPU_SAMPLE_S) if on_gpu else PeakMemory(resident_children)
+        with peak:
             started = time.monotonic()
             loop.run(work())
             spent = time.monotonic() - started
         captioned = [each.captions for each in done if each.error is None]
-        measured = {
+        figures = {
             **_figures(captioned, spent),
-            "peak_memory_gb": memory.most / 1e9,
+            "peak_memory_gb": peak.most / 1e9 if peak.most else None,
             "error": "; ".join(dict.fromkeys(each.error for each in done if each.error)) or None,
         }
         texts = {each.window.key: each.captions[-1].text for each in done if each.captions}
-        return measured, [texts.get(window.key) for window in windows]
+        return figures, [texts.get(window.key) for window in windows]
 
 
 def _figures(captioned: Sequence[Sequence[Caption]], spent: float) -> dict[str, Any]:
