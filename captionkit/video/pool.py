@@ -18,7 +18,7 @@ import threading
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from captionkit.system import ipc
 from captionkit.system.temp import TempFolder
 from captionkit.video.cache import file_stamp
 from captionkit.video.errors import VideoError
+from captionkit.video.excerpt import Encoding, Excerpt
 from captionkit.video.kept import kept_facts
 from captionkit.video.metadata import VideoMetadata
 
@@ -220,6 +221,35 @@ class DecodePool:
         }
         return bytes(self._ask(message, source)[1])
 
+    def excerpt(
+        self,
+        source: Source,
+        first: int,
+        last: int,
+        target: Path,
+        how: Encoding,
+        identity: str | None = None,
+    ) -> Excerpt:
+        """Write frames ``first`` to ``last`` with their sound as an mp4 file; see `video.excerpt`.
+
+        Raises
+        ------
+        VideoError
+            If a frame cannot be read, the file has changed, or the decoder crashed or took too long.
+        OSError
+            If the target cannot be written.
+        """
+        message = {
+            "op": "excerpt",
+            "first": first,
+            "last": last,
+            "target": str(target),
+            "how": asdict(how),
+            "reader": "pyav",
+            "identity": _of_file(source, identity),
+        }
+        return Excerpt(**self._ask(message, source)[0]["made"])
+
     def stop_probing(self) -> None:
         """End the calls of `probe` under way and refuse further ones; frames are still read."""
         with self._lock:
@@ -279,6 +309,8 @@ class DecodePool:
         self._idle.put(process)
         if answer["op"] == "error":
             text = answer["message"]
+            if "errno" in answer:
+                raise OSError(answer["errno"], text)
             raise VideoError(text.replace(message["path"], _name(source)))
         return answer, payload
 

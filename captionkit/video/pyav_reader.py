@@ -7,8 +7,8 @@ A start counts only if the frame that is decoded there needs no other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -26,6 +26,7 @@ from captionkit.video.packets import MISSING, Alive, packet_sum
 # out, several packets later. These decoders also show nothing before all that a frame needs is there.
 _RECOVERING_CODECS = {"h264", "hevc"}
 _GO_ON, _FROM_START = -1, -2
+_Made = TypeVar("_Made")
 
 
 class PyAVReader:
@@ -97,14 +98,27 @@ class PyAVReader:
         VideoError
             If a frame that was asked for cannot be decoded.
         """
+        pictures, damage = self.collect(numbers, lambda frame: self._picture(frame, size))
+        return np.stack(pictures), damage
+
+    def collect(
+        self, numbers: Sequence[int], make: Callable[[VideoFrame], _Made]
+    ) -> tuple[list[_Made], str | None]:
+        """Return what ``make`` makes of each frame, as `read`; frames have the file's orientation.
+
+        Raises
+        ------
+        VideoError
+            If a frame that was asked for cannot be decoded.
+        """
         self._wanted = frozenset(int(self._index.shown[number]) for number in numbers)
-        damaged: tuple[NDArray[np.uint8], str | None] | None = None
+        damaged: tuple[list[_Made], str | None] | None = None
         for start in self._starts(numbers[0]):
             self._damage = None
-            pictures = self._collect(list(numbers), size, start)
-            if pictures is None:
+            made = self._collect(list(numbers), make, start)
+            if made is None:
                 continue
-            read = np.stack([pictures[number] for number in numbers]), self._damage
+            read = [made[number] for number in numbers], self._damage
             if self._damage is None or start in (_GO_ON, _FROM_START) or damaged:
                 return damaged or read
             # A reference that lies before the start looks like damage: try one start further back.
@@ -138,21 +152,22 @@ class PyAVReader:
         yield _FROM_START
 
     def _collect(
-        self, numbers: list[int], size: tuple[int, int], start: int
-    ) -> dict[int, NDArray[np.uint8]] | None:
+        self, numbers: list[int], make: Callable[[VideoFrame], _Made], start: int
+    ) -> dict[int, _Made] | None:
         """Decode from a start until all frames are there; None if the start was too late."""
         if start != _GO_ON and not self._seek(start):
             return None
         assert self._frames is not None
         missing, last = set(numbers), numbers[-1]
-        pictures: dict[int, NDArray[np.uint8]] = {}
+        made: dict[int, _Made] = {}
         for number, frame in self._frames:
             self._position = number + 1
             if number in missing:
-                pictures[number] = self._picture(frame, size)
+                self._check_shape(frame)
+                made[number] = make(frame)
                 missing.discard(number)
             if not missing:
-                return pictures
+                return made
             if number > last or number > min(missing):
                 # A frame that was passed does not come again.
                 break
@@ -262,7 +277,7 @@ class PyAVReader:
             return bool(begun and not frame.is_corrupt)
         return number == self._anchor and bool(frame.key_frame)
 
-    def _picture(self, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def _check_shape(self, frame: VideoFrame) -> None:
         shown = self._index.metadata
         try:
             orientation = of_frame(frame)
@@ -270,16 +285,18 @@ class PyAVReader:
             raise VideoError(f"{self._path}: {error}") from error
         if orientation != self._index.orientation:
             raise VideoError(f"{self._path}: the orientation of the picture changes within the file")
-        turned = orientation.turns % 2 == 1
         width, height = shown_size(self._stream, frame)
-        if turned:
+        if orientation.turns % 2:
             width, height = height, width
         if abs(width * shown.height / (height * shown.width) - 1) > 0.02:
             raise VideoError(
                 f"{self._path}: the shape of the picture changes within the file, from {shown.width} x "
                 f"{shown.height} to {width} x {height}"
             )
-        width, height = (size[1], size[0]) if turned else size
+
+    def _picture(self, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+        orientation = self._index.orientation
+        width, height = (size[1], size[0]) if orientation.turns % 2 else size
         picture = frame.reformat(
             width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC
         ).to_ndarray()

@@ -17,6 +17,7 @@ from captionkit.video.cache import file_stamp
 from captionkit.video.clip import cut
 from captionkit.video.decord_reader import DecordReader
 from captionkit.video.errors import VideoError
+from captionkit.video.excerpt import Encoding, write_excerpt
 from captionkit.video.index import StreamIndex, build_index
 from captionkit.video.kept import keep, kept_fields
 from captionkit.video.pyav_reader import PyAVReader
@@ -44,6 +45,10 @@ def main() -> None:
             answer, payload = server.answer(message)
         except (VideoError, ValueError) as error:
             answer, payload = {"op": "error", "message": str(error)}, b""
+        except OSError as error:
+            # The target of an excerpt: errors of films are errors of the readers.
+            answer = {"op": "error", "message": error.strerror or str(error), "errno": error.errno}
+            payload = b""
         except MemoryError:
             text = f"{message['path']} needs more than {_MEMORY_LIMIT >> 30} GiB to decode"
             answer, payload = {"op": "error", "message": text}, b""
@@ -82,7 +87,7 @@ class DecodeServer:
         self._indexes: dict[tuple[str, str], StreamIndex] = {}
 
     def answer(self, message: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
-        """Serve a request of op ``probe``, ``read`` or ``clip``: a head and its payload."""
+        """Serve a request of op ``probe``, ``read``, ``clip`` or ``excerpt``: a head and its payload."""
         path = message["path"]
         index = self._index(path, kept=message["kept"])
         if message["op"] == "probe":
@@ -93,6 +98,12 @@ class DecodeServer:
             raise VideoError(f"{path} changed since the session was opened; open a new session")
         reader = self._reader_of(path, message["reader"], index)
         try:
+            if message["op"] == "excerpt":
+                first, last, how = message["first"], message["last"], Encoding(**message["how"])
+                made = write_excerpt(
+                    reader, index, path, first, last, message["target"], how, self._alive
+                )
+                return {"op": "excerpt", "made": made}, b""
             if message["op"] == "clip":
                 return {"op": "clip"}, cut(reader, index, message["first"], message["last"])
             width, height = message["size"]
