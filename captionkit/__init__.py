@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from captionkit.prompts import PROMPTS
     from captionkit.recipe import Recipe
     from captionkit.review import AB, Comparison
-    from captionkit.run import Run, RunTask, ab, agreement, compare, open_run, runs
+    from captionkit.run import Run, RunTask, ab, agreement, compare, export_dataset, open_run, runs
     from captionkit.session import Session
     from captionkit.sources import PlannedWindow, compute_windows, find_videos
     from captionkit.stages import (
@@ -81,6 +81,7 @@ _HOMES = {
     "caption": "pipeline",
     "compare": "run",
     "compute_windows": "sources",
+    "export_dataset": "run",
     "find_videos": "sources",
     "load_captions": "export",
     "open_run": "run",
@@ -126,6 +127,7 @@ __all__ = [
     "caption",
     "compare",
     "compute_windows",
+    "export_dataset",
     "find_videos",
     "load_captions",
     "open_run",

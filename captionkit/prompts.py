@@ -47,7 +47,8 @@ STAGE2_DEFAULT = (
 STAGE1_PLACEHOLDERS = ("start", "end", "duration", "video")
 STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# A name, or a name of a window's own facts: a property of a caption, a column of a table.
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{((?:json|meta)\.[^{}\n]+|[A-Za-z_][A-Za-z0-9_]*)\}")
 # Match anything that looks like a mark of a chat format: <|im_end|>, <|vision_start|>, ...
 _THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _CHAT_MARK = re.compile(r"<\|(?=[^<>|\s]{1,64}\|>)")

@@ -56,7 +56,8 @@ def export_run(
     if name not in FORMATS:
         given = f"{name!r}" if name else f"without a suffix ({path})"
         raise ExportError(
-            f"the format is {given}{hint(name, FORMATS)}; give one of {', '.join(FORMATS)}"
+            f"the format is {given}{hint(name, [*FORMATS, 'dataset'])}; give one of "
+            f"{', '.join(FORMATS)}, dataset"
         )
     written = FORMATS[name].write(Export(run, _table(run, stage, prefer_human), checks))
     if isinstance(written, bytes):
@@ -99,9 +100,21 @@ def _write(path: Path, data: bytes, overwrite: bool) -> Path:
         raise ExportError(f"{path} is a folder; give a file")
     if path.exists() and not overwrite:
         raise ExportError(f"{path} is there already; give overwrite=True to replace it")
+    write_file(path, data)
+    return path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; an earlier one is replaced.
+
+    Raises
+    ------
+    ExportError
+        If the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
         try:
             with os.fdopen(number, "wb") as file:
                 file.write(data)
@@ -114,7 +127,6 @@ def _write(path: Path, data: bytes, overwrite: bool) -> Path:
             raise
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror}; nothing was changed") from error
-    return path
 
 
 def _write_folder(path: Path, files: dict[str, bytes], overwrite: bool) -> Path:

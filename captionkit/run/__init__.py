@@ -1,5 +1,6 @@
 """Runs, each a recipe on some windows; work under way, earlier runs, matrices and sweeps."""
 
+from captionkit.run.dataset import export_dataset
 from captionkit.run.history import ab, agreement, compare, open_run, runs
 from captionkit.run.matrix import Matrix
 from captionkit.run.run import Progress, Run
@@ -16,6 +17,7 @@ __all__ = [
     "ab",
     "agreement",
     "compare",
+    "export_dataset",
     "open_run",
     "runs",
 ]

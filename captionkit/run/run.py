@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,14 +10,19 @@ import pandas as pd
 
 from captionkit import display, structured
 from captionkit.export import export_run
+from captionkit.export.dataset import DatasetOptions
 from captionkit.recipe import Recipe
 from captionkit.review import Comparison, check_table, compare_tables, stability
+from captionkit.run.dataset import export_dataset
 from captionkit.run.latest import caption_row, sound_table
+from captionkit.sources import Sources
 from captionkit.store import Store
 from captionkit.store.reviews import joined
-from captionkit.system.hints import hinted
+from captionkit.system.hints import hint
 
 _RATINGS = range(1, 6)
+_OF_A_SET = [each.name for each in fields(DatasetOptions)]
+_OF_EXPORT = ["path", "format", "stage", "checks", "prefer_human", "overwrite"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class RunWork(Protocol):
 
 class RunDriver(Protocol):
     """Driver that can resume a run and read its videos: a `session.Session`."""
+
+    sources: Sources
 
     def work_on(self, run: Run, batch_size: int | None = None) -> RunWork:
         """Caption the open windows of a run; return at once."""
@@ -253,7 +260,6 @@ class Run:
             raise ValueError(f"run {self.id} is running; cancel the run before you delete it")
         self.store.delete(self.id)
 
-    @hinted
     def export(
         self,
         path: str | Path,
@@ -263,30 +269,43 @@ class Run:
         checks: bool = False,
         prefer_human: bool = False,
         overwrite: bool = False,
+        **dataset: Any,
     ) -> Path:
         """Write captions to a file or folder and return the path.
 
         Parameters
         ----------
         path
-            The file; for ``nemo``, and for subtitles of several videos, a folder.
+            The file; for ``nemo``, ``dataset`` and for subtitles of several videos, a folder.
         format
-            ``jsonl``, ``csv``, ``parquet``, ``html``, ``srt``, ``vtt`` or ``nemo``; None takes the
-            path's suffix.
+            ``jsonl``, ``csv``, ``parquet``, ``html``, ``srt``, ``vtt``, ``nemo``, or ``dataset`` (clips
+            with captions to train on, see `export_dataset`); None takes the path's suffix.
         stage
             Only this stage, 1 or 2. None takes all stages, and for subtitles the last one.
         checks
-            Add the findings of `review.checks`.
+            Add the findings of `review.checks`; a data set has them in its tables.
         prefer_human
             Prefer an edited text, and of a window with ratings only the stage rated best.
         overwrite
             Replace an existing file.
+        dataset
+            ``layout`` and other options of a data set, see `export.dataset.DatasetOptions`.
 
         Raises
         ------
         ExportError
             If the format is unknown, the run has no captions, or the path exists or is not writable.
         """
+        if format == "dataset":
+            known = self._session.sources.by_key if self._session else {}
+            return export_dataset(
+                self.captions, path, stage=stage, prefer_human=prefer_human, overwrite=overwrite,
+                windows=known, **dataset,
+            )  # fmt: skip
+        for name in dataset:
+            of_a_set = ' (only with the format "dataset")'
+            near = of_a_set if name in _OF_A_SET else hint(name, _OF_EXPORT)
+            raise TypeError(f"Run.export has no argument {name!r}{near}")
         return export_run(
             self, path, format, stage=stage, checks=checks, prefer_human=prefer_human,
             overwrite=overwrite,

@@ -8,7 +8,8 @@ import pandas as pd
 
 from captionkit.display import WindowTable
 from captionkit.run.latest import latest_captions
-from captionkit.run.progress import opening_of, watch
+from captionkit.run.progress import opening_of
+from captionkit.run.watch import watch
 from captionkit.sources import Opening, PlannedWindow, Sources, rows
 from captionkit.store import Store
 
