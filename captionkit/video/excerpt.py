@@ -155,7 +155,7 @@ class _Cut:
         self._size = _size((shown.width, shown.height), how.size)
 
     def can_copy(self) -> bool:
-        """Whether the packets of the frames are a row that begins with a key frame and holds no other."""
+        """Whether the frames' packets are a row that begins with a key frame and holds no other."""
         index, shown = self._index, self._index.metadata
         if not self._how.copy or self._how.fps or index.decoded or len(index.sums):
             return False
@@ -245,10 +245,11 @@ class _Cut:
         zero = float(index.metadata.frame_times[self._all[0]])
         source, video = open_video(self._path)
         with source:
+            tick = float(video.time_base or 0)
             if not index.decoded and ticks != MISSING:
-                zero = float(ticks * video.time_base)
-            elif video.start_time is not None:
-                zero += float(video.start_time * video.time_base)
+                zero = ticks * tick
+            else:
+                zero += (video.start_time or 0) * tick
         return _SoundTrack(out, Sound(self._path, zero, zero + self._seconds, self._alive))
 
     def _upright(self, frame: VideoFrame) -> VideoFrame:
@@ -353,4 +354,4 @@ def _ticks(times: NDArray[np.float64]) -> tuple[Fraction, list[int]]:
 
 def _picture_sum(frame: VideoFrame) -> int:
     """Return a number that tells pictures apart."""
-    return zlib.crc32(frame.to_ndarray())
+    return zlib.crc32(frame.to_ndarray().tobytes())

@@ -48,18 +48,19 @@ class Sound:
         self.rate, self.layout = 0, "stereo"
         self.problem: str | None = None
         self._container, _ = open_video(path)
-        self._stream: Any = self._container.streams.best("audio")
+        stream: Any = self._container.streams.best("audio")
+        self._stream = stream
         self._written = 0
         self._blocks: Iterator[NDArray[np.float32]] = iter(())
         self._first: NDArray[np.float32] | None = None
-        if self._stream is None:
+        if stream is None:
             return
-        if self._stream.codec_context is None:
+        if stream.codec_context is None:
             self.problem = "this build of ffmpeg cannot decode its sound"
             return
-        rate = int(self._stream.rate)
+        rate = int(stream.rate)
         self.rate = rate if rate in _RATES else 48_000
-        self.layout = _LAYOUTS.get(self._stream.channels, "stereo")
+        self.layout = _LAYOUTS.get(stream.channels, "stereo")
         self._blocks = self._read()
         # Know whether there is any before a file gets a track for it.
         self._first = next(self._blocks, None)

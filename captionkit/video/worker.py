@@ -87,7 +87,7 @@ class DecodeServer:
         self._indexes: dict[tuple[str, str], StreamIndex] = {}
 
     def answer(self, message: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
-        """Serve a request of op ``probe``, ``read``, ``clip`` or ``excerpt``: a head and its payload."""
+        """Serve a ``probe``, ``read``, ``clip`` or ``excerpt``: return a head and its payload."""
         path = message["path"]
         index = self._index(path, kept=message["kept"])
         if message["op"] == "probe":

@@ -1,4 +1,4 @@
-"""Training sets: the clips of captioned windows beside their texts, in the layouts that trainers read."""
+"""Training sets: clips of captioned windows beside their texts, in the layouts that trainers read."""
 
 from captionkit.export.dataset.export import DatasetExport
 from captionkit.export.dataset.layouts import LAYOUTS, Layout

@@ -48,7 +48,9 @@ def card(
     ]
     if left_out or problems:
         lines += ["", "## Left out", "", *(f"- {count} {why}" for why, count in left_out.items())]
-        lines += [f"- {_line(name)}: {_line(why)}" for name, why in list(problems.items())[:_MOST_LISTED]]
+        lines += [
+            f"- {_line(name)}: {_line(why)}" for name, why in list(problems.items())[:_MOST_LISTED]
+        ]
         if len(problems) > _MOST_LISTED:
             lines.append(f"- and {len(problems) - _MOST_LISTED} more")
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")

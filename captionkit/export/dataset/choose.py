@@ -156,9 +156,7 @@ def _schema(rows: pd.DataFrame) -> str | None:
     return None
 
 
-def _refused(
-    row: dict[str, Any], text: str, bad: list[str], options: DatasetOptions
-) -> str | None:
+def _refused(row: dict[str, Any], text: str, bad: list[str], options: DatasetOptions) -> str | None:
     """Return the reason that a caption is left out, or None."""
     tags, words = set(split_tags(row["tags"])), len(words_of(text))
     if not text.strip():
@@ -212,7 +210,7 @@ def _words(value: Any) -> str:
 
 
 def _names(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return a name for each row and one for its film; no two are equal, also without regard to case."""
+    """Return a name for each row and one for its film; no two are equal, whatever their case."""
     films: dict[str, str] = {}
     stems: set[str] = set()
     taken: set[str] = set()
@@ -220,7 +218,7 @@ def _names(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     for row in rows:
         film = str(row["path"] or row["video"])
         if film not in films:
-            # WebDataset ends a name at its first dot; readers skip names that begin with one or with __.
+            # WebDataset ends a name at its first dot; readers skip names that begin with . or __.
             plain = file_name(row["video"]).replace(".", "_").replace(" ", "_").lstrip("_") or "video"
             films[film] = _free(plain, stems)
         names.append((_free(f"{films[film]}-{row['window']:04d}", taken), films[film]))

@@ -136,7 +136,9 @@ class DatasetExport:
         if layout.text is not None:
             for clip in clips:
                 text = one_line(clip.sample.text)
-                folder.add(layout.path(layout.text, clip.sample), f"{text}\n".encode("utf-8", "replace"))
+                folder.add(
+                    layout.path(layout.text, clip.sample), f"{text}\n".encode("utf-8", "replace")
+                )
         for name, data in layout.lists(clips, Setting(folder.path, options.metadata)).items():
             folder.add(name, data)
         if layout.packed:
@@ -174,8 +176,8 @@ class DatasetExport:
                     raise
         if self._stopped.is_set():
             raise ExportError(
-                f"the export to {self._folder.path} was stopped; {self._done} clips are complete, export "
-                "again to resume"
+                f"the export to {self._folder.path} was stopped; {self._done} clips are complete, "
+                "export again to resume"
             )
         return [each for each in made if each is not None]
 

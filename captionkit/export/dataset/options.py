@@ -78,7 +78,9 @@ class DatasetOptions:
     without_faults: tuple[str, ...] = _option((), "no captions with these faults, or all", "names")
     min_words: int | None = _option(None, "least words of a caption", int)
     max_words: int | None = _option(None, "most words of a caption", int)
-    unlike: float | None = _option(None, "no captions that overlap an earlier one so far, 0 to 1", float)
+    unlike: float | None = _option(
+        None, "no captions that overlap an earlier one so far, 0 to 1", float
+    )
     prefix: str = _option("", "text before each caption", str)
     suffix: str = _option("", "text behind each caption", str)
     trigger: str = _option("", "word to train, put first with a comma", str)
