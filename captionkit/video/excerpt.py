@@ -17,7 +17,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
 from captionkit.video.errors import VideoError
@@ -265,6 +265,9 @@ class _Cut:
         if rgb:
             # Say which matrix made the colours; players guess by size otherwise.
             tags = {"dst_colorspace": "ITU709", "dst_color_primaries": 1, "dst_color_trc": 1}
+        elif frame.color_range == ColorRange.JPEG:
+            # Readers would call a full range yuvj420p.
+            tags = {"src_color_range": "JPEG", "dst_color_range": "MPEG"}
         made: VideoFrame = frame.reformat(
             self._size[0], self._size[1], "yuv420p", interpolation=Interpolation.BICUBIC, **tags
         )

@@ -30,6 +30,7 @@ from captionkit.video import DecodePool, VideoError
 logger = logging.getLogger(__name__)
 
 _MOST_NAMED = 3
+_MEGABYTE = 1_000_000
 
 
 class DatasetExport:
@@ -142,7 +143,7 @@ class DatasetExport:
         for name, data in layout.lists(clips, Setting(folder.path, options.metadata)).items():
             folder.add(name, data)
         if layout.packed:
-            pack(folder, clips, options.shard_mb * 1_000_000)
+            pack(folder, clips, options.shard_mb * _MEGABYTE)
             for clip in clips:
                 folder.remove(clip.file)
         folder.add(hub.CARD, card(clips, options, self._choice.left_out, self.problems))
