@@ -96,17 +96,19 @@ def test_a_sidecar_folder_has_each_clip_beside_its_text(run, tmp_path, pool):
     assert barcodes.heard_clicks(clips["one-0000"]) == pytest.approx([0.1], abs=0.02)
 
 
+# The reader leaves its files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("metadata", ["jsonl", "csv", "parquet"])
 def test_datasets_reads_a_videofolder_with_its_parts(run, tmp_path, pool, metadata, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
+    # Nothing is decoded here, and its decoder may be built for another machine.
+    monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", False)
     run.rate("one", 1, 4)
     options = {"layout": "videofolder", "metadata": metadata, "validation": 0.3}
     folder = run.export(tmp_path / "out", "dataset", **options)
-    read = datasets.load_dataset(
-        "videofolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache")
-    )
+    read = datasets.load_dataset("videofolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
     assert set(read) == {"train", "validation"}
     seen = {}
     for part in read.values():
@@ -122,6 +124,8 @@ def test_datasets_reads_a_videofolder_with_its_parts(run, tmp_path, pool, metada
     assert parts[0] & parts[1] == set()
 
 
+# The reader leaves its files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_the_tar_files(run, tmp_path, pool):
     import webdataset
 
@@ -137,21 +141,24 @@ def test_webdataset_reads_the_tar_files(run, tmp_path, pool):
         assert sample["txt"].decode() == line_of(*samples()[stem])
         facts = json.loads(sample["json"])
         assert facts["caption"] == text_of(*samples()[stem])
-        assert facts["frames"] == len(range(*WINDOWS[facts["film"]][facts["window"]])) + 1
+        assert (
+            facts["frames"]
+            == len(range(*WINDOWS[facts["film"].removesuffix(".mp4")][facts["window"]])) + 1
+        )
     assert seen == set(samples())
     assert not (folder / ".clips").exists()
 
 
 def test_tar_files_stay_within_their_size(run, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "_MEGABYTE", 1000)
-    folder = run.export(tmp_path / "out", "dataset", layout="webdataset", shard_mb=60)
+    folder = run.export(tmp_path / "out", "dataset", layout="webdataset", shard_mb=20)
     shards = sorted(folder.glob("*.tar"))
     assert len(shards) > 1
     for path in shards:
         with tarfile.open(path) as tar:
             names = tar.getnames()
         assert len(names) % 3 == 0
-        assert path.stat().st_size <= 70_000 or len(names) == 3
+        assert path.stat().st_size <= 30_000 or len(names) == 3
 
 
 def test_musubi_lists_whole_paths_and_captions(run, tmp_path, pool):
@@ -237,11 +244,13 @@ def test_filters_choose_by_rating_tag_check_and_length(run, tmp_path):
     def kept(name: str, **options: object) -> set[str]:
         folder = run.export(tmp_path / name, "dataset", layout="events", **options)
         films = json.loads((folder / "events.json").read_text())
-        return {f"{film} {stamp[0]:.2f}" for film, facts in films.items() for stamp in facts["timestamps"]}
+        return {
+            f"{film} {stamp[0]:.2f}" for film, facts in films.items() for stamp in facts["timestamps"]
+        }
 
     assert kept("rating", min_rating=3) == {"one 0.00"}
     assert kept("tag", tags="good", without_tags=["bad"]) == {"two 0.00"}
-    assert "three_v2 0.00" not in kept("checks", without_faults="all")
+    assert "three_v2 0.00" not in kept("checks", without_faults="repeats")
     assert kept("long", min_words=14) == {"three_v2 0.00"}
     assert "three_v2 0.00" not in kept("short", max_words=13)
     # Captions of a film differ by their time alone.
@@ -394,7 +403,9 @@ def test_an_export_that_was_stopped_resumes(run, tmp_path, monkeypatch):
         return cut(self, source, first, *rest)
 
     monkeypatch.setattr(DecodePool, "excerpt", full)
-    with pytest.raises(ExportError, match=r"No space left on device; \d+ clips are complete, export ag"):
+    with pytest.raises(
+        ExportError, match=r"No space left on device; \d+ clips are complete, export ag"
+    ):
         run.export(tmp_path / "out", "dataset", layout="sidecar")
     assert not list((tmp_path / "out").rglob(".captionkit-part-*"))
     assert not (tmp_path / "out" / "card.md").exists()
@@ -412,18 +423,21 @@ def test_an_export_that_was_stopped_resumes(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs a mount of its own")
-def test_a_disk_that_fills_is_named_and_keeps_complete_clips_only(run, tmp_path, pool):
+def test_a_disk_that_fills_is_named_and_keeps_complete_clips_only(run, tmp_path):
     import subprocess
 
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=28k", "tmpfs", disk], check=False
+    ).returncode:
         pytest.skip("cannot mount here")
     try:
         with pytest.raises(ExportError, match=r"(?i)no space left on device.* export again"):
             run.export(disk / "out", "dataset", layout="sidecar", copy=False)
-        for path in (disk / "out").glob("*.mp4"):
-            check_frames(path, path.stem, pool)
+        with DecodePool(workers=1) as own:
+            for path in (disk / "out").glob("*.mp4"):
+                check_frames(path, path.stem, own)
         assert not list(disk.rglob(".captionkit-part-*"))
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -467,7 +481,9 @@ def test_films_of_one_name_get_names_of_their_own(run, tmp_path):
         ({"template": "{caption} {vidoe}"}, r"\{vidoe\}.*did you mean 'video'"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_path, options, message):
+def test_options_that_do_not_fit_are_refused_before_anything_is_written(
+    run, tmp_path, options, message
+):
     with pytest.raises(ExportError, match=message):
         run.export(tmp_path / "out", "dataset", **options)
     assert not (tmp_path / "out").exists()
@@ -486,7 +502,9 @@ def test_the_command_writes_the_same_set_from_a_run_and_from_a_file(run, session
     wanted = texts(run.export(tmp_path / "code", "dataset", size=(96, 96), trigger="ohwx"))
     arguments = ["--format", "dataset", "--size", "96x96", "--trigger", "ohwx"]
     store = str(session.store.path)
-    assert main(["export", str(run.id), "--store", store, "--out", str(tmp_path / "a"), *arguments]) == 0
+    assert (
+        main(["export", str(run.id), "--store", store, "--out", str(tmp_path / "a"), *arguments]) == 0
+    )
     assert texts(tmp_path / "a") == wanted
     file = str(run.export(tmp_path / "captions.jsonl"))
     assert main(["export", file, "--out", str(tmp_path / "b"), *arguments]) == 0

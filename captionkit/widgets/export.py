@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import ipywidgets as widgets
 
 from captionkit import display
 from captionkit.export import FORMATS, ExportError
+from captionkit.export.dataset import LAYOUTS, DatasetExport, DatasetOptions
 from captionkit.run import Run, runs
 from captionkit.session import Session
 from captionkit.store import StoreError
@@ -20,6 +22,9 @@ from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import STYLE, flow, say, wide
 
 _MOST_RUNS = 100
+_DATASET = "dataset"
+# Seconds between two messages of how far a data set is.
+_EVERY_S = 0.5
 
 
 class ExportPanel(FormView):
@@ -42,7 +47,10 @@ class ExportPanel(FormView):
         self.run = widgets.Dropdown(description="Run", layout=wide("30em"), style=style)
         self.format = widgets.Dropdown(
             description="Format",
-            options=[(f"{name}: {each.description}", name) for name, each in FORMATS.items()],
+            options=[
+                *((f"{name}: {each.description}", name) for name, each in FORMATS.items()),
+                (f"{_DATASET}: clips with captions to train on", _DATASET),
+            ],
             layout=wide("30em"), style=style,
         )  # fmt: skip
         self.stage = widgets.Dropdown(
@@ -53,6 +61,26 @@ class ExportPanel(FormView):
         self.prefer_human = widgets.Checkbox(
             description="Prefer edited and best-rated texts", indent=False, layout=wide("19em")
         )
+        self.layout_menu = widgets.Dropdown(
+            description="Layout",
+            options=[(f"{name}: {each.description}", name) for name, each in LAYOUTS.items()],
+            layout=wide("30em"), style=style,
+        )  # fmt: skip
+        self.min_rating = widgets.Dropdown(
+            description="Rated", options=[("any", None), *((f"{n} or better", n) for n in range(1, 6))],
+            layout=wide("15em"), style=style,
+        )  # fmt: skip
+        self.validation = widgets.BoundedFloatText(
+            description="Validation", min=0, max=0.9, step=0.05, layout=wide("13em"), style=style,
+            description_tooltip="share of the films for validation; no film is in both parts",
+        )  # fmt: skip
+        self.trigger = widgets.Text(
+            description="Trigger", placeholder="word put before each caption", layout=wide("18em"),
+            style=style,
+        )  # fmt: skip
+        self.of_a_set = widgets.HBox(
+            [self.layout_menu, self.min_rating, self.validation, self.trigger], layout=flow()
+        )
         self.path = widgets.Text(description="Path", layout=wide("30em"), style=style)
         self.overwrite = widgets.Checkbox(
             description="Replace what is there", indent=False, layout=wide("13em")
@@ -62,6 +90,7 @@ class ExportPanel(FormView):
         self.link = FileLink(self.board)
         self.add_class("ck-box")
         self._suggested = ""
+        self._made: DatasetExport | None = None
         self._list_runs()
         self._suggest()
         self.run.observe(self._on_choice, names="value")
@@ -72,6 +101,7 @@ class ExportPanel(FormView):
                 widgets.HTML(STYLE),
                 widgets.HBox([self.run, self.format], layout=flow()),
                 widgets.HBox([self.stage, self.checks, self.prefer_human], layout=flow()),
+                self.of_a_set,
                 widgets.HBox([self.path, self.overwrite, self.button], layout=flow()),
                 widgets.HBox([self.status, self.link], layout=flow()),
                 self.problem,
@@ -100,16 +130,21 @@ class ExportPanel(FormView):
         self._suggest()
 
     def _suggest(self) -> None:
-        """Write a path that fits, unless a person wrote one."""
+        """Show the controls of the format; write a path that fits, unless a person wrote one."""
+        self.of_a_set.layout.display = "" if self.format.value == _DATASET else "none"
+        self.checks.disabled = self.format.value == _DATASET
         if self.path.value in ("", self._suggested) and self.run.value is not None:
             name = self.format.value
-            suffix = "" if name in ("nemo", "vtt", "srt") else f".{name}"
+            suffix = "" if name in ("nemo", "vtt", "srt", _DATASET) else f".{name}"
             kind = f"-{name}" if not suffix else ""
             self._suggested = self.path.value = f"exports/run-{self.run.value}{kind}{suffix}"
 
     def export(self) -> None:
-        """Write the file; returns at once."""
+        """Write the file, or stop the data set under way; returns at once."""
         self.report("")
+        if self._made is not None:
+            self.board.work.submit("stop export", self._made.stop)
+            return
         if self.run.value is None:
             self.report("there is no run to export yet; caption some windows first")
             return
@@ -119,20 +154,52 @@ class ExportPanel(FormView):
             return
         options = {
             "stage": self.stage.value,
-            "checks": self.checks.value,
             "prefer_human": self.prefer_human.value,
             "overwrite": self.overwrite.value,
         }
-        number, name = self.run.value, self.format.value
+        number, name, checks = self.run.value, self.format.value, self.checks.value
+        of_a_set = {
+            "layout": self.layout_menu.value,
+            "min_rating": self.min_rating.value,
+            "validation": self.validation.value,
+            "trigger": self.trigger.value.strip(),
+        }
         self.button.disabled = True
         self.link.file = None
         say(self.status, f"writing {path}…")
-        self.board.long.submit("export", lambda: self._write(number, path, name, options))
+        target = Path(path).expanduser()
 
-    def _write(self, number: int, path: str, name: str, options: dict[str, Any]) -> None:
-        try:
+        def write() -> Path:
             run = Run(self.board.session.store, number, self.board.session)
-            written = run.export(Path(path).expanduser(), name, **options)
+            if name == _DATASET:
+                return self._write_set(run, target, of_a_set, options)
+            return run.export(target, name, checks=checks, **options)
+
+        self.board.long.submit("export", lambda: self._write(write))
+
+    def _write_set(
+        self, run: Run, target: Path, of_a_set: dict[str, Any], options: dict[str, Any]
+    ) -> Path:
+        """Write a data set and say how far it is; a progress bar would print from this thread."""
+        made = self._made = DatasetExport(
+            run.captions,
+            target,
+            DatasetOptions(**of_a_set),
+            self.board.session.sources.by_key,
+            stage=options["stage"],
+            by_rating=options["prefer_human"],
+            overwrite=options["overwrite"],
+        )
+        self.button.description, self.button.disabled = "Stop", False
+        while not made.wait(_EVERY_S):
+            say(self.status, f"writing {target}: {made.state()[2]}")
+        if made.problems:
+            self.report(f"{len(made.problems)} windows are left out, see {target / 'card.md'}")
+        return target
+
+    def _write(self, write: Callable[[], Path]) -> None:
+        try:
+            written = write()
         except (ExportError, StoreError, KeyError, OSError) as error:
             say(self.status, "")
             self.report(str(error.args[0] if error.args else error))
@@ -140,4 +207,5 @@ class ExportPanel(FormView):
             say(self.status, f"written: {written}")
             self.link.file = written
         finally:
-            self.button.disabled = False
+            self._made = None
+            self.button.description, self.button.disabled = "Export", False

@@ -80,10 +80,13 @@ def choose(
     """
     left_out: Counter[str] = Counter()
     rows = _final(table, stage, by_rating, left_out)
+    edited = rows["edited_text"]
+    # The checks look at the text that goes into the set.
+    rows = rows.assign(text=edited.where(edited.notna(), rows["text"]))
     found = faults(rows, _schema(rows))
     kept: list[tuple[dict[str, Any], str, str, tuple[str, ...]]] = []
     for index, row in zip(rows.index, _records(rows), strict=True):
-        own = row["edited_text"] if isinstance(row["edited_text"], str) else row["text"]
+        own = row["text"]
         reason, text = _refused(row, own, found[index], options), ""
         if reason is None:
             text, reason = _text(row, own, options)

@@ -47,20 +47,23 @@ class Clip:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the clip, as plain values; film is the name of the film."""
+        """What is known of the clip, as plain values; ``film`` is the name of the film's file.
+
+        A rating of 0 means none. No value is missing: the type of a column must not depend on the part.
+        """
         row, made = self.sample.row, self.made
         own = {"width": made.width, "height": made.height, "fps": made.fps} if made else {}
         return {
-            "film": row["video"],
+            "film": Path(row["path"] or row["video"]).name,
             "window": row["window"],
             "start_s": row["start_s"],
             "end_s": row["end_s"],
             "frames": made.frames if made else row["frames"],
             **own,
-            "key": row["key"],
-            "rating": row["rating"],
-            "tags": row["tags"],
-            "faults": ", ".join(self.sample.faults) or None,
+            "key": row["key"] or "none",
+            "rating": row["rating"] or 0,
+            "tags": row["tags"] or "none",
+            "faults": ", ".join(self.sample.faults) or "none",
         }
 
 
