@@ -1,17 +1,20 @@
-"""Training sets: each layout read back, with the frames of the windows and the texts of the captions."""
+"""Training sets: each layout read back, with the frames of windows and the texts of captions."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
 import av
 import barcodes
+import programs
 import pytest
 from fakes import FakeBackend
+from hub import REPOSITORY, Hub, environment
 
 import captionkit as ck
 from captionkit.cli import main
@@ -424,8 +427,6 @@ def test_an_export_that_was_stopped_resumes(run, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs a mount of its own")
 def test_a_disk_that_fills_is_named_and_keeps_complete_clips_only(run, tmp_path):
-    import subprocess
-
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
@@ -492,7 +493,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(
 def test_unknown_options_name_the_nearest(run, tmp_path):
     with pytest.raises(TypeError, match=r"no argument 'layuot' \(did you mean 'layout'\?\)"):
         run.export(tmp_path / "out", "dataset", layuot="sidecar")
-    with pytest.raises(TypeError, match="'layout' .only with the format"):
+    with pytest.raises(TypeError, match=r"'layout' \(only with the format"):
         run.export(tmp_path / "out.csv", layout="sidecar")
     with pytest.raises(TypeError, match=r"no argument 'overwrit' \(did you mean 'overwrite'\?\)"):
         run.export(tmp_path / "out.csv", overwrit=True)
@@ -514,6 +515,27 @@ def test_the_command_writes_the_same_set_from_a_run_and_from_a_file(run, session
     with pytest.raises(SystemExit):
         main(["export", str(run.id), "--format", "dataset", "--size", "big"])
     assert "is not a size" in capsys.readouterr().err
+
+
+def test_a_set_is_uploaded_whole_to_a_private_data_set(run, tmp_path):
+    hub = Hub()
+    captions = run.export(tmp_path / "captions.jsonl")
+    arguments = ["push", captions, tmp_path / "out", REPOSITORY]
+    told = {**environment(hub.address, tmp_path), "HF_TOKEN": "hf_test"}
+    programs.run(*arguments, env=told)
+    assert hub.created["type"] == "dataset"
+    # Earlier clients send the first, later ones the second.
+    assert hub.created.get("private") or hub.created.get("visibility") == "private"
+    folder = tmp_path / "out"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert set(hub.uploaded) == {name for name in files if not name.startswith(".")} | {"README.md"}
+    for name, content in hub.uploaded.items():
+        assert content == (folder / name.replace("README.md", "card.md")).read_bytes()
+    hub.server.shutdown()
+    hub.server.server_close()
+    process = programs.start(*arguments, env=told, stderr=subprocess.PIPE)
+    assert "complete in" in process.communicate()[1]
+    assert process.returncode == 1
 
 
 def test_each_layout_has_a_description():

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import programs
 import pytest
 from common import ROOT
+from hub import REPOSITORY, REVISION, Hub, environment
 
 from captionkit.models.variants import Variant, get_variant, register
 from captionkit.models.weights import WeightsError, ensure_weights, find_problem
-
-COMMIT = "1" * 40
-REVISION = "abc1234"
-# What names the one commit at the hub.
-REVISIONS = (COMMIT, REVISION, "main")
-REPOSITORY = "someone/tiny-video"
 
 
 def safetensors(name: str, values: int = 8) -> bytes:
@@ -45,99 +37,9 @@ FILES = {
 }
 
 
-class Hub:
-    """As much of the Hugging Face hub as a download asks for."""
-
-    def __init__(self) -> None:
-        self.files = dict(FILES)
-        self.asked: list[str] = []
-        self.cut_after: int | None = None
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args):
-                pass
-
-            def do_HEAD(self):
-                self.answer(body=False)
-
-            def do_GET(self):
-                self.answer(body=True)
-
-            def answer(self, body: bool) -> None:
-                path = self.path.split("?")[0]
-                if path.startswith("/api/models/"):
-                    self.listing(path)
-                    return
-                name = path.rsplit("/", 1)[-1]
-                content = hub.files.get(name)
-                if not any(f"/{each}/" in path for each in REVISIONS):
-                    self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body)
-                    return
-                if content is None:
-                    self.reply(404, b"{}", {"X-Error-Code": "EntryNotFound"}, body)
-                    return
-                if body:
-                    hub.asked.append(name)
-                headers = {
-                    "X-Repo-Commit": COMMIT,
-                    "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-                    "Accept-Ranges": "bytes",
-                }
-                status, begin = 200, 0
-                if asked := self.headers.get("Range"):
-                    begin = int(asked.removeprefix("bytes=").split("-")[0])
-                    headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-                    status = 206
-                cut = hub.cut_after is not None and len(content) > hub.cut_after
-                self.reply(status, content[begin:], headers, body, hub.cut_after if cut else None)
-
-            def listing(self, path: str) -> None:
-                if path.endswith(f"/tree/{COMMIT}"):
-                    tree = [
-                        {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
-                        for name, content in hub.files.items()
-                    ]
-                    self.reply(200, json.dumps(tree).encode(), {}, True)
-                    return
-                if not path.endswith(tuple(f"/revision/{each}" for each in REVISIONS)):
-                    self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, True)
-                    return
-                listed = {
-                    "id": REPOSITORY,
-                    "sha": COMMIT,
-                    "siblings": [{"rfilename": name} for name in hub.files],
-                }
-                self.reply(200, json.dumps(listed).encode(), {"X-Repo-Commit": COMMIT}, True)
-
-            def reply(self, status, content, headers, body, cut_after=None) -> None:
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if body and cut_after is None:
-                    self.wfile.write(content)
-                elif body:
-                    # A connection that breaks off at the same byte each time.
-                    begin = len(FILES["model-2.safetensors"]) - len(content)
-                    self.wfile.write(content[: max(0, cut_after - begin)])
-                    self.close_connection = True
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
 @pytest.fixture
 def hub():
-    hub = Hub()
+    hub = Hub(FILES)
     yield hub
     hub.server.shutdown()
     hub.server.server_close()
@@ -156,18 +58,6 @@ def start_download(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-
-
-def environment(address: str, model_dir: Path) -> dict[str, str]:
-    """Return what leads huggingface_hub to a hub, in a new process: it reads its address on import."""
-    return {
-        "HF_ENDPOINT": address,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HOME": str(model_dir / "home"),
-        "HF_HUB_OFFLINE": "0",
-        "NO_PROXY": "127.0.0.1",
-    }
 
 
 def test_a_model_that_cannot_be_used_is_refused_before_its_weights_are_downloaded(hub, tmp_path):

@@ -478,6 +478,25 @@ def test_export_writes_says_where_and_guards_what_is_there(bench, tmp_path):
     assert panel.link._name == "out.jsonl"
 
 
+def test_a_data_set_of_clips_is_written_from_the_panel(bench, tmp_path):
+    caption_all(bench)
+    panel = bench.export
+    assert panel.of_a_set.layout.display == "none"
+    panel.format.value = "dataset"
+    assert panel.of_a_set.layout.display == ""
+    assert panel.path.value == "exports/run-1-dataset"
+    panel.layout_menu.value = "events"
+    panel.trigger.value = "ohwx"
+    panel.path.value = str(tmp_path / "set")
+    panel.button.click()
+    assert bench.board.idle(20)
+    assert "ohwx, " in (tmp_path / "set" / "events.json").read_text()
+    assert (panel.button.description, panel.button.disabled) == ("Export", False)
+    panel.button.click()
+    assert bench.board.idle(20)
+    assert "is there already" in panel.problem.value
+
+
 def test_a_link_hands_the_file_over(bench, tmp_path, monkeypatch):
     caption_all(bench)
     bench.export.format.value = "nemo"

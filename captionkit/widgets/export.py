@@ -72,7 +72,7 @@ class ExportPanel(FormView):
         )  # fmt: skip
         self.validation = widgets.BoundedFloatText(
             description="Validation", min=0, max=0.9, step=0.05, layout=wide("13em"), style=style,
-            description_tooltip="share of the films for validation; no film is in both parts",
+            tooltip="share of the films for validation; no film is in both parts",
         )  # fmt: skip
         self.trigger = widgets.Text(
             description="Trigger", placeholder="word put before each caption", layout=wide("18em"),
