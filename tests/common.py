@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from captionkit.stages.tasks import Clip, LlmInputs, Video, VideoTask
 
@@ -22,6 +24,15 @@ def whole_file(path: str) -> VideoTask:
 def is_engine(command: list[str] | None) -> bool:
     """Return whether a command line belongs to an engine's process."""
     return any("captionkit.engine" in word and word.endswith("worker") for word in command or [])
+
+
+def core_among(processes: list[psutil.Process]) -> psutil.Process | None:
+    """Return the process of vLLM's core, forked or spawned; None if there is none yet."""
+    for each in processes:
+        with contextlib.suppress(psutil.Error):
+            if "EngineCore" in each.name() or any("spawn_main" in word for word in each.cmdline()):
+                return each
+    return None
 
 
 def noise_inputs(seed: int, prompt: str = "Describe this video.", frames: int = 4) -> LlmInputs:

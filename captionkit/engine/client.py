@@ -203,7 +203,7 @@ class Engine:
             pending.fail(EngineGoneError(_CLOSED))
 
     def _listen(self) -> None:
-        self._heard = time.monotonic()
+        self._heard = self._worker_heard = time.monotonic()
         for work in (self._read, self._watch):
             threading.Thread(
                 target=work, args=(self._process,), name="captionkit-engine", daemon=True
@@ -265,7 +265,9 @@ class Engine:
         try:
             while True:
                 message, _ = ipc.receive(process.channel)
-                self._heard = time.monotonic()
+                self._worker_heard = time.monotonic()
+                if message.get("core", True):
+                    self._heard = self._worker_heard
                 try:
                     self._take(message)
                 except Exception:
@@ -295,7 +297,9 @@ class Engine:
                 self._heard = now
             last = now
             if self._up and now - self._heard > HANG_S:
-                logger.warning("the engine did not answer for %.0f s and is started again", HANG_S)
+                worker_lives = now - self._worker_heard < HANG_S / 2
+                who = "vLLM's core" if worker_lives else "the engine's process"
+                logger.warning("%s did not answer for %.0f s; the engine starts again", who, HANG_S)
                 process.kill()
                 return
 

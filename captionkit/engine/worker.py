@@ -137,7 +137,7 @@ class _Worker:
         self._engine.shutdown(timeout=_SHUTDOWN_S)
 
     def _live(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Say every few seconds that the core lives, and give free memory back.
+        """Say every few seconds whether the core lives, and give free memory back.
 
         A parent cannot see that a process was stopped.
         """
@@ -146,8 +146,7 @@ class _Worker:
         last = own.memory_info().rss
         with contextlib.suppress(OSError):
             while not self._engine.errored:
-                if liveness.beat():
-                    self._send({"op": "alive"})
+                self._send({"op": "alive", "core": liveness.beat()})
                 grown = own.memory_info().rss - last
                 if grown > (_GROWTH_WHILE_BUSY if self._tasks else _GROWTH):
                     _give_memory_back()
