@@ -116,6 +116,9 @@ class Recipe:
         Length of a window in seconds, by the frames' times, instead of ``window_size`` frames; a last
         window is at least the same share of it as ``remainder_threshold`` is of ``window_size``. None
         cuts by frames.
+    given
+        Key of a recipe whose captions in the store are stage 1, instead of the model's: of imported
+        captions, say. Stage 2 then corrects them. None for captions of the model.
     schema
         Captions are JSON objects of this schema: a name of `structured.EXAMPLES`, JSON text, a dict or
         a pydantic model, kept as JSON text. None for free text.
@@ -158,6 +161,9 @@ class Recipe:
     window_seconds: float | None = _setting(
         None, "seconds a window, instead of frames", float, above=0, step=1
     )
+    given: str | None = _setting(
+        None, "key of a recipe whose captions are stage 1, for stage 2 to correct", str
+    )
     schema: Any = _setting(  # noqa: RUF009 (ruff does not see that this is a field)
         None,
         f"captions as JSON: a JSON schema, or one of {', '.join(structured.EXAMPLES)}",
@@ -179,6 +185,8 @@ class Recipe:
             if not self.stage2.strip():
                 raise ValueError("stage2 has no text; give a text, or None for one stage")
             prompts.check_template(self.stage2, prompts.STAGE2_PLACEHOLDERS)
+        elif self.given is not None:
+            raise ValueError("captions are given for stage 1, and stage2 has no text; give a text")
 
     @property
     def prompt_text(self) -> str:
@@ -203,7 +211,7 @@ class Recipe:
         content = {**asdict(self), "prompt": self.prompt_text}
         for name, old in _OLD_NAMES.items():
             content[old] = content.pop(name)
-        for name in ("schema", "window_seconds"):
+        for name in ("schema", "window_seconds", "given"):
             if content[name] is None:
                 # Keep keys from versions without the setting valid.
                 del content[name]

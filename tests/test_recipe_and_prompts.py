@@ -50,10 +50,12 @@ def test_the_content_key_changes_with_every_field_that_decides_a_caption():
         "fp8": True,
         "schema": "tags",
         "window_seconds": 10.0,
+        "given": "0123456789abcdef",
     }
+    base = Recipe(stage2="Correct: {caption}")
     assert set(changes) == set(Recipe.__dataclass_fields__)
-    keys = {replace(Recipe(), **{name: value}).key for name, value in changes.items()}
-    assert len(keys | {Recipe().key}) == len(changes) + 1
+    keys = {replace(base, **{name: value}).key for name, value in changes.items()}
+    assert len(keys | {base.key}) == len(changes) + 1
 
 
 FLOATS = [name for name, setting in SETTINGS.items() if setting.kind is float]

@@ -1,4 +1,4 @@
-"""The command line: ``captionkit caption | runs | export | download | serve | bench | doctor``.
+"""The command line: ``captionkit caption``, ``runs``, ``export``, ``import`` and the others below.
 
 Every error that a user can cause is one line with the file or option and the remedy. Exit codes: 0 for
 success, 1 if something failed (finished work is on disk), 2 for bad usage, 130 if interrupted.
@@ -11,7 +11,7 @@ import logging
 from rich.console import Console
 from rich.markup import escape
 
-from captionkit.cli import bench, caption, doctor, download, export, runs, serve
+from captionkit.cli import bench, caption, doctor, download, export, imports, runs, serve
 from captionkit.cli.common import Parser, Printed, UsageError
 from captionkit.engine import EngineError
 from captionkit.export import ExportError
@@ -21,7 +21,7 @@ from captionkit.store import StoreError
 from captionkit.system.terminal import SafeConsole
 
 # Register each command here; a new command is one file and one entry.
-_COMMANDS = (caption, runs, export, download, serve, bench, doctor)
+_COMMANDS = (caption, runs, export, imports, download, serve, bench, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,5 +8,14 @@ from captionkit.export.files import export_run
 from captionkit.export.formats import FORMATS
 from captionkit.export.lines import JsonLines
 from captionkit.export.load import load_captions
+from captionkit.export.rows import ForeignRow, foreign_rows
 
-__all__ = ["FORMATS", "ExportError", "JsonLines", "export_run", "load_captions"]
+__all__ = [
+    "FORMATS",
+    "ExportError",
+    "ForeignRow",
+    "JsonLines",
+    "export_run",
+    "foreign_rows",
+    "load_captions",
+]

@@ -214,10 +214,11 @@ def _old_window(record: dict[str, Any]) -> dict[str, Any]:
 
 def _jsonl(path: Path) -> _Records:
     with path.open(encoding="utf-8") as file:
-        yield from _json_lines(path, file)
+        yield from json_lines_of(path, file)
 
 
-def _json_lines(path: Path, lines: Iterable[str]) -> _Records:
+def json_lines_of(path: Path, lines: Iterable[str]) -> _Records:
+    """Yield the objects of JSON lines, each with its line for messages."""
     number = 0
     try:
         for number, line in enumerate(lines, 1):
@@ -234,7 +235,7 @@ def _json_lines(path: Path, lines: Iterable[str]) -> _Records:
 
 
 def _csv(path: Path) -> _Records:
-    for number, record in _csv_rows(path):
+    for number, record in csv_rows(path):
         row = {name: _cell(name, value) for name, value in record.items() if name}
         if row.get("error") is None and row.get("text") is None:
             # Read a missing text as empty: a CSV has the same cell for both.
@@ -242,14 +243,14 @@ def _csv(path: Path) -> _Records:
         yield f"line {number}", row
 
 
-def _csv_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def csv_rows(path: Path, encoding: str = "utf-8-sig") -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a CSV file with the number of their last line; a cell may have any length."""
     number = 1
     rows = []
     with _CSV_LIMIT:
         limit = csv.field_size_limit(sys.maxsize)
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
+            with path.open(encoding=encoding, newline="") as file:
                 reader = csv.DictReader(file, strict=True)
                 for record in reader:
                     number = reader.line_num
@@ -267,13 +268,17 @@ def _cell(name: str, value: str | None) -> Any:
     """Return a cell as the type of its column, or as it is if it does not fit."""
     if not value:
         return None
-    if value[0] == GUARD and value[1:2] in (*FORMULA, GUARD):
-        value = value[1:]
+    value = unguarded(value)
     kind = KINDS.get(name, str)
     try:
         return kind(value)
     except ValueError:
         return _whole(value) if kind is int else value
+
+
+def unguarded(value: str) -> str:
+    """Return a cell without the apostrophe that keeps a spreadsheet from running it."""
+    return value[1:] if value[:1] == GUARD and value[1:2] in (*FORMULA, GUARD) else value
 
 
 def _whole(value: Any) -> Any:
@@ -317,18 +322,19 @@ class _Rows(html.parser.HTMLParser):
             self.text.write(data)
 
 
-def _html(path: Path) -> _Records:
+def html_rows(path: Path) -> _Records:
+    """Yield the rows of an HTML report, each with its line for messages."""
     rows = _Rows()
     try:
         rows.feed(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ExportError(f"{path} is not UTF-8 ({error.reason})") from error
-    yield from _json_lines(path, rows.text.getvalue().splitlines())
+    yield from json_lines_of(path, rows.text.getvalue().splitlines())
 
 
 _READERS: dict[str, Callable[[Path], _Records]] = {
     ".jsonl": _jsonl,
     ".csv": _csv,
     ".parquet": _parquet,
-    ".html": _html,
+    ".html": html_rows,
 }

@@ -15,6 +15,23 @@ class Caption(Completion):
     stage: int
     prompt_text: str
 
+    @classmethod
+    def of_text(cls, text: str, origin: str) -> Caption:
+        """Return a text of another source as a caption of stage 1; ``origin`` names the source."""
+        return cls(
+            prompt="",
+            text=text,
+            finish_reason="stop",
+            prompt_tokens=0,
+            output_tokens=0,
+            cached_tokens=0,
+            queue_s=0.0,
+            first_token_s=0.0,
+            seconds=0.0,
+            stage=1,
+            prompt_text=origin,
+        )
+
 
 @dataclass(frozen=True)
 class TextGrew:

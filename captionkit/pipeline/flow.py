@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 
 from captionkit import prompts
 from captionkit.engine import (
@@ -36,6 +44,7 @@ async def caption_stages(
     *,
     batch_size: int = 16,
     priority: int = 0,
+    given: str | None = None,
 ) -> AsyncIterator[Caption]:
     """Caption one prepared window; yield the `Caption` of each stage as it ends.
 
@@ -52,6 +61,8 @@ async def caption_stages(
         Captions that run at once.
     priority
         Lower goes first: -1 for a window on the screen.
+    given
+        Caption of stage 1 for a recipe with `Recipe.given`.
 
     Raises
     ------
@@ -61,7 +72,18 @@ async def caption_stages(
     text = prepared.prompt
     # A schema's text cannot begin with a thought, and a value of it may hold any text.
     shown = prompts.without_thoughts if recipe.schema is None else str
+    caption: Caption | None = None
+    if recipe.given is not None:
+        if given is None:
+            raise RequestError(
+                "the caption that stage 2 should correct is not in the store; import it again"
+            )
+        caption = Caption.of_text(given, text)
+        yield caption
     for stage in recipe.stages:
+        if stage == 1 and caption is not None:
+            text = _of_stage2(recipe, prepared, caption)
+            continue
         text = prompts.disarm(text)
         if not text.strip():
             raise RequestError("the prompt has no text")
@@ -74,8 +96,13 @@ async def caption_stages(
             else:
                 on_text(stage, shown(item))
         if stage == 1 and recipe.stage2 is not None:
-            template = prompts.stage2_template(recipe.stage2)
-            text = prompts.render(template, {**prepared.values, "caption": caption.text})
+            assert caption is not None
+            text = _of_stage2(recipe, prepared, caption)
+
+
+def _of_stage2(recipe: Recipe, prepared: PreparedWindow, first: Caption) -> str:
+    template = prompts.stage2_template(recipe.stage2 or "")
+    return prompts.render(template, {**prepared.values, "caption": first.text})
 
 
 def sampling_of(recipe: Recipe) -> Sampling:
@@ -99,6 +126,7 @@ async def caption(
     batch_size: int = 16,
     priority: int = 0,
     salt: str = "",
+    given: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncGenerator[Event, None]:
     """Caption windows and yield events, each with its window, in no fixed order.
 
@@ -120,13 +148,15 @@ async def caption(
         Lower goes first: -1 for windows on the screen.
     salt
         Part of each window's id in the backend; see `prepare`.
+    given
+        Captions of stage 1 by window key, for a recipe with `Recipe.given`.
 
     Raises
     ------
     EngineGoneError
         If the engine was closed, or the server is away.
     """
-    flow = _Flow(recipe, backend, pool, batch_size, priority, salt)
+    flow = _Flow(recipe, backend, pool, batch_size, priority, salt, given)
     running = asyncio.create_task(flow.run(windows))
     try:
         while (event := await flow.events.get()) is not None:
@@ -148,6 +178,7 @@ class _Flow:
     batch_size: int
     priority: int
     salt: str
+    given: Mapping[str, str]
 
     def __post_init__(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -233,6 +264,7 @@ class _Flow:
                 on_text,
                 batch_size=self.batch_size,
                 priority=self.priority,
+                given=self.given.get(window.key),
             ):
                 captions.append(each)
                 self.events.put_nowait(StageDone(window, each))

@@ -222,6 +222,7 @@ class RunTask:
         recipe = self.run.recipe
         if self.run.repeats > 1:
             recipe = replace(recipe, seed=(recipe.seed or 0) + repeat)
+        given = {} if recipe.given is None else self.run.store.final_texts(recipe.given)
         stop = threading.Event()
         try:
             # Load in a thread: loading takes seconds to minutes, and other runs share the loop.
@@ -233,7 +234,7 @@ class RunTask:
             self._began = time.monotonic()
         events = caption(
             self._claimed(repeat), recipe, backend, self._pool,
-            batch_size=self._batch_size, priority=self._priority,
+            batch_size=self._batch_size, priority=self._priority, given=given,
         )  # fmt: skip
         async with contextlib.aclosing(events):
             async for event in events:

@@ -118,6 +118,12 @@ CAPTIONED_BY_RECIPE = """
 SELECT DISTINCT window_key FROM results WHERE recipe_key = ? AND done AND error IS NULL
 """
 
+# Select the last stage's text of each window that a recipe has captioned; the newest result comes last.
+FINAL_TEXTS = """
+SELECT window_key, text FROM captions JOIN results ON results.id = captions.result
+WHERE recipe_key = ? AND done AND error IS NULL ORDER BY results.id, stage
+"""
+
 CHOOSE = """
 INSERT INTO choices (run_a, run_b, window_key, choice, created) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (run_a, run_b, window_key)

@@ -253,6 +253,10 @@ class Store:
         """Return the keys of the windows that a run has captioned."""
         return {key for (key,) in self._file.rows(queries.CAPTIONED_KEYS, (run,))}
 
+    def final_texts(self, recipe_key: str) -> dict[str, str]:
+        """Return the text that a recipe has written last for each window, by window key."""
+        return dict(self._file.rows(queries.FINAL_TEXTS, (recipe_key,)))
+
     def count_captioned(self, recipe_key: str, keys: Iterable[str]) -> int:
         """Count the windows that a recipe has captioned, in any run."""
         known = {key for (key,) in self._file.rows(queries.CAPTIONED_BY_RECIPE, (recipe_key,))}

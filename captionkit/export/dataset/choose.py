@@ -221,11 +221,15 @@ def _names(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     for row in rows:
         film = str(row["path"] or row["video"])
         if film not in films:
-            # WebDataset ends a name at its first dot; readers skip names that begin with . or __.
-            plain = file_name(row["video"]).replace(".", "_").replace(" ", "_").lstrip("_") or "video"
-            films[film] = _free(plain, stems)
+            films[film] = _free(plain_name(row["video"]), stems)
         names.append((_free(f"{films[film]}-{row['window']:04d}", taken), films[film]))
     return names
+
+
+def plain_name(video: object) -> str:
+    """Return a film's name as the beginning of its clips' names."""
+    # WebDataset ends a name at its first dot; readers skip names that begin with . or __.
+    return file_name(video).replace(".", "_").replace(" ", "_").lstrip("_") or "video"
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -1,0 +1,302 @@
+"""Captions of other tools as a run of this session's windows, for people and stage 2 to correct."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from captionkit.display import WindowTable
+from captionkit.export import ExportError
+from captionkit.export.dataset.choose import plain_name
+from captionkit.export.rows import ForeignRow, foreign_rows
+from captionkit.pipeline import Caption
+from captionkit.recipe import Recipe
+from captionkit.run.run import Run
+from captionkit.session.windows import SessionWindows
+from captionkit.sources import PlannedWindow
+from captionkit.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: Name of the model of imported captions.
+IMPORTED = "imported"
+CORRECT = "Correct this caption: {caption}"
+# Least share of the time that a row and its window cover together; half leaves no second window.
+_LEAST_SHARED = 0.5
+_NUMBERED = re.compile(r"(.+)-(\d{4,})")
+_AT_ONCE = 1000
+_MOST_NAMED = 3
+
+
+class ImportedRun(Run):
+    """A run of imported captions.
+
+    ``unmatched`` has the rows that belong to no window: where, text, reason.
+    """
+
+    def __init__(self, store: Store, id: int, session: Any, unmatched: pd.DataFrame) -> None:  # noqa: A002
+        super().__init__(store, id, session)
+        self.unmatched = unmatched
+
+
+class SessionImports(SessionWindows):
+    """What a session takes from other tools; a part of `Session`."""
+
+    recipe: Recipe
+
+    @abc.abstractmethod
+    def make_recipe(
+        self,
+        prompt: str | None = None,
+        stage2: str | bool | None = None,
+        recipe: Recipe | None = None,
+        **settings: Any,
+    ) -> Recipe:
+        """Return the session's recipe with changes."""
+
+    @abc.abstractmethod
+    def caption(
+        self,
+        prompt: str | None = None,
+        stage2: str | bool | None = None,
+        windows: pd.DataFrame | None = None,
+        **settings: Any,
+    ) -> Run:
+        """Caption windows and return the run."""
+
+    def import_captions(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        columns: Mapping[str, str] | None = None,
+        encoding: str = "utf-8",
+    ) -> ImportedRun:
+        """Take captions of another tool, or of people, as a run.
+
+        A row belongs to the window of its key; else to a window of its film (by path, file name or
+        name without a suffix) that covers at least half of the row's and the window's time together;
+        else to the window of its number, or of a name such as ``harbour-0002``; else to the only window
+        of its film. Rows that belong to none, or to one that is taken, are listed in ``unmatched``:
+        nothing is guessed.
+
+        Parameters
+        ----------
+        path
+            Text files beside films, a table, subtitles, metas or a folder; see `export.foreign_rows`.
+        name
+            Name of the run; by default the one of the file.
+        columns
+            Names of a table's columns: ``{"text": "my_caption", "video": "clip_name"}``.
+        encoding
+            Encoding of files without a byte-order mark.
+
+        Raises
+        ------
+        ExportError
+            If the file cannot be read, or no row belongs to a window of this session.
+        """
+        rows = foreign_rows(path, columns, encoding)
+        self._wait()
+        found, unmatched = match(rows, self.sources.windows)
+        if not found:
+            raise ExportError(
+                f"none of {len(rows)} captions of {path} belongs to a window of this session; the "
+                f"first: {_line(unmatched[0])}"
+            )
+        name = name or Path(path).stem
+        windows = [window for window, _ in found]
+        recipe = self._imported(name, found)
+        number = self.store.add_run(recipe, windows, repeats=1, batch_size=1, fresh=False)
+        texts = {window.key: row.text or "" for window, row in found}
+        work = self.store.begin_work(number)
+        try:
+            while jobs := work.claim(_AT_ONCE):
+                for job in jobs:
+                    text = texts[job.window_key]
+                    work.add_caption(job, Caption.of_text(text, recipe.prompt))
+                    work.finish(job, None)
+        finally:
+            work.end()
+        self.store.note_run(
+            number, f"{len(found)} of {len(rows)} captions of {Path(path).name} belong to a window"
+        )
+        if unmatched:
+            listed = "; ".join(_line(each) for each in unmatched[:_MOST_NAMED])
+            more = "; …" if len(unmatched) > _MOST_NAMED else ""
+            logger.warning(
+                "%d of %d captions of %s belong to no window: %s%s",
+                len(unmatched), len(rows), path, listed, more,
+            )  # fmt: skip
+        table = pd.DataFrame(
+            [(row.where, row.text, why) for row, why in unmatched], columns=["where", "text", "reason"]
+        )
+        return ImportedRun(self.store, number, self, table)
+
+    def correct(
+        self,
+        run: Run,
+        prompt: str = CORRECT,
+        windows: pd.DataFrame | None = None,
+        **settings: Any,
+    ) -> Run:
+        """Let the model correct the captions of a run, and return the run of the corrections.
+
+        Stage 1 is the caption of ``run`` as the model or the file has it, without people's edits, and
+        stage 2 sees the video and ``{caption}``. `Run.compare_stages` shows what was changed.
+
+        Parameters
+        ----------
+        run
+            A run of imported captions, or any other.
+        prompt
+            Text of stage 2.
+        windows
+            Rows of `windows`; None takes all windows with a caption in ``run``.
+        settings
+            As for `caption`: other fields of `Recipe`, ``batch_size``, ``fresh``.
+        """
+        known = self.store.final_texts(run.recipe.key)
+        if windows is None:
+            windows = self.windows
+        windows = windows[windows["key"].isin(list(known))]
+        of_call = {name: settings.pop(name) for name in _OF_A_CALL if name in settings}
+        recipe = replace(
+            self.make_recipe(stage2=prompt, **settings),
+            prompt=run.recipe.prompt,
+            given=run.recipe.key,
+        )
+        return self.caption(windows=windows, recipe=recipe, **of_call)
+
+    def gaps(self, run: Run) -> WindowTable:
+        """Return the windows without a caption in a run, to be captioned by a model, say."""
+        table = self.windows
+        return table[~table["key"].isin(list(self.store.captioned_keys(run.id)))]
+
+    def _imported(self, name: str, found: Iterable[tuple[PlannedWindow, ForeignRow]]) -> Recipe:
+        """Return the recipe of imported captions, another one for other texts."""
+        texts = sorted((window.key, row.text) for window, row in found)
+        digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
+        plain = name.replace("{", "(").replace("}", ")")
+        own = self.recipe
+        return Recipe(
+            model=IMPORTED,
+            prompt=f"imported: {plain} ({digest})",
+            window_size=own.window_size,
+            remainder_threshold=own.remainder_threshold,
+            window_seconds=own.window_seconds,
+        )
+
+
+_OF_A_CALL = ("batch_size", "fresh", "repeats")
+_Unmatched = tuple[ForeignRow, str]
+
+
+def _line(unmatched: _Unmatched) -> str:
+    row, why = unmatched
+    return f"{row.where}: {why}"
+
+
+def match(
+    rows: Iterable[ForeignRow], windows: Iterable[PlannedWindow]
+) -> tuple[list[tuple[PlannedWindow, ForeignRow]], list[_Unmatched]]:
+    """Return each window with its row, and the rows without a window with the reason."""
+    films = _Films(windows)
+    found: dict[str, tuple[PlannedWindow, ForeignRow]] = {}
+    unmatched: list[_Unmatched] = []
+    for row in rows:
+        if row.text is None:
+            unmatched.append((row, row.problem or "it has no caption"))
+            continue
+        window = films.window_of(row)
+        if isinstance(window, str):
+            unmatched.append((row, window))
+            continue
+        taken = found.get(window.key)
+        if taken is not None and taken[1].stage >= row.stage:
+            if taken[1].stage == row.stage:
+                why = f"{window.video} {window.number} has the caption of {taken[1].where}"
+                unmatched.append((row, why))
+            continue
+        found[window.key] = window, row
+    order = {window.key: index for index, window in enumerate(films.windows)}
+    return sorted(found.values(), key=lambda pair: order[pair[0].key]), unmatched
+
+
+class _Films:
+    """Windows by key, and by the names that a row may give their film."""
+
+    def __init__(self, windows: Iterable[PlannedWindow]) -> None:
+        self.windows = list(windows)
+        self._by_key = {window.key: window for window in self.windows}
+        self._of_film: dict[str, list[PlannedWindow]] = {}
+        self._names: dict[str, set[str]] = {}
+        for window in self.windows:
+            self._of_film.setdefault(window.video, []).append(window)
+            path = Path(window.path)
+            for name in (window.path, str(path.with_suffix("")), path.name, path.stem, window.video):
+                self._names.setdefault(name, set()).add(window.video)
+            self._names.setdefault(plain_name(window.video), set()).add(window.video)
+
+    def window_of(self, row: ForeignRow) -> PlannedWindow | str:
+        """Return the window of a row, or the reason that there is none."""
+        if row.key in self._by_key:
+            return self._by_key[row.key or ""]
+        if row.video is None:
+            return "it names no film and no known key"
+        videos, number = self._videos(row.video), row.window
+        numbered = _NUMBERED.fullmatch(_stem(row.video))
+        if not videos and numbered:
+            videos, number = self._names.get(numbered[1], set()), int(numbered[2])
+        if not videos:
+            return f"no film of this session is called {row.video}"
+        if len(videos) > 1:
+            return f"{row.video} may be {' or '.join(sorted(videos))}"
+        return self._of_one_film(row, self._of_film[next(iter(videos))], number)
+
+    def _videos(self, name: str) -> set[str]:
+        for each in (name, Path(name).name, _stem(name)):
+            if each in self._names:
+                return self._names[each]
+        return set()
+
+    @staticmethod
+    def _of_one_film(
+        row: ForeignRow, windows: list[PlannedWindow], number: int | None
+    ) -> PlannedWindow | str:
+        film = windows[0].video
+        if row.start_s is not None and row.end_s is not None:
+            best = max(windows, key=lambda window: _shared(row, window))
+            if _shared(row, best) < _LEAST_SHARED:
+                return f"no window of {film} lies at {row.start_s:g} to {row.end_s:g} s"
+            return best
+        if number is not None:
+            numbered = [window for window in windows if window.number == number]
+            return numbered[0] if numbered else f"{film} has no window {number}"
+        if len(windows) > 1:
+            return f"{film} has {len(windows)} windows, and it tells no key, time or number"
+        return windows[0]
+
+
+def _stem(name: str) -> str:
+    """Return a name without folder and suffix; a dot in the name of a text file is kept."""
+    path = Path(name)
+    return path.stem if re.fullmatch(r"\.[A-Za-z0-9]{2,4}", path.suffix) else path.name
+
+
+def _shared(row: ForeignRow, window: PlannedWindow) -> float:
+    """Return the time that row and window have in common, as a share of the time that either has."""
+    assert row.start_s is not None
+    assert row.end_s is not None
+    common = min(row.end_s, window.end_s) - max(row.start_s, window.start_s)
+    either = max(row.end_s, window.end_s) - min(row.start_s, window.start_s)
+    return common / either if either > 0 else 0.0
