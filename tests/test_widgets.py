@@ -21,7 +21,7 @@ from fakes import FakeBackend
 
 import captionkit as ck
 from captionkit.cli import main
-from captionkit.engine import Completion, EngineError
+from captionkit.engine import Completion, Engine, EngineError
 from captionkit.run import as_code
 from captionkit.system import loop
 from captionkit.widgets import workbench_view
@@ -364,7 +364,9 @@ def test_cost_tells_stored_windows_from_new_ones(bench):
     assert "cut anew" in cost(bench.board, other, [0])
 
 
-def test_cost_names_a_start_of_the_engine_or_the_server(tmp_path):
+def test_cost_names_a_start_of_the_engine_or_the_server(tmp_path, monkeypatch):
+    # Other tests of the same process may have left an engine of the same recipe.
+    monkeypatch.setattr(Engine, "live", lambda: None)
     for endpoint, why in ((None, "Needs a new engine"), ("http://127.0.0.1:1/v1", "1 window at http")):
         made = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "s", endpoint=endpoint)
         board = Board(made, owned=True)
@@ -546,14 +548,16 @@ def test_a_saved_notebook_stays_small_with_fifty_windows(fake, tmp_path):
     recipe = ck.Recipe(window_size=32, remainder_threshold=16)
     films = [VIDEOS / "harbour.mp4", VIDEOS / "street.mp4"]
     session = ck.Session(films, recipe=recipe, store=tmp_path / "s", backend=fake)
+    # A test that failed may have left its own widgets.
+    others = set(registry._instances)
     bench = ck.Workbench(session)
     chosen = session.windows.iloc[:50]
     bench.board.caption(chosen.index, bench.tuner.recipe, batch_size=16)
     assert bench.board.idle(60)
     state = sum(
         len(json.dumps(widget.get_state(), default=str))
-        for widget in registry._instances.values()
-        if widget.comm is not None
+        for key, widget in registry._instances.items()
+        if key not in others and widget.comm is not None
     )
     assert len(bench._results()) < 150_000
     assert len(bench._results()) > 2_000
