@@ -1,7 +1,7 @@
 """Captions, windows and measurements as HTML and figures, with differences marked."""
 
 from captionkit.display.diff import Piece, marked, overlap, wilson, word_diff
-from captionkit.display.figures import frames_figure, png, sweep_figure
+from captionkit.display.figures import frames_figure, png, report_figure, sweep_figure
 from captionkit.display.html import (
     MOST_ROWS,
     STYLE,
@@ -38,6 +38,7 @@ __all__ = [
     "overlap",
     "picture",
     "png",
+    "report_figure",
     "run_html",
     "sweep_figure",
     "table_html",

@@ -51,6 +51,17 @@ def frames_figure(pixels: NDArray[np.uint8], seconds: Sequence[float]) -> Figure
     return figure
 
 
+def report_figure(words: pd.Series, openings: pd.DataFrame) -> Figure:
+    """Draw how long captions are, and how many begin alike."""
+    figure = _figure(10, 3.5)
+    left, right = figure.subplots(1, 2)
+    left.hist(words, bins=min(30, max(1, int(words.max() - words.min()) + 1)))
+    left.set(xlabel="words a caption", ylabel="captions")
+    right.barh(list(openings["opening"])[::-1], list(openings["captions"])[::-1])
+    right.set(xlabel="captions that begin so")
+    return figure
+
+
 def sweep_figure(table: pd.DataFrame) -> Figure:
     """Draw throughput and time a window by batch size, a line for each prompt, fp8 and cache state."""
     measured = table[table["windows_per_s"].notna()]

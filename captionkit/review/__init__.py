@@ -4,19 +4,25 @@ from captionkit.review.agreement import agreements
 from captionkit.review.blind import AB, Choice, Pair
 from captionkit.review.checks import CHECKS, FAULTS, check, check_table, faults
 from captionkit.review.comparison import Comparison, compare, compare_tables, stability
+from captionkit.review.report import SetReport, report
+from captionkit.review.scores import MEASURES, scores
 
 __all__ = [
     "AB",
     "CHECKS",
     "FAULTS",
+    "MEASURES",
     "Choice",
     "Comparison",
     "Pair",
+    "SetReport",
     "agreements",
     "check",
     "check_table",
     "compare",
     "compare_tables",
     "faults",
+    "report",
+    "scores",
     "stability",
 ]

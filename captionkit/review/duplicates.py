@@ -43,4 +43,5 @@ def _bag(text: str) -> set[tuple[str, int]]:
     for word in re.findall(r"\w+", text.lower()):
         bag.add((word, seen[word]))
         seen[word] += 1
-    return bag
+    # Texts without a word are all the same.
+    return bag or {("", 0)}

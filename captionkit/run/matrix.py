@@ -9,6 +9,7 @@ import pandas as pd
 
 from captionkit import display
 from captionkit.display import Images
+from captionkit.review import MEASURES, scores
 from captionkit.run.run import Run, last_stages
 
 
@@ -26,6 +27,18 @@ class Matrix:
     def table(self) -> pd.DataFrame:
         """One row for each window (index video, window), one column for each prompt; None if failed."""
         return _columns({prompt: run.captions for prompt, run in self.runs.items()})
+
+    def scores(self, reference: Run) -> pd.DataFrame:
+        """Compare each prompt with a reference: one row a prompt, with the means of `Run.scores`.
+
+        The columns are windows (with a reference) and `review.MEASURES`; the prompt nearest to the
+        reference comes first.
+        """
+        rows = {}
+        for prompt, run in self.runs.items():
+            measured = scores(run.final, reference.human)
+            rows[prompt] = {"windows": len(measured), **measured[list(MEASURES)].mean()}
+        return pd.DataFrame.from_dict(rows, orient="index").sort_values("overlap", ascending=False)
 
     @property
     def keys(self) -> dict[tuple[str, int], str]:

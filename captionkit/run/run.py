@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +13,15 @@ from captionkit import display, structured
 from captionkit.export import export_run
 from captionkit.export.dataset import DatasetOptions
 from captionkit.recipe import Recipe
-from captionkit.review import Comparison, check_table, compare_tables, stability
+from captionkit.review import (
+    Comparison,
+    SetReport,
+    check_table,
+    compare_tables,
+    report,
+    scores,
+    stability,
+)
 from captionkit.run.dataset import export_dataset
 from captionkit.run.latest import caption_row, sound_table
 from captionkit.sources import Sources
@@ -203,6 +212,32 @@ class Run:
         if self.repeats < 2:
             raise ValueError(f"run {self.id} has one caption a window; caption with repeats=3")
         return stability(self.final)
+
+    def report(self, names: Iterable[str] = (), near: float = 0.9) -> SetReport:
+        """Report on the final captions as a set: lengths, phrases, repeats, words, faults by video.
+
+        Parameters
+        ----------
+        names
+            Words that no caption should have, such as names of people.
+        near
+            Word overlap from which two captions count as nearly the same.
+        """
+        return report(self.final, self.recipe.schema, names, near)
+
+    def scores(self, reference: Run) -> pd.DataFrame:
+        """Compare each caption with the one of a reference, such as imported captions of people.
+
+        Returns the columns of `review.scores`; an edited text of the reference counts.
+        """
+        return scores(self.captions, reference.human)
+
+    @property
+    def human(self) -> pd.DataFrame:
+        """`final`, with a person's edits instead of the texts that were edited."""
+        table = self.final
+        edited = table["edited_text"]
+        return table.assign(text=edited.where(edited.notna(), table["text"]))
 
     def rate(
         self,

@@ -21,7 +21,8 @@ from captionkit.pipeline.events import Caption, WindowDone
 from captionkit.pipeline.flow import caption
 from captionkit.prompts import resolve
 from captionkit.recipe import Recipe
-from captionkit.review import Comparison, compare_tables
+from captionkit.review import MEASURES, Comparison, compare_tables, scores
+from captionkit.run.run import Run
 from captionkit.sources import PlannedWindow, Sources
 from captionkit.system import loop
 from captionkit.system.memory import GPU_SAMPLE_S, PeakMemory, resident_children, used_gpu
@@ -86,6 +87,15 @@ class Sweep:
         if any(side.empty for side in sides):
             raise ValueError("the sweep has no texts with and without fp8; give fp8=[False, True]")
         return compare_tables(sides[0], sides[1], ("without fp8", "with fp8"))
+
+    def scores(self, reference: Run) -> pd.DataFrame:
+        """Compare each setting with a reference, the nearest first: the means of `review.scores`.
+
+        The reference is a run of imported captions of people, say; see `Run.scores`.
+        """
+        measured = scores(self.captions, reference.human)
+        means = measured.groupby(["prompt", "fp8", "batch_size"], sort=False)[list(MEASURES)].mean()
+        return means.sort_values("overlap", ascending=False, kind="stable").reset_index()
 
     def figure(self) -> Figure:
         """Draw windows a second and seconds a window by batch size, a line a prompt, fp8 and cache.
