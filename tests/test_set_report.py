@@ -34,7 +34,7 @@ def test_a_report_finds_repeats_openings_phrases_and_leaked_names(session):
     report = session.caption("Say it.").report(names=["Anna Berg", "Bob"], near=0.8)
     table = report.captions
     assert list(table["words"]) == [8, 8, 8, 10]
-    assert list(table["repeats"]) == [None, "harbour 0", None, None]
+    assert list(table["same"]) == [None, "harbour 0", None, None]
     assert list(table["near"]) == [None, "harbour 0", "harbour 0", None]
     assert list(table["names"]) == ["", "", "", "anna berg"]
     assert report.openings.iloc[0].tolist() == ["a red boat", 3, 0.75]
@@ -46,7 +46,7 @@ def test_a_report_finds_repeats_openings_phrases_and_leaked_names(session):
     assert report.summary["nearly repeated captions"] == 2
     assert report.summary["with names"] == 1
     assert report.videos["captions"].tolist() == [4]
-    assert report.videos["repeats"].tolist() == [2]
+    assert report.videos["near"].tolist() == [2]
     assert report.figure()._repr_png_().startswith(b"\x89PNG")
     assert "a red boat" in report._repr_html_()
 
@@ -54,9 +54,8 @@ def test_a_report_finds_repeats_openings_phrases_and_leaked_names(session):
 def test_faults_are_counted_by_video(tmp_path):
     loops = "A boat, a boat, a boat, a boat, a boat."
     backend = FakeBackend(lambda prompt, start, stage: loops if start == "0.00" else "A <b>gull</b>.")
-    session = ck.Session(
-        [VIDEOS / "harbour.mp4", VIDEOS / "sky.mp4"], store=tmp_path / "s", backend=backend
-    )
+    films = [VIDEOS / "harbour.mp4", VIDEOS / "sky.mp4"]
+    session = ck.Session(films, store=tmp_path / "runs.sqlite", backend=backend)
     report = session.caption("Say it.").report()
     assert report.videos.set_index("video")["repeats"].size == 2
     assert report.summary["with faults"] >= 2

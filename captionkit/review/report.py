@@ -30,8 +30,8 @@ class SetReport:
     summary
         Numbers of the set by name: captions, words a caption, different words, and so on.
     captions
-        One row for each caption: video, window, words, ``repeats`` (the first caption with the same
-        words, or None), ``near`` (the first caption that is nearly the same, or None), faults, and
+        One row for each caption: video, window, words, ``same`` (the first caption with the same words,
+        or None), ``near`` (the first caption that is nearly the same, or None), faults, and
         ``names`` (the given words that it has).
     phrases, openings
         Phrases of four words, and first three words, with the number and the share of the captions that
@@ -39,7 +39,7 @@ class SetReport:
     vocabulary
         Words with the number of captions that have them.
     videos
-        Captions, mean number of words, captions with repeats, and faults by check, one row a video.
+        Captions, mean number of words, captions near another one, and faults by check, one row a video.
     """
 
     summary: pd.Series
@@ -102,7 +102,7 @@ def report(
             "video": table["video"],
             "window": table["window"],
             "words": [len(each) for each in words],
-            "repeats": _earlier(same, labels),
+            "same": _earlier(same, labels),
             "near": _earlier(alike, labels),
             "faults": [", ".join(found[index]) for index in table.index],
             "names": [_leaks(each, unwanted) for each in words],
@@ -181,7 +181,7 @@ def _by_video(captions: pd.DataFrame, found: dict[object, list[str]]) -> pd.Data
                 "video": video,
                 "captions": len(group),
                 "words": float(group["words"].mean()),
-                "repeats": int(group["near"].notna().sum()),
+                "near": int(group["near"].notna().sum()),
                 **{name: counts[name] for name in FAULTS},
             }
         )

@@ -13,6 +13,8 @@ import pandas as pd
 from captionkit.display import overlap
 from captionkit.review.checks.text import words_of
 
+# Columns that tell captions apart.
+_NAMES = ("prompt", "fp8", "batch_size", "video", "window", "key", "stage", "repeat", "text")
 #: Columns of `scores` that measure.
 MEASURES = ("overlap", "precision", "recall", "facts")
 
@@ -45,10 +47,7 @@ def scores(captions: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     table = captions[captions["text"].notna() & captions["key"].isin(list(known.index))]
     if table.empty:
         raise ValueError("no captioned window has a reference; import one for the same windows")
-    named = [
-        name for name in ("prompt", "fp8", "batch_size", "video", "window", "key") if name in table
-    ]
-    named += [name for name in ("stage", "repeat", "text") if name in table]
+    named = [name for name in _NAMES if name in table]
     table = table[named].assign(reference=list(table["key"].map(known))).reset_index(drop=True)
     pairs = zip(table["text"], table["reference"], strict=True)
     measured = pd.DataFrame([_measures(*pair) for pair in pairs], columns=list(MEASURES))
@@ -79,7 +78,7 @@ def _facts(text: str, wanted: str) -> float:
 
 
 def _values(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values of nested objects and lists with their names; the order of a list is left out."""
+    """Yield the values of nested objects and lists with their names, without the order of a list."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _values(value, f"{name}.{key}")
