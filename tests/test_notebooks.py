@@ -18,6 +18,7 @@ NAMES = [
     "05_export_and_scale",
     "06_your_own_video_and_model",
     "07_at_scale",
+    "08_a_training_set",
 ]
 
 
