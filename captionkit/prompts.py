@@ -50,7 +50,9 @@ STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
 # A name, or a name of a window's own facts: a property of a caption, a column of a table.
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{((?:json|meta)\.[^{}\n]+|[A-Za-z_][A-Za-z0-9_]*)\}")
 # Match anything that looks like a mark of a chat format: <|im_end|>, <|vision_start|>, ...
-_THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
+_THOUGHT = re.compile(r"<(think|thinking)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
+_THOUGHT_BEGINS = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_THOUGHT_ENDS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _CHAT_MARK = re.compile(r"<\|(?=[^<>|\s]{1,64}\|>)")
 
 
@@ -136,12 +138,13 @@ def disarm(text: str) -> str:
 
 
 def without_thoughts(text: str) -> str:
-    """Return a caption without what a model thought: ``<think>…</think>``.
+    """Return a caption without what a model thought: ``<think>…</think>`` or ``<thinking>``.
 
     A thought that the prompt opened has no beginning; one that was cut off has no end.
     """
-    begin = text.lstrip()
-    if begin and "<think>".startswith(begin):
+    begin = text.lstrip().lower()
+    if begin and any(mark.startswith(begin) for mark in ("<think>", "<thinking>")):
         return ""
-    shown = _THOUGHT.sub("", text).rpartition("</think>")[2].partition("<think>")[0]
+    shown = _THOUGHT_ENDS.split(_THOUGHT.sub("", text))[-1]
+    shown = _THOUGHT_BEGINS.split(shown)[0]
     return text if shown == text else shown.strip()

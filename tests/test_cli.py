@@ -20,6 +20,7 @@ from captionkit.captions import COLUMNS
 from captionkit.cli import main
 from captionkit.engine import Engine
 from captionkit.recipe import SETTINGS, Recipe
+from captionkit.system import hardware
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +139,22 @@ def test_doctor_lists_findings_and_remedies(tmp_path):
         assert word in done.stdout
     assert "captionkit download qwen" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["serve"], ["caption", "FILM"]])
+def test_a_model_that_does_not_fit_is_refused_before_it_loads_with_the_numbers(
+    words, harbour, monkeypatch, capsys
+):
+    monkeypatch.setattr(Engine, "_live", None)
+    small = hardware.Processor("laptop", 16_000, 2000)
+    monkeypatch.setattr(hardware, "find_processor", lambda: small)
+    assert main([harbour if word == "FILM" else word for word in words]) == 1
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "the model does not fit into laptop: the engine needs" in printed
+    assert "close other programs" in printed
+    assert (
+        main([*(harbour if word == "FILM" else word for word in words), "--max-model-len", "99"]) == 2
+    )
 
 
 def test_download_of_the_demo_model_finds_it_and_of_an_unknown_one_lists_the_known(capsys):

@@ -9,6 +9,7 @@ import pytest
 from captionkit.cli import device, main
 from captionkit.cli.device import examine_device, examine_model
 from captionkit.cli.doctor import examine
+from captionkit.engine import Engine
 from captionkit.models.variants import get_variant
 from captionkit.system import hardware
 
@@ -252,3 +253,17 @@ def test_vllms_cuda_build_without_a_visible_gpu_says_that_gpus_are_hidden(smi, m
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     finding = found("vLLM", examine(tmp_path, get_variant("qwen")))
     assert "none is visible" in finding.advice
+
+
+def test_how_vllms_core_runs_and_how_to_choose_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("captionkit.engine.process.runs_on_cpu", lambda: True)
+    monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
+
+    def said():
+        return found("vLLM's core", examine(tmp_path, get_variant("demo"))).found
+
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING=1 gives it its own" in said()
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    assert said() == "a process of its own (spawn; VLLM_WORKER_MULTIPROC_METHOD)"
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" in Engine.__doc__

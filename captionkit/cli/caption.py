@@ -26,7 +26,14 @@ from rich.progress import (
 from rich.table import Table
 
 from captionkit.captions import caption_rows, window_columns
-from captionkit.cli.common import UsageError, add_limits, add_model_dir, add_store, output
+from captionkit.cli.common import (
+    UsageError,
+    add_limits,
+    add_model_dir,
+    add_store,
+    output,
+    refuse_limits,
+)
 from captionkit.display import MOST_ROWS
 from captionkit.export import JsonLines
 from captionkit.export.formats.tables import records_of
@@ -94,6 +101,7 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
     recipe = _recipe(options)
     if options.batch_size < 1:
         raise UsageError(f"--batch-size is {options.batch_size}; give 1 or more")
+    refuse_limits(options)
     if not (options.videos or options.spans):
         raise UsageError("there is no video; give a file, a folder or a pattern, or --spans FILE")
     if options.spans and options.cut != CUTS[0]:

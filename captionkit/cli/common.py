@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from captionkit.engine.memory import check_limits
 from captionkit.store import DEFAULT_PATH
 from captionkit.system.terminal import SafeConsole, printable
 
@@ -67,6 +68,20 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the card's memory that the engine may take, 0.1 to 1; by default 0.95",
     )
+
+
+def refuse_limits(options: argparse.Namespace) -> None:
+    """Refuse limits of memory that fit no model.
+
+    Raises
+    ------
+    UsageError
+        As `check_limits`.
+    """
+    try:
+        check_limits(options.max_model_len, options.memory_share)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import platform
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captionkit.cli.common import UsageError, add_limits, add_model_dir, output
+from captionkit.cli.common import UsageError, add_limits, add_model_dir, output, refuse_limits
 from captionkit.cli.device import Finding, examine_device, examine_model
-from captionkit.engine.memory import check_limits
+from captionkit.engine.process import core_apart
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import find_problem, weights_folder
 from captionkit.system import hardware
@@ -37,9 +38,9 @@ def add_parser(commands: Any) -> None:
 def _doctor(options: argparse.Namespace, console: Console) -> int:
     try:
         variant = get_variant(options.model or ("qwen" if hardware.find_gpus() else "demo"))
-        check_limits(options.max_model_len, options.memory_share)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    refuse_limits(options)
     model = examine_model(
         variant,
         options.model_dir,
@@ -62,6 +63,7 @@ def examine(model_dir: str | Path, variant: Variant) -> list[Finding]:
         _python(),
         _torch(),
         _vllm(),
+        _core(),
         *examine_device(),
         *_decoders(),
         *(_weights(each, model_dir) for each in models),
@@ -113,6 +115,17 @@ def _vllm() -> Finding:
             advice = "this build needs a GPU, and none is visible: see below"
         return Finding("vLLM", found, advice, blocks=True)
     return Finding("vLLM", found)
+
+
+def _core() -> Finding:
+    """Say how vLLM's core runs, and how to choose."""
+    if core_apart():
+        how = os.environ.get("VLLM_WORKER_MULTIPROC_METHOD", "fork")
+        return Finding("vLLM's core", f"a process of its own ({how}; VLLM_WORKER_MULTIPROC_METHOD)")
+    return Finding(
+        "vLLM's core",
+        "in the engine's process (VLLM_ENABLE_V1_MULTIPROCESSING=1 gives it its own, as on a GPU)",
+    )
 
 
 def _decoders() -> list[Finding]:

@@ -14,12 +14,14 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from captionkit.cli.common import UsageError, add_limits, add_model_dir
+from captionkit.cli.common import UsageError, add_limits, add_model_dir, refuse_limits
+from captionkit.engine.arguments import check_memory
 from captionkit.engine.hosts import is_loopback
-from captionkit.engine.memory import check_limits
-from captionkit.engine.process import environment, require_vllm
+from captionkit.engine.process import environment, find_card, require_vllm
+from captionkit.engine.protocol import EngineKey
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
+from captionkit.recipe import Recipe
 from captionkit.system import hardware
 from captionkit.system.lifetime import kill_session
 
@@ -50,9 +52,9 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
         variant = get_variant(options.model)
         if options.fp8:
             hardware.require_fp8()
-        check_limits(options.max_model_len, options.memory_share)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    refuse_limits(options)
     if not is_loopback(options.host) and not os.environ.get("VLLM_API_KEY"):
         raise UsageError(
             f"--host {options.host} admits other machines: set VLLM_API_KEY to a key of your choice, "
@@ -72,6 +74,17 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
         ) from error
     require_vllm()
     folder = ensure_weights(variant, options.model_dir)
+    key = EngineKey(
+        str(folder.resolve()),
+        options.fp8,
+        max_model_len=options.max_model_len,
+        memory_share=options.memory_share,
+    )
+    try:
+        # Before vLLM loads; the server's own process sees the rest.
+        check_memory(key, Recipe(), find_card())
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     address = f"http://{host}:{options.port}/v1"
     console.print(
         f"serving {escape(variant.name)}; once the server is up: "

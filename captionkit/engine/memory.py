@@ -115,16 +115,18 @@ def plan_memory(
         tower        = patches a token x (2 x (8 x width + 2 x inner width) + 4 x patch numbers)
         language     = 2 x (6 x hidden + 3 x inner width), a token of a step
         sampler      = captions under way x vocabulary x 28
-        largest step = max(video tokens x (tower + encoded), step tokens x language + sampler)
+        largest step = max(tokens vLLM profiles x (tower + encoded), step tokens x language + sampler)
         fp8 weights  = (weights - tables of tokens) / 2 + tables of tokens
         budget       = min(memory share x 0.98 x all memory, free memory)
         keys, values = budget - context 0.5 GiB - weights - largest step - graphs 0.5 GiB
                        - encoded videos - 0.3 GiB - what several windows in one step add
 
-    ``budget`` leaves 2% to the driver. The tower's figure agrees with the computed 3.9 GiB for 4 frames
-    of 3584 x 3584 pixels in Qwen2.5-VL. ``gpu_memory_utilization`` covers what vLLM counts itself:
-    weights, largest step, graphs, keys and values. vLLM profiles one longest window, but may encode a
-    step's tokens beside it: that, and encoded videos, it does not count.
+    Layers of a sliding window keep the window alone, layers of linear attention one state a sequence.
+    ``budget`` leaves 2% to the driver; several GPUs take 0.5 GiB each for NCCL. The tower's figure
+    agrees with the computed 3.9 GiB for 4 frames of 3584 x 3584 pixels in Qwen2.5-VL.
+    ``gpu_memory_utilization`` covers what vLLM counts itself: weights, largest step, graphs, keys and
+    values. vLLM profiles one longest window, of 12,288 tokens at most, but may encode a step's tokens
+    beside it: that, and encoded videos, it does not count.
 
     Each level of (longest sequence, tokens of a step, captions under way), from 32,768, 8192, 256 to
     2048, 2048, 32, is tried; the first with room for the keys and values of two longest sequences is

@@ -64,11 +64,8 @@ class EngineProcess:
         require_vllm()
         self.log_path = temp.own_folder() / f"engine-{os.getpid()}-{next(_numbers)}.log"
         on_cpu = runs_on_cpu()
-        # The variables are vLLM's own. VLLM_ENABLE_V1_MULTIPROCESSING=1 asks for a core in a process of
-        # its own, as on a GPU; VLLM_WORKER_MULTIPROC_METHOD is how it starts: fork or spawn.
-        patched = on_cpu and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "1"
         self._process, self.channel = start_module(
-            "captionkit.engine.cpu.worker" if patched else "captionkit.engine.worker",
+            "captionkit.engine.worker" if core_apart() else "captionkit.engine.cpu.worker",
             self.log_path,
             # On a GPU vLLM chooses the threads.
             threads=_threads(Path(key.model)) if on_cpu else None,
@@ -217,6 +214,16 @@ def runs_on_cpu() -> bool:
     except importlib.metadata.PackageNotFoundError:
         return not hardware.find_gpus()
     return True
+
+
+def find_card() -> hardware.Gpu | hardware.Processor:
+    """Return what an engine started here runs on: the processor, or the first visible GPU."""
+    return hardware.find_processor() if runs_on_cpu() else hardware.find_gpus()[0]
+
+
+def core_apart() -> bool:
+    """Return whether vLLM's core is a process of its own; see `Engine` for the switch."""
+    return not runs_on_cpu() or os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "1"
 
 
 def _threads(model: Path) -> int:

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 from captionkit.engine import Backend, Engine, EngineKey, ServerBackend
 from captionkit.engine.arguments import check_memory
 from captionkit.engine.memory import check_limits, longer_than_usual
-from captionkit.engine.process import require_vllm, runs_on_cpu
+from captionkit.engine.process import find_card, require_vllm
 from captionkit.models.variants import Variant, get_variant
 from captionkit.models.weights import ensure_weights, weights_folder
 from captionkit.recipe import SETTINGS, Recipe
@@ -167,7 +167,7 @@ def _check_memory(key: EngineKey, recipe: Recipe) -> None:
     if live is not None and live.key == key:
         return
     require_vllm()
-    card = hardware.find_processor() if runs_on_cpu() else hardware.find_gpus()[0]
+    card = find_card()
     if live is not None:
         # The running engine ends first; the new one's process sees how much that leaves.
         card = replace(card, free_mib=card.memory_mib)
