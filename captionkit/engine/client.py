@@ -37,9 +37,10 @@ _CLOSED = "the engine was closed, say for another model; run again to go on"
 class Engine:
     """A live engine, a `Backend`; `Engine.get` starts one or returns the running one.
 
-    On a GPU, vLLM's core is a forked process of its own. On a CPU it runs in the engine's process, unless
-    ``VLLM_ENABLE_V1_MULTIPROCESSING=1`` is set; ``VLLM_WORKER_MULTIPROC_METHOD`` says how a core of its
-    own starts: ``fork``, the default, or ``spawn``. Both variables are vLLM's own, read at each start.
+    On a GPU, vLLM's core is a forked process of its own. On a CPU it runs in the engine's process,
+    unless ``VLLM_ENABLE_V1_MULTIPROCESSING=1`` is set; ``VLLM_WORKER_MULTIPROC_METHOD`` says how a core
+    of its own starts: ``fork``, the default, or ``spawn``. Both variables are vLLM's own, read at each
+    start.
 
     Parameters
     ----------
