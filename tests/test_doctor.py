@@ -92,6 +92,9 @@ def test_every_gpu_is_held_against_the_model_and_only_the_one_in_use_blocks(smi,
     # fp8 is asked of the GPU in use, and the other one is named.
     assert found("fp8").found == "no (Tesla T4, capability 7.5)"
     assert "CUDA_VISIBLE_DEVICES=1 takes NVIDIA H100" in found("fp8").advice
+    small, large = examine_model(get_variant("qwen2.5-3b"), tmp_path, fp8=True)
+    assert "found: Tesla T4 (7.5)" in small.advice
+    assert "vLLM is asked for" in large.found
 
 
 def test_a_card_too_old_for_vllm_blocks(smi):

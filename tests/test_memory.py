@@ -147,6 +147,12 @@ def test_fp8_halves_the_weights_and_ampere_is_told_that_it_keeps_weights_alone(c
     assert (words in " ".join(eight.describe())) if words else eight.notes == ()
 
 
+@pytest.mark.parametrize(("card", "found"), [(CARDS["T4"], "T4 .7.5"), (CPU, "no NVIDIA GPU")])
+def test_fp8_is_refused_on_a_card_without_it(card, found):
+    with pytest.raises(ValueError, match=f"fp8 needs an NVIDIA GPU .* found: {found}"):
+        plan("Qwen/Qwen2.5-VL-3B-Instruct", card, Recipe(fp8=True))
+
+
 @pytest.mark.parametrize("method", ["awq", "gptq", "fp8", "compressed-tensors"])
 def test_a_quantized_checkpoint_is_loaded_as_it_is(method):
     config = {**KNOWN[Q25_7B], "quantization_config": {"quant_method": method}}

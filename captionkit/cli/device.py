@@ -214,8 +214,6 @@ def examine_model(
     for card in [*cards, *([used] if on_cpu else [])]:
         topic = f"{variant.name} on {card.name}"
         try:
-            if fp8 and isinstance(card, Processor):
-                raise ValueError(f"fp8 {_FP8_NEEDS}; leave it off here")
             plan = plan_memory(
                 config,
                 stored,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from captionkit.engine.shapes import Shape
-from captionkit.system.hardware import BF16_CAPABILITY, FP8_CAPABILITY, Gpu, Processor
+from captionkit.system.hardware import BF16_CAPABILITY, FP8_CAPABILITY, Gpu, Processor, require_fp8
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,15 @@ def find_precision(shape: Shape, card: Gpu | Processor, fp8: bool) -> Precision:
     Raises
     ------
     ValueError
-        If fp8 was asked of a checkpoint that is quantized already.
+        If fp8 was asked of a checkpoint that is quantized already, or of a card without fp8.
     """
     if fp8 and shape.quantization:
         raise ValueError(
             f"fp8 is set, but this checkpoint is quantized already ({shape.quantization}) and is "
             "loaded as it is: leave fp8 off"
         )
+    if fp8:
+        require_fp8(card)
     if isinstance(card, Processor):
         if card.bf16 or shape.quantization:
             return Precision("auto", None, 2, ())

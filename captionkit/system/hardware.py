@@ -309,21 +309,28 @@ def _pages(path: Path, name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def require_fp8() -> None:
-    """Refuse fp8 unless the GPU in use has it, or keeps its weights in it.
+def require_fp8(card: Gpu | Processor | None = None) -> None:
+    """Refuse fp8 unless a GPU has it, or keeps its weights in it.
 
     GPUs of capability 8.9 and more compute in fp8. On 8.0 to 8.8 (Ampere) vLLM keeps weights in fp8 and
     computes in 16 bits (Marlin).
 
+    Parameters
+    ----------
+    card
+        What the engine runs on; None takes the GPU in use.
+
     Raises
     ------
     ValueError
-        The GPU has no fp8; the message says what is needed and what was found.
+        The card has no fp8; the message says what is needed and what was found.
     """
-    gpus = find_gpus()
-    if gpus and gpus[0].capability >= BF16_CAPABILITY:
-        return
-    found = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in gpus[:1]) or "no NVIDIA GPU"
+    card = card or next(iter(find_gpus()), None)
+    found = "no NVIDIA GPU"
+    if isinstance(card, Gpu):
+        if card.capability >= BF16_CAPABILITY:
+            return
+        found = f"{card.name} ({card.capability})"
     raise ValueError(
         f"fp8 needs an NVIDIA GPU of compute capability {FP8_CAPABILITY} or more (Ada, Hopper, "
         f"Blackwell), or {BF16_CAPABILITY} for weights alone (Ampere); found: {found}. Leave fp8 off "
