@@ -248,9 +248,14 @@ def test_the_model_is_told_true_times_at_a_variable_rate(pool, tmp_path):
     times = np.array(told.metadata["frames_indices"]) / told.metadata["fps"]
     shown = [barcodes.read_number(frame) for frame in told.frames]
     np.testing.assert_allclose(times, np.array(TIMES)[shown] / 1000, atol=2e-3)
-    # Models that take frames as even: index * duration / frames.
-    even = np.arange(len(shown)) * told.metadata["duration"] / len(shown)
-    assert np.abs(times - even).max() < 0.75
+    # Models that take frames as even, by the rule of transformers' `VideoMetadata.sampled_fps`.
+    rate = len(shown) / told.metadata["total_num_frames"] * told.metadata["fps"]
+    even = np.arange(len(shown)) / rate
+    until = [*TIMES[1:], TIMES[-1] + 500]
+    on_screen = [np.searchsorted(TIMES, 1000 * each + 1, side="right") - 1 for each in even]
+    assert shown == on_screen
+    wrong = np.maximum(times - even, even - np.array(until)[shown] / 1000)
+    assert wrong.max() < 0.25
 
 
 def test_a_film_that_changed_is_refused_until_it_is_opened_anew(pool, tmp_path):

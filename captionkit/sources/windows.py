@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from captionkit.recipe import LEAST_FRAMES, MOST_FRAMES
 
+# At more uneven times frames are sampled by time.
+_UNEVEN_S = 0.1
+
 
 @dataclass(frozen=True)
 class WindowSpan:
@@ -115,12 +118,12 @@ def tile(
 
 
 def is_constant_rate(times: NDArray[np.float64]) -> bool:
-    """Whether frames come so evenly that their numbers tell their times, to one frame."""
+    """Whether frames come so evenly that their numbers tell their times, to a frame and 0.1 s."""
     if len(times) < LEAST_FRAMES:
         return True
     even = np.linspace(times[0], times[-1], len(times))
     mean = (times[-1] - times[0]) / (len(times) - 1)
-    return bool(np.abs(times - even).max() <= mean)
+    return bool(np.abs(times - even).max() <= min(mean, _UNEVEN_S))
 
 
 def sample_frames(
@@ -133,8 +136,9 @@ def sample_frames(
 
     Their number is even (the model reads frames in pairs), 4 to 768 and at most the window's length;
     they spread evenly from the first to the last frame. At a variable rate they spread evenly over the
-    time: each is the frame nearest to its moment, and a frame that is shown for long comes several
-    times, since models take the steps between frames as equal.
+    time: frame ``i`` of ``n`` is the one on screen at ``i * seconds / n``, so that a frame that is shown
+    for long comes several times. Models that take the steps between frames as equal (Qwen2.5-VL) then
+    see at each of their times what the film shows.
 
     Parameters
     ----------
@@ -161,9 +165,9 @@ def sample_frames(
     count = min(max(wanted, LEAST_FRAMES), MOST_FRAMES, len(span))
     count -= count % 2
     if times is not None and not is_constant_rate(times):
-        moments = np.linspace(times[0], times[-1], count)
-        after = np.clip(np.searchsorted(times, moments), 1, len(times) - 1)
-        nearest = np.where(moments - times[after - 1] <= times[after] - moments, after - 1, after)
-        return [span.start + int(index) for index in nearest]
+        moments = times[0] + np.arange(count) * (seconds / count)
+        # A frame that comes a rounded microsecond later than its moment is on screen.
+        on_screen = np.searchsorted(times, moments + 1e-6, side="right") - 1
+        return [span.start + int(index) for index in on_screen]
     step = (len(span) - 1) / (count - 1)
     return [span.start + round(index * step) for index in range(count)]
