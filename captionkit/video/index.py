@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from captionkit.video import timeline
 from captionkit.video.content import content_hash, sizes_tell
+from captionkit.video.ending import cut_off, lost_near_end
 from captionkit.video.errors import VideoError
 from captionkit.video.h264 import may_hold_fields
 from captionkit.video.metadata import VideoMetadata
@@ -40,6 +41,11 @@ _WHOLE_FRAMES = {
     **dict.fromkeys(("mpeg1video", "mpeg2video", "mpeg4"), 1),
     **dict.fromkeys(("vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1", "png", "rawvideo"), 0),
 }
+# Formats that leave out the packet in which the file was cut off.
+_WHOLE_PACKETS = {"matroska", "avi", "ogg"}
+# Last frames that are tried where a file was cut off, and packets before them.
+_TAIL = 64
+_BEFORE_TAIL = 250
 # Largest packet of MPEG-4 that says only that there is no picture, in bytes.
 _NO_PICTURE = 16
 
@@ -167,8 +173,11 @@ def _index(
     if stream.frames > (_slots(table) if "avi" in _formats(container) else here):
         # The header of a file that was cut off promises more frames than the file holds.
         damage = f"the header tells {stream.frames} frames, {here} are there"
-    if _ends_early(container, stream, table):
-        damage = damage or "the file ends before the duration that its header tells"
+    cut = cut_off(path, _formats(container))
+    damage = damage or cut
+    if cut and not _formats(container) & _WHOLE_PACKETS:
+        table.broken[-1] = True
+    exact = clean and bool(_formats(container) & _SEEKABLE) and len(np.unique(table.pts)) == here
     if clean:
         shown = np.flatnonzero(~table.hidden)
         shown = shown[np.argsort(table.pts[shown], kind="stable")]
@@ -176,13 +185,23 @@ def _index(
             # A stream cut in the middle begins with frames that refer to missing ones.
             shown = shown[np.flatnonzero(shown == first_packet)[0] :]
         if damage:
-            shown = _without_lost_end(path, table, shown, alive)
+            shown = _without_lost_end(path, table, shown, exact, alive)
         ticks = table.pts[shown]
         seconds = (ticks - ticks[0]) * float(_time_base(stream))
+        if _formats(container) & _BROADCAST:
+            damage = damage or lost_near_end(seconds)
     else:
-        shown = np.array([packet for packet, _ in decoded(path, alive)], np.int64)
+        frames = [(packet, frame.is_corrupt) for packet, frame in decoded(path, alive)]
+        shown = np.array([packet for packet, _ in frames], np.int64)
+        if (here - 1, True) in frames:
+            damage = damage or "the last frame is incomplete"
+            # Frames after it may be counted: leave out only the last one shown.
+            table.broken[-1] |= frames[-1] == (here - 1, True)
         # The rest of a packet that was cut off is not a frame.
         shown = shown[~table.broken[shown] | (shown < 0)] if table.broken[-1] else shown
+        if damage and _formats(container) & (_UNTIMED | {"avi"}):
+            # The last frames are counted: one of them may follow a lost one that is stored after it.
+            shown = shown[: len(shown) - timeline.held_back(shown)]
         if not len(shown):
             raise VideoError(f"{path} holds no frame that can be decoded")
         seconds, note = _times(container, stream, table, shown, 1 / rate)
@@ -197,7 +216,6 @@ def _index(
     width, height = shown_size(stream, first)
     if orientation.turns % 2:
         width, height = height, width
-    exact = clean and bool(_formats(container) & _SEEKABLE) and len(np.unique(table.pts)) == here
     metadata = VideoMetadata(
         width=width,
         height=height,
@@ -231,32 +249,19 @@ def _slots(table: PacketTable) -> int:
     return int(times.max()) + 2 * step if len(times) else len(table.dts)
 
 
-def _ends_early(container: InputContainer, stream: VideoStream, table: PacketTable) -> bool:
-    """Whether a Matroska file has less than its header tells, by more than a second and a twentieth."""
-    if not _formats(container) & {"matroska"} or not container.duration:
-        return False
-    known = table.pts[table.pts != MISSING]
-    promised = container.duration / 1e6
-    there = float(known.max() * _time_base(stream)) if len(known) else promised
-    # Sound may be longer than the picture.
-    alone = len(container.streams) == 1
-    return alone and promised - there > max(1.0, 0.05 * promised)
-
-
 def _without_lost_end(
-    path: str, table: PacketTable, shown: NDArray[np.int64], alive: Alive
+    path: str, table: PacketTable, shown: NDArray[np.int64], seekable: bool, alive: Alive
 ) -> NDArray[np.int64]:
     """Leave frames at the end out that do not decode since the file was cut off."""
-    there = {packet for packet, _ in decoded(path, alive) if not table.broken[packet]}
-    # Only the end: a frame missing in the middle keeps its number.
-    lost = 0
-    tail = shown[-64:]
+    tail = shown[-_TAIL:]
+    # Begin early enough for frames that refer to a key frame further back.
+    early = np.flatnonzero(table.keys[: max(1, int(tail.min()) - _BEFORE_TAIL)])
+    first = int(early[-1]) if len(early) else 0
+    frames = decoded(path, alive, first=first, pts=table.pts if seekable else None)
+    there = {packet for packet, _ in frames if not table.broken[packet]}
     good = np.isin(tail, list(there))
-    if good.any():
-        lost = int(np.argmax(~good)) if not good.all() else len(tail)
-        # Keep the good ones behind a lost one, which were decoded from earlier packets.
-        return np.concatenate([shown[:-64], tail[:lost], tail[lost:][good[lost:]]])
-    return shown
+    # Only the end: a frame missing in the middle keeps its number.
+    return np.concatenate([shown[:-_TAIL], tail[good]]) if good.any() else shown
 
 
 def _times(
@@ -270,7 +275,7 @@ def _times(
     if _formats(container) & _UNTIMED or (shown < 0).any():
         return np.arange(len(shown), dtype=np.float64) * frame_s, None
     ticks = table.pts[shown]
-    if (ticks == MISSING).mean() > 0.1:
+    if "avi" in _formats(container) or (ticks == MISSING).mean() > 0.1:
         # AVI times packets in the order of the file; frames take these times in the order shown.
         ticks = np.sort(table.dts[shown])
         if (ticks == MISSING).any():

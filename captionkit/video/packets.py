@@ -96,10 +96,26 @@ def read_packets(
     )
 
 
-def decoded(path: str, alive: Alive, threads: int = 0) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield all frames that decode, from the start, each with the index of its packet.
+def decoded(
+    path: str,
+    alive: Alive,
+    threads: int = 0,
+    first: int = 0,
+    pts: NDArray[np.int64] | None = None,
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield all frames that decode, each with the index of its packet.
 
-    ``threads`` of 0 leaves their number to the decoder.
+    Parameters
+    ----------
+    path, alive
+        The file, and what is called for each packet.
+    threads
+        Number of the decoder's threads; 0 leaves it to the decoder.
+    first
+        Packet to begin with.
+    pts
+        Timestamps of all packets, all different, to seek to the first one; without them earlier packets
+        are read, too.
 
     Raises
     ------
@@ -111,12 +127,18 @@ def decoded(path: str, alive: Alive, threads: int = 0) -> Iterator[tuple[int, Vi
     found, number = False, 0
     with container:
         try:
+            if first and pts is not None:
+                container.seek(int(pts[first]), stream=stream)
             for packet in container.demux(stream):
                 alive()
                 if packet.size:
+                    if first and pts is not None and not number:
+                        number = int(np.flatnonzero(pts == packet.pts)[0])
                     # Decoders hand the timestamp of a packet on to its frame.
                     packet.pts = packet.dts = number
                     number += 1
+                    if number <= first:
+                        continue
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:

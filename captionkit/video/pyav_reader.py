@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from captionkit.video.errors import VideoError
@@ -47,6 +47,8 @@ class PyAVReader:
         self._index = index
         self._alive = alive
         self._damage: str | None = None
+        # One for all frames, and one thread: each reformatter has threads of its own.
+        self._reformatter = VideoReformatter()
         self._frames: Iterator[tuple[int, VideoFrame]] | None = None
         self._wanted: frozenset[int] = frozenset()
         # Least number of the next frame, after a seek or the last read.
@@ -297,7 +299,7 @@ class PyAVReader:
     def _picture(self, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
         orientation = self._index.orientation
         width, height = (size[1], size[0]) if orientation.turns % 2 else size
-        picture = frame.reformat(
-            width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC
+        picture = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
         ).to_ndarray()
         return np.ascontiguousarray(orientation.apply(picture).transpose(2, 0, 1))

@@ -140,7 +140,12 @@ def ascends(ordered: NDArray[np.int64], depth: int) -> bool:
     depth
         Most frames that come before one which is shown earlier.
     """
-    rank = np.empty(len(ordered), np.int64)
-    rank[np.argsort(ordered, kind="stable")] = np.arange(len(ordered))
+    return held_back(np.argsort(ordered, kind="stable")) <= depth
+
+
+def held_back(shown: NDArray[np.int64]) -> int:
+    """Return how many frames a decoder holds back, at most, to show these packets in this order."""
+    place = np.empty(len(shown), np.int64)
+    place[np.argsort(shown, kind="stable")] = np.arange(len(shown))
     # A frame that is shown at place n has at most n + depth frames before it in the stream.
-    return bool((np.arange(len(ordered)) - rank <= depth).all())
+    return int((place - np.arange(len(shown))).max(initial=0))
