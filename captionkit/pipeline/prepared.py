@@ -115,8 +115,8 @@ def _told_times(window: PlannedWindow, numbers: list[int]) -> dict[str, Any]:
     """Return the metadata from which models compute each frame's time.
 
     Models take index / fps (Qwen3-VL), or equal steps of total_num_frames / fps / frames (Qwen2.5-VL).
-    At a variable rate the indices are the frames' own times in milliseconds, and `sample_frames` repeats
-    frames so that the equal steps are true, too.
+    At a variable rate the indices are the frames' own times in milliseconds, and `sample_frames`
+    repeats frames so that the equal steps are true, too.
     """
     seconds = window.end_s - window.start_s
     metadata = {

@@ -135,10 +135,10 @@ def sample_frames(
     """Return the frames of a window that the model sees, in the numbering of ``span``.
 
     Their number is even (the model reads frames in pairs), 4 to 768 and at most the window's length;
-    they spread evenly from the first to the last frame. At a variable rate they spread evenly over the
-    time: frame ``i`` of ``n`` is the one on screen at ``i * seconds / n``, so that a frame that is shown
-    for long comes several times. Models that take the steps between frames as equal (Qwen2.5-VL) then
-    see at each of their times what the film shows.
+    they spread evenly from the first to the last frame. At a variable rate they spread evenly over
+    the time: frame ``i`` of ``n`` is the one on screen at ``i * seconds / n``, so that a frame that is
+    shown for long comes several times. Models that take the steps between frames as equal (Qwen2.5-VL)
+    then see at each of their times what the film shows.
 
     Parameters
     ----------

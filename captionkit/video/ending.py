@@ -60,6 +60,28 @@ def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
     return at + width, value & ((1 << 7 * width) - 1)
 
 
+def whole_boxes(file: BinaryIO, size: int) -> int:
+    """Return where the last whole box of an MP4 ends, in bytes."""
+    at = 0
+    while at + 16 <= size:
+        file.seek(at)
+        length, _, large = struct.unpack(">I4sQ", file.read(16))
+        length = {0: size - at, 1: large}.get(length, length)
+        if length < 8 or at + length > size:
+            break
+        at += length
+    return at
+
+
+def _mp4(file: BinaryIO, size: int) -> str | None:
+    """Look whether the file ends with a whole box."""
+    at = whole_boxes(file, size)
+    file.seek(at)
+    # Other bytes after the last box are no part of the film.
+    cut = at + 8 <= size and file.read(8)[4:] in (b"mdat", b"moof", b"moov", b"mfra")
+    return _LESS if cut else None
+
+
 def _avi(file: BinaryIO, size: int) -> str | None:
     """Look at the sizes of the RIFF chunks, one after the other."""
     at = 0
@@ -114,6 +136,7 @@ def _mpegts(file: BinaryIO, size: int) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], str | None]] = {
+    "mov": _mp4,
     "matroska": _matroska,
     "avi": _avi,
     "asf": _asf,

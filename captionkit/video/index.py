@@ -41,8 +41,8 @@ _WHOLE_FRAMES = {
     **dict.fromkeys(("mpeg1video", "mpeg2video", "mpeg4"), 1),
     **dict.fromkeys(("vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1", "png", "rawvideo"), 0),
 }
-# Formats that leave out the packet in which the file was cut off.
-_WHOLE_PACKETS = {"matroska", "avi", "ogg"}
+# Formats that leave out or mark the packet in which the file was cut off.
+_WHOLE_PACKETS = {"matroska", "avi", "ogg", "mov"}
 # Last frames that are tried where a file was cut off, and packets before them.
 _TAIL = 64
 _BEFORE_TAIL = 250

@@ -12,6 +12,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from captionkit.video.ending import whole_boxes
 from captionkit.video.errors import VideoError
 
 _EDGE = 1 << 20
@@ -49,12 +50,7 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     if file.stat().st_size == 0:
         raise VideoError(f"{path} is empty (0 bytes)")
     try:
-        # Read this file only: a playlist under the name of an .mp4 must not open what it lists.
-        container = av.open(
-            f"file:{path}",
-            options={"protocol_whitelist": "file", "format_whitelist": _direct_formats()},
-            metadata_errors="ignore",
-        )
+        container = _opened(path)
     except (av.FFmpegError, OSError) as error:
         what = _kind(file)
         raise VideoError(
@@ -72,6 +68,21 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise VideoError(f"{path} holds a video codec that this build of ffmpeg cannot decode")
     return container, stream
+
+
+def _opened(path: str) -> InputContainer:
+    # Read this file only: a playlist under the name of an .mp4 must not open what it lists.
+    options = {"protocol_whitelist": "file,subfile", "format_whitelist": _direct_formats()}
+    try:
+        return av.open(f"file:{path}", options=options, metadata_errors="ignore")
+    except av.FFmpegError:
+        # ffmpeg refuses an MP4 that breaks off in the header of a fragment: leave that header out.
+        with open(path, "rb") as file:
+            whole = whole_boxes(file, os.path.getsize(path))
+        if not 0 < whole < os.path.getsize(path):
+            raise
+        part = f"subfile,,start,0,end,{whole},,:file:{path}"
+        return av.open(part, options=options, metadata_errors="ignore")
 
 
 def reason(error: Exception) -> str:
