@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import av
@@ -19,7 +20,7 @@ from hub import REPOSITORY, Hub, environment
 import captionkit as ck
 from captionkit.cli import main
 from captionkit.export import ExportError
-from captionkit.export.dataset import LAYOUTS
+from captionkit.export.dataset import DatasetExport, DatasetOptions
 from captionkit.export.dataset import export as export_module
 from captionkit.video import DecodePool
 
@@ -122,6 +123,7 @@ def test_datasets_reads_a_videofolder_with_its_parts(run, tmp_path, pool, metada
             assert row["caption"].replace("\r\n", "\n") == text_of(*samples()[stem])
     assert set(seen) == set(samples())
     assert seen["one-0001"]["rating"] == 4
+    assert seen["three_v2-0000"]["copied"]
     assert seen["one-0001"]["start_s"] == pytest.approx(32 / 30)
     parts = [{row["film"] for row in part.remove_columns("video")} for part in read.values()]
     assert parts[0] & parts[1] == set()
@@ -323,6 +325,7 @@ def test_the_card_tells_what_the_set_is_made_of(run, tmp_path):
         "1 caption edited by a person", "crf 20", "- validation: 0.3", "Findings of the checks",
     ):  # fmt: skip
         assert part in card, part
+    assert "three_v2-0000" in next(line for line in card.splitlines() if line.startswith("- Copied: "))
 
 
 def test_rows_of_a_file_are_enough_and_another_film_is_refused(run, tmp_path, films, pool, caplog):
@@ -444,6 +447,58 @@ def test_a_disk_that_fills_is_named_and_keeps_complete_clips_only(run, tmp_path)
         subprocess.run(["umount", disk], check=True)
 
 
+def test_a_stop_keeps_the_clips_under_way_and_the_next_export_resumes(run, tmp_path, monkeypatch):
+    cut, reached, go_on = DecodePool.excerpt, threading.Event(), threading.Event()
+
+    def waiting(self, *arguments):
+        reached.set()
+        go_on.wait(60)
+        return cut(self, *arguments)
+
+    monkeypatch.setattr(DecodePool, "excerpt", waiting)
+    made = DatasetExport(run.captions, tmp_path / "out", DatasetOptions(), {})
+    assert reached.wait(60)
+    stopping = threading.Thread(target=made.stop)
+    stopping.start()
+    assert made._stopped.wait(60)
+    go_on.set()
+    stopping.join(60)
+    with pytest.raises(ExportError, match=r"was stopped; \d+ clips are complete, export again"):
+        made.wait()
+    kept = {path.stem for path in (tmp_path / "out").glob("*.mp4")}
+    assert 0 < len(kept) < len(samples())
+    monkeypatch.setattr(DecodePool, "excerpt", cut)
+    firsts = counted(monkeypatch)
+    run.export(tmp_path / "out", "dataset")
+    assert len(firsts) == len(samples()) - len(kept)
+
+
+def test_clips_of_a_film_and_films_in_memory_are_cut_as_windows_were(films, tmp_path, pool):
+    one = str(films / "one.mp4")
+    spans = [ck.Clip(one, span=(1.0, 2.0)), ck.Clip(one, span=(2.0, 3.2))]
+    memory = ck.Clip("mem", buffer=(films / "two.mp4").read_bytes())
+    tasks = [
+        ck.VideoTask(ck.Video(one, clips=spans)),
+        ck.VideoTask(ck.Video("in memory", clips=[memory])),
+    ]
+    recipe = ck.Recipe(window_size=SIZE, remainder_threshold=SIZE)
+    store = tmp_path / "runs.sqlite"
+    session = ck.Session(tasks, store=store, backend=FakeBackend(words), recipe=recipe)
+    run = session.caption("Say it.")
+    folder = run.export(tmp_path / "a", "dataset")
+    read = {path.stem: barcodes.numbers(path, pool) for path in folder.glob("*.mp4")}
+    assert read == {
+        "one-0000": list(range(30, 60)), "one-0001": list(range(60, 96)),
+        "in_memory-0000": list(range(32)), "in_memory-0001": list(range(32, 64)),
+    }  # fmt: skip
+    session.close()
+    table = ck.open_run(run.id, store).captions
+    folder = ck.export_dataset(table, tmp_path / "b", "sidecar")
+    assert {path.stem for path in folder.glob("*.mp4")} == {"one-0000", "one-0001"}
+    assert barcodes.numbers(folder / "one-0001.mp4", pool) == list(range(60, 96))
+    assert "in_memory-0000: no such file: mem" in (folder / "card.md").read_text()
+
+
 def test_two_processes_do_not_write_one_folder(run, tmp_path):
     folder = run.export(tmp_path / "out", "dataset", layout="events")
     from captionkit.export.dataset.folder import DatasetFolder
@@ -536,7 +591,3 @@ def test_a_set_is_uploaded_whole_to_a_private_data_set(run, tmp_path):
     process = programs.start(*arguments, env=told, stderr=subprocess.PIPE)
     assert "complete in" in process.communicate()[1]
     assert process.returncode == 1
-
-
-def test_each_layout_has_a_description():
-    assert all(each.description for each in LAYOUTS.values())

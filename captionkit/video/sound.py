@@ -113,7 +113,9 @@ class Sound:
                 try:
                     frames = packet.decode()
                 except av.FFmpegError as error:
-                    self.problem = self.problem or f"some of its sound is damaged: {reason(error)}"
+                    # After a seek the first packets may be parts of packets.
+                    if time is not None or self._start <= _LEAD_S:
+                        self.problem = self.problem or f"some of its sound is damaged: {reason(error)}"
                     continue
                 for frame in frames:
                     time = float(frame.pts * frame.time_base) if frame.pts is not None else time

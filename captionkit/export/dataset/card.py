@@ -83,6 +83,10 @@ def _of_clips(clips: Sequence[Clip], options: DatasetOptions) -> list[str]:
         f"- Clips: {copied} copied from their films, {len(made) - copied} encoded as H.264 (crf "
         f"{options.crf}); {sum(each.sound == 'kept' for each in made)} with sound"
     ]
+    names = [clip.sample.name for clip in clips if clip.made is not None and clip.made.copied]
+    if names:
+        more = f" and {copied - _MOST_LISTED} more" if copied > _MOST_LISTED else ""
+        lines.append(f"- Copied: {', '.join(names[:_MOST_LISTED])}{more}")
     lines += [
         f"- {clip.sample.name}: {_line(what)}"
         for clip in clips

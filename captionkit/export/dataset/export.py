@@ -75,6 +75,7 @@ class DatasetExport:
         #: Reasons for windows whose clip could not be made, by the clip's name.
         self.problems: dict[str, str] = {}
         self._done = 0
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._end: Future[None] = Future()
         threading.Thread(target=self._run, name="captionkit-dataset", daemon=True).start()
@@ -193,7 +194,8 @@ class DatasetExport:
             for pattern in self._patterns():
                 self._folder.remove(self._layout.path(pattern, sample))
             return None
-        self._done += 1
+        with self._lock:
+            self._done += 1
         return clip
 
     def _cut(self, sample: Sample, stretch: Stretch, pool: DecodePool) -> Clip:

@@ -52,7 +52,10 @@ class Clip:
         A rating of 0 means none. No value is missing: the type of a column must not depend on the part.
         """
         row, made = self.sample.row, self.made
-        own = {"width": made.width, "height": made.height, "fps": made.fps} if made else {}
+        own: dict[str, Any] = {}
+        if made is not None:
+            names = ("width", "height", "fps", "copied", "sha256")
+            own = {name: getattr(made, name) for name in names}
         return {
             "film": Path(row["path"] or row["video"]).name,
             "window": row["window"],
