@@ -49,18 +49,32 @@ def words(prompt: str, start: str, stage: int) -> str:
     return f"A boat at {start} s,\twith two\nlines."
 
 
-@pytest.fixture
-def session(films, tmp_path):
+def opened(films: Path, folder: Path) -> ck.Session:
     recipe = ck.Recipe(window_size=SIZE, remainder_threshold=SIZE)
-    backend = FakeBackend(words)
-    session = ck.Session(films, store=tmp_path / "runs.sqlite", backend=backend, recipe=recipe)
-    yield session
+    store = folder / "runs.sqlite"
+    return ck.Session(films, store=store, backend=FakeBackend(words), recipe=recipe)
+
+
+def captioned(session: ck.Session) -> ck.Run:
+    return session.caption("Say it.", stage2="More: {caption}")
+
+
+@pytest.fixture(scope="module")
+def run(films, tmp_path_factory):
+    """Return a run that no test changes."""
+    session = opened(films, tmp_path_factory.mktemp("store"))
+    run = captioned(session)
+    run.rate("one", 1, 4)
+    yield run
     session.close()
 
 
 @pytest.fixture
-def run(session):
-    return session.caption("Say it.", stage2="More: {caption}")
+def own(films, tmp_path):
+    """Return a run to rate and to edit."""
+    session = opened(films, tmp_path)
+    yield captioned(session)
+    session.close()
 
 
 def text_of(name: str, window: int) -> str:
@@ -109,7 +123,6 @@ def test_datasets_reads_a_videofolder_with_its_parts(run, tmp_path, pool, metada
 
     # Nothing is decoded here, and its decoder may be built for another machine.
     monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", False)
-    run.rate("one", 1, 4)
     options = {"layout": "videofolder", "metadata": metadata, "validation": 0.3}
     folder = run.export(tmp_path / "out", "dataset", **options)
     read = datasets.load_dataset("videofolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
@@ -225,29 +238,28 @@ def texts(folder: Path) -> dict[str, str]:
     return {path.stem: path.read_text().strip() for path in folder.rglob("*.txt")}
 
 
-def test_an_edit_comes_before_stage_two_and_that_before_stage_one(session, tmp_path):
-    run = session.caption("Say it.", stage2="More: {caption}")
-    run.edit("one", 0, "Edited.", stage=1)
-    folder = run.export(tmp_path / "a", "dataset", layout="sidecar")
+def test_an_edit_comes_before_stage_two_and_that_before_stage_one(own, tmp_path):
+    own.edit("one", 0, "Edited.", stage=1)
+    folder = own.export(tmp_path / "a", "dataset", layout="sidecar")
     assert texts(folder)["one-0000"] == "Edited."
     assert texts(folder)["one-0001"] == line_of("one", 1)
-    folder = run.export(tmp_path / "b", "dataset", layout="sidecar", stage=1)
+    folder = own.export(tmp_path / "b", "dataset", layout="sidecar", stage=1)
     assert texts(folder)["one-0001"] == line_of("one", 1).removesuffix(" More of it.")
-    run.rate("one", 1, 5, stage=1)
-    run.rate("one", 1, 2, stage=2)
-    folder = run.export(tmp_path / "c", "dataset", layout="sidecar", prefer_human=True)
+    own.rate("one", 1, 5, stage=1)
+    own.rate("one", 1, 2, stage=2)
+    folder = own.export(tmp_path / "c", "dataset", layout="sidecar", prefer_human=True)
     assert texts(folder)["one-0001"] == line_of("one", 1).removesuffix(" More of it.")
 
 
-def test_filters_choose_by_rating_tag_check_and_length(run, tmp_path):
-    run.rate("one", 0, 5)
-    run.rate("one", 1, 2)
-    run.tag("two", 0, "good", "sea")
-    run.tag("two", 1, "good", "bad")
-    run.edit("three.v2", 0, "No, no, no, no, no, no, no, no, no, no, no, no, no, no.")
+def test_filters_choose_by_rating_tag_check_and_length(own, tmp_path):
+    own.rate("one", 0, 5)
+    own.rate("one", 1, 2)
+    own.tag("two", 0, "good", "sea")
+    own.tag("two", 1, "good", "bad")
+    own.edit("three.v2", 0, "No, no, no, no, no, no, no, no, no, no, no, no, no, no.")
 
     def kept(name: str, **options: object) -> set[str]:
-        folder = run.export(tmp_path / name, "dataset", layout="events", **options)
+        folder = own.export(tmp_path / name, "dataset", layout="events", **options)
         films = json.loads((folder / "events.json").read_text())
         return {
             f"{film} {stamp[0]:.2f}" for film, facts in films.items() for stamp in facts["timestamps"]
@@ -263,7 +275,7 @@ def test_filters_choose_by_rating_tag_check_and_length(run, tmp_path):
     card = (tmp_path / "unlike" / "card.md").read_text()
     assert "4 nearly the same as another caption" in card
     with pytest.raises(ExportError, match="no caption is left for the data set: 6 not rated 3"):
-        run.rate("one", 0, None)
+        own.rate("one", 0, None)
         kept("none", min_rating=3)
 
 
@@ -316,9 +328,9 @@ def test_one_film_cannot_be_split(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_card_tells_what_the_set_is_made_of(run, tmp_path):
-    run.edit("one", 0, "Edited.")
-    folder = run.export(tmp_path / "out", "dataset", layout="sidecar", validation=0.3, crf=20)
+def test_the_card_tells_what_the_set_is_made_of(own, tmp_path):
+    own.edit("one", 0, "Edited.")
+    folder = own.export(tmp_path / "out", "dataset", layout="sidecar", validation=0.3, crf=20)
     card = (folder / "card.md").read_text()
     for part in (
         "Licence: TO FILL IN", "6 windows of 3 films", "6 captions by demo", '"prompt": "Say it."',
@@ -378,24 +390,24 @@ def counted(monkeypatch) -> list[int]:
     return firsts
 
 
-def test_a_finished_set_is_kept_and_its_clips_are_not_cut_again(run, tmp_path, monkeypatch):
-    folder = run.export(tmp_path / "out", "dataset", layout="sidecar")
+def test_a_finished_set_is_kept_and_its_clips_are_not_cut_again(own, tmp_path, monkeypatch):
+    folder = own.export(tmp_path / "out", "dataset", layout="sidecar")
     (folder / "own.txt").write_text("mine")
     with pytest.raises(ExportError, match="is there already; give overwrite=True"):
-        run.export(folder, "dataset", layout="sidecar")
+        own.export(folder, "dataset", layout="sidecar")
     firsts = counted(monkeypatch)
-    run.edit("one", 0, "Edited.")
-    run.rate("two", 0, 1)
-    run.rate("two", 1, 1)
+    own.edit("one", 0, "Edited.")
+    own.rate("two", 0, 1)
+    own.rate("two", 1, 1)
     # Damage one clip: its hash tells.
     with (folder / "one-0002.mp4").open("ab") as file:
         file.write(b"x")
-    run.edit("three.v2", 0, "The word boat is left out.")
-    run.export(folder, "dataset", layout="sidecar", overwrite=True)
+    own.edit("three.v2", 0, "The word boat is left out.")
+    own.export(folder, "dataset", layout="sidecar", overwrite=True)
     assert firsts == [64]
     assert texts(folder)["one-0000"] == "Edited."
     # A clip that is no longer chosen goes; a person's own file stays.
-    run.export(folder, "dataset", layout="sidecar", overwrite=True, max_words=5)
+    own.export(folder, "dataset", layout="sidecar", overwrite=True, max_words=5)
     assert set(texts(folder)) == {"one-0000", "own"}
     assert {path.stem for path in folder.glob("*.mp4")} == {"one-0000"}
 
@@ -554,10 +566,10 @@ def test_unknown_options_name_the_nearest(run, tmp_path):
         run.export(tmp_path / "out.csv", overwrit=True)
 
 
-def test_the_command_writes_the_same_set_from_a_run_and_from_a_file(run, session, tmp_path, capsys):
+def test_the_command_writes_the_same_set_from_a_run_and_from_a_file(run, tmp_path, capsys):
     wanted = texts(run.export(tmp_path / "code", "dataset", size=(96, 96), trigger="ohwx"))
     arguments = ["--format", "dataset", "--size", "96x96", "--trigger", "ohwx"]
-    store = str(session.store.path)
+    store = str(run.store.path)
     assert (
         main(["export", str(run.id), "--store", store, "--out", str(tmp_path / "a"), *arguments]) == 0
     )
