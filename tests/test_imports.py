@@ -207,6 +207,26 @@ def test_a_correction_that_failed_is_tried_with_the_same_caption(session, tmp_pa
     assert "not in the store; import it again" in lost.captions["error"].iloc[0]
 
 
+def test_the_captions_of_a_film_become_one_of_the_whole_film(session):
+    run = session.caption("Say it.")
+    run.edit("one", 1, "Edited\nby hand.")
+    summary = session.summarize(run)
+    table = summary.captions
+    assert list(table["stage"]) == [1, 2, 1, 2]
+    assert list(table["video"].unique()) == ["one", "solo.v2"]
+    listed = table["text"].iloc[0]
+    assert listed == (
+        "0.0 to 1.1 s: Say it. at 0.00.\n1.1 to 2.1 s: Edited by hand.\n2.1 to 3.2 s: Say it. at 2.13."
+    )
+    assert table["frames"].iloc[0] == 96
+    asked = [request for request in session.backend.requests if "captions of this" in request.prompt]
+    assert listed in {request.prompt.split("order:\n")[1].split("\nWrite")[0] for request in asked}
+    assert session.summarize(run).id == summary.id
+    assert len(session.backend.requests) == 4 + 2
+    session.summarize(run, "Shorter: {caption}", max_tokens=20)
+    assert len(session.backend.requests) == 4 + 4
+
+
 def test_the_command_imports_and_lists_what_is_left_out(films, tmp_path, capsys):
     write_rows(tmp_path / "a.jsonl", {**TEXTS, ("elsewhere", 0): "Lost."})
     arguments = ["import", tmp_path / "a.jsonl", films, "--window-size", "32"]

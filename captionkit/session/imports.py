@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,19 +114,7 @@ class SessionImports(SessionWindows):
                 f"first: {_line(unmatched[0])}"
             )
         name = name or Path(path).stem
-        windows = [window for window, _ in found]
-        recipe = self._imported(name, found)
-        number = self.store.add_run(recipe, windows, repeats=1, batch_size=1, fresh=False)
-        texts = {window.key: row.text or "" for window, row in found}
-        work = self.store.begin_work(number)
-        try:
-            while jobs := work.claim(_AT_ONCE):
-                for job in jobs:
-                    text = texts[job.window_key]
-                    work.add_caption(job, Caption.of_text(text, recipe.prompt))
-                    work.finish(job, None)
-        finally:
-            work.end()
+        number = self.keep_texts(f"imported: {name}", [(each, row.text or "") for each, row in found])
         self.store.note_run(
             number, f"{len(found)} of {len(rows)} captions of {Path(path).name} belong to a window"
         )
@@ -182,19 +170,39 @@ class SessionImports(SessionWindows):
         table = self.windows
         return table[~table["key"].isin(list(self.store.captioned_keys(run.id)))]
 
-    def _imported(self, name: str, found: Iterable[tuple[PlannedWindow, ForeignRow]]) -> Recipe:
-        """Return the recipe of imported captions, another one for other texts."""
-        texts = sorted((window.key, row.text) for window, row in found)
-        digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
-        plain = name.replace("{", "(").replace("}", ")")
+    def keep_texts(self, title: str, texts: Sequence[tuple[PlannedWindow, str]]) -> int:
+        """Keep texts that no model made as the captions of a run; return its id.
+
+        Parameters
+        ----------
+        title
+            Stands for the prompt; two words or more.
+        texts
+            Windows of this session with their texts. Other texts of the same title are another run.
+        """
+        content = json.dumps(sorted((window.key, text) for window, text in texts))
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        plain = title.replace("{", "(").replace("}", ")")
         own = self.recipe
-        return Recipe(
+        recipe = Recipe(
             model=IMPORTED,
-            prompt=f"imported: {plain} ({digest})",
+            prompt=f"{plain} ({digest})",
             window_size=own.window_size,
             remainder_threshold=own.remainder_threshold,
             window_seconds=own.window_seconds,
         )
+        windows = [window for window, _ in texts]
+        number = self.store.add_run(recipe, windows, repeats=1, batch_size=1, fresh=False)
+        by_key = {window.key: text for window, text in texts}
+        work = self.store.begin_work(number)
+        try:
+            while jobs := work.claim(_AT_ONCE):
+                for job in jobs:
+                    work.add_caption(job, Caption.of_text(by_key[job.window_key], recipe.prompt))
+                    work.finish(job, None)
+        finally:
+            work.end()
+        return number
 
 
 _OF_A_CALL = ("batch_size", "fresh", "repeats")

@@ -23,7 +23,7 @@ from captionkit.run.progress import follow
 from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
-from captionkit.session.imports import SessionImports
+from captionkit.session.summaries import SessionSummaries
 from captionkit.session.windows import check_count
 from captionkit.sources import Cut, CutRule, Sources, Spans, refuse_recut, rows
 from captionkit.stages.adapter import video_requests
@@ -34,7 +34,7 @@ from captionkit.video import DecodePool, Reader
 _AT_ONCE_S = 0.5
 
 
-class Session(SessionImports):
+class Session(SessionSummaries):
     """Videos, a model and a store.
 
     A session is there as soon as its first windows are; other videos are opened in the background. What
