@@ -91,7 +91,7 @@ class AB:
         if choice != "tie":
             better = "a" if (choice == "left") != bool(self._flipped[pair]) else "b"
         run_a, run_b = self._runs
-        run_a.store.choose(run_a.id, run_b.id, self.pairs[pair].key, better)
+        run_a.store.reviews.choose(run_a.id, run_b.id, self.pairs[pair].key, better)
 
     @property
     def open_pairs(self) -> list[int]:
@@ -101,7 +101,7 @@ class AB:
 
     def _choices(self) -> dict[str, str]:
         run_a, run_b = self._runs
-        return run_a.store.choices(run_a.id, run_b.id)
+        return run_a.store.reviews.choices(run_a.id, run_b.id)
 
     @property
     def result(self) -> dict[str, Any]:

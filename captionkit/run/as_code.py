@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from captionkit.recipe import DEFAULTS, Recipe
@@ -27,12 +27,13 @@ def python(
     recipe: Recipe,
     batch_size: int,
     indexes: Sequence[int] | None = None,
+    run: Mapping[str, object] | None = None,
     **how: object,
 ) -> str:
     """Return Python that repeats a run.
 
-    ``indexes`` are rows of the session's windows, None for all; ``how`` are other arguments of the
-    session, those that are None left out.
+    ``indexes`` are rows of the session's windows, None for all; ``run`` are other arguments of
+    `caption`, and ``how`` of the session, those that are None left out.
     """
     if isinstance(source, list):
         source = [str(each) for each in source]
@@ -42,11 +43,13 @@ def python(
     made = f"ck.Recipe({changed}\n)" if changed else "ck.Recipe()"
     given = {name: value for name, value in how.items() if value is not None}
     others = "".join(f", {name}={_shown(name, value)}" for name, value in given.items())
+    calls = {name: value for name, value in (run or {}).items() if value is not None}
+    rest = "".join(f", {name}={value!r}" for name, value in calls.items())
     windows = "" if indexes is None else f", windows=session.windows.iloc[{list(indexes)}]"
     return (
         f"import captionkit as ck\n\nrecipe = {made}\n"
         f"session = ck.Session({source!r}, recipe=recipe{others})\n"
-        f"run = session.caption(batch_size={batch_size}{windows})\n"
+        f"run = session.caption(batch_size={batch_size}{windows}{rest})\n"
     )
 
 

@@ -136,10 +136,22 @@ class Session(SessionSummaries):
         window_seconds: float | None = None,
     ) -> Session:
         """Return a session on the same videos and store, to be closed first; without given spans."""
+        recipe = self.recipe.cut_by(window_size, window_seconds)
+        return self._again(self.source or self.sources.paths, None, cut or self.cut, recipe)
+
+    def look_again(self) -> Session:
+        """Return a session on what the source has now: replaced files, and new files of a folder.
+
+        This session is to be closed first.
+        """
+        return self._again(self.source, self.spans, self.cut, self.recipe)
+
+    def _again(self, source: Any, spans: Spans | None, cut: Cut, recipe: Recipe) -> Session:
         return Session(
-            self.source or self.sources.paths,
-            cut=cut or self.cut,
-            recipe=self.recipe.cut_by(window_size, window_seconds),
+            source,
+            spans=spans,
+            cut=cut,
+            recipe=recipe,
             batch_size=self.batch_size,
             store=self.store,
             model_dir=self.model_dir,

@@ -2,11 +2,20 @@
 
 from captionkit.store.reviews import Change, Reviews
 from captionkit.store.shelf import SavedPrompt, Shelf
-from captionkit.store.store import DEFAULT_PATH, RunCounts, RunFacts, Store, StoreError, open_store
+from captionkit.store.store import (
+    BEST,
+    DEFAULT_PATH,
+    RunCounts,
+    RunFacts,
+    Store,
+    StoreError,
+    open_store,
+)
 from captionkit.store.view import StoredStage, WindowState
 from captionkit.store.work import Job, Work
 
 __all__ = [
+    "BEST",
     "DEFAULT_PATH",
     "Change",
     "Job",

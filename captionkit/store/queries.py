@@ -92,14 +92,27 @@ SELECT max(position) FROM (
     SELECT DISTINCT position FROM jobs WHERE run = ? AND result NOT NULL ORDER BY position LIMIT ?)
 """
 
-# Select, for each window, all stages of the newest run with a result.
+# Rank results of a window: the newest, or the best rated and of these the newest.
+NEWEST = "run * 1000 + repeat"
+BEST_RATED = (
+    "(SELECT coalesce(max(rating), 0) FROM captions WHERE captions.result = jobs.result) "
+    "* 1000000000000 + run * 1000 + repeat"
+)
+
+# Select runs and results with a rating, an edit, a note or a tag, by the index of these.
+REVIEWED = """
+SELECT window_key, run, jobs.result FROM captions JOIN jobs ON jobs.result = captions.result
+WHERE rating NOT NULL OR edited_text NOT NULL OR captions.note NOT NULL OR captions.tags NOT NULL
+"""
+
+# Select, for each window, all stages of the result of highest rank.
 STATES = """
 SELECT newest.window_key, newest.run, newest.result, error, done,
     CASE WHEN json_valid(recipe) THEN json_extract(recipe, '$.schema') END,
     stage, text, finish_reason, prompt_text, rating, edited_text, prompt, prompt_tokens,
     output_tokens, cached_tokens, first_token_s, seconds, captions.note, captions.tags
 FROM (
-    SELECT window_key, run, result, max(run * 1000 + repeat) FROM jobs
+    SELECT window_key, run, result, max({rank}) FROM jobs
     WHERE result NOT NULL {only} GROUP BY window_key
 ) AS newest
 JOIN runs ON runs.id = newest.run JOIN results ON results.id = newest.result
@@ -132,4 +145,10 @@ DO UPDATE SET choice = excluded.choice, created = excluded.created
 
 WINDOWS_OF_A_RUN = """
 SELECT DISTINCT key, video, number, source FROM jobs JOIN windows ON key = window_key WHERE run = ?
+"""
+
+DELETE_UNTOUCHED = """
+DELETE FROM runs WHERE id = ? AND note = ''
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id AND (state != 0 OR result NOT NULL))
+    AND NOT EXISTS (SELECT 1 FROM workers WHERE run = runs.id)
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from captionkit.store import queries
 from captionkit.store.file import StoreFile
 
 _CAPTION = ("rating", "edited_text", "note", "tags")
@@ -65,7 +66,7 @@ class Reviews:
                 return 0
             step = db.execute(
                 "INSERT INTO steps (created, reviewer, what) VALUES (?, ?, ?)",
-                (datetime.now(UTC).isoformat(timespec="seconds"), reviewer, what),
+                (_now(), reviewer, what),
             ).lastrowid
             for each, value in found:
                 _set(db, each, each.value)
@@ -119,6 +120,19 @@ class Reviews:
         last = {(result, stage, reviewer): rating for result, stage, reviewer, rating in rows}
         return [(*key, rating) for key, rating in last.items()]
 
+    def choose(self, run_a: int, run_b: int, window_key: str, choice: str) -> None:
+        """Record a person's preference between two runs for a window: ``a``, ``b`` or ``tie``."""
+        with self._file.transaction() as db:
+            db.execute(queries.CHOOSE, (run_a, run_b, window_key, choice, _now()))
+
+    def choices(self, run_a: int, run_b: int) -> dict[str, str]:
+        """Return the preferences between two runs, by window key."""
+        return dict(
+            self._file.rows(
+                "SELECT window_key, choice FROM choices WHERE run_a = ? AND run_b = ?", (run_a, run_b)
+            )
+        )
+
 
 def split(tags: str | None) -> list[str]:
     """Return the tags of a text with commas, each once, in order."""
@@ -153,3 +167,7 @@ def _set(db: sqlite3.Connection, change: Change, value: Any) -> None:
     if change.result is None and value is None:
         value = ""
     db.execute(f"UPDATE {table} SET {change.field} = ? {condition}", (value, *values))  # noqa: S608
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -47,6 +47,8 @@ CREATE TABLE changes (
 );
 CREATE INDEX changes_by_step ON changes (step);
 CREATE INDEX changes_by_result ON changes (result);
+CREATE INDEX captions_reviewed ON captions (result)
+    WHERE rating NOT NULL OR edited_text NOT NULL OR note NOT NULL OR tags NOT NULL;
 CREATE TABLE prompts (
     name TEXT PRIMARY KEY, prompt TEXT NOT NULL, stage2 TEXT, created TEXT NOT NULL
 ) WITHOUT ROWID;

@@ -25,9 +25,11 @@ from captionkit.store.shelf import Shelf
 from captionkit.store.view import WindowState, window_states
 from captionkit.store.work import Job, Work, drop_dead, lives
 
-__all__ = ["DEFAULT_PATH", "RunCounts", "RunFacts", "Store", "StoreError", "open_store"]
+__all__ = ["BEST", "DEFAULT_PATH", "RunCounts", "RunFacts", "Store", "StoreError", "open_store"]
 
 DEFAULT_PATH = Path(".captionkit") / "runs.sqlite"
+#: Stands for a run in `Store.states`: each window's best-rated caption.
+BEST = -1
 _AT_ONCE = 500
 # Beyond the position of any window.
 _ALL = 2**62
@@ -231,22 +233,31 @@ class Store:
         keys
             Keys of the windows; None takes all.
         run
-            Only this run; None takes each window's newest.
+            Only this run; None takes each window's newest, `BEST` each window's best rated.
         before
             Only runs before this one.
         """
         only, values = "", list[int]()
+        rank = queries.BEST_RATED if run == BEST else queries.NEWEST
+        run = None if run == BEST else run
         for rule, number in (("AND run = ?", run), ("AND run < ?", before)):
             if number is not None:
                 only, values = f"{only} {rule}", [*values, number]
         if keys is None:
-            return window_states(self._file.rows(queries.STATES.format(only=only), values))
+            return window_states(self._file.rows(queries.STATES.format(only=only, rank=rank), values))
         found: dict[str, WindowState] = {}
         for begin in range(0, len(keys), _AT_ONCE):
             some = keys[begin : begin + _AT_ONCE]
             which = f"{only} AND window_key IN ({','.join('?' * len(some))})"
-            rows = self._file.rows(queries.STATES.format(only=which), (*values, *some))
+            rows = self._file.rows(queries.STATES.format(only=which, rank=rank), (*values, *some))
             found |= window_states(rows)
+        return found
+
+    def reviewed(self) -> dict[str, dict[int, int]]:
+        """Return the runs with a person's review, each with its result, by window key."""
+        found: dict[str, dict[int, int]] = {}
+        for key, run, result in self._file.rows(queries.REVIEWED):
+            found.setdefault(key, {})[run] = result
         return found
 
     def captioned_keys(self, run: int) -> set[str]:
@@ -329,18 +340,10 @@ class Store:
         with self._file.transaction() as db:
             db.execute("UPDATE runs SET note = ? WHERE id = ?", (note, run))
 
-    def choose(self, run_a: int, run_b: int, window_key: str, choice: str) -> None:
-        """Record a person's preference between two runs for a window: ``a``, ``b`` or ``tie``."""
+    def delete_untouched(self, run: int) -> None:
+        """Delete a run that has no result, no note and no worker: a try that failed."""
         with self._file.transaction() as db:
-            db.execute(queries.CHOOSE, (run_a, run_b, window_key, choice, _now()))
-
-    def choices(self, run_a: int, run_b: int) -> dict[str, str]:
-        """Return the preferences between two runs, by window key."""
-        return dict(
-            self._file.rows(
-                "SELECT window_key, choice FROM choices WHERE run_a = ? AND run_b = ?", (run_a, run_b)
-            )
-        )
+            db.execute(queries.DELETE_UNTOUCHED, (run,))
 
     def delete(self, run: int) -> None:
         """Delete a run, and the captions that no other run uses."""

@@ -23,6 +23,7 @@ from captionkit.store import StoreError
 from captionkit.widgets.change import Change, Work
 from captionkit.widgets.clips import Clips
 from captionkit.widgets.job_thread import JobThread
+from captionkit.widgets.reviewed import Reviewed
 from captionkit.widgets.rows import Row, Rows, load_stored
 
 EVERY_S = 0.1
@@ -31,7 +32,7 @@ _GROW_EVERY_S = 0.5
 _BEAT_S = 0.5
 
 
-class Board:
+class Board(Reviewed):
     """A session with a row for each of its windows, kept up to date while runs are under way.
 
     Parameters
@@ -51,7 +52,7 @@ class Board:
         # What Enter in the browser captions with; a tuner puts its own in.
         self.recipe: Callable[[], Recipe] = lambda: self.session.recipe
         self.batch_size: Callable[[], int] = lambda: self.session.batch_size
-        #: The run whose captions are shown; None shows each window's newest.
+        #: The run whose captions are shown; None shows each window's newest, `BEST` its best rated.
         self.shown_run: int | None = None
         self.task: RunTask | None = None  # of the last run
         self.reads = JobThread("captionkit-reads", self._on_error)
@@ -153,6 +154,7 @@ class Board:
         batch_size: int,
         priority: int = 0,
         fresh: bool = False,
+        repeats: int = 1,
         view: str = "browser",
     ) -> None:
         """Begin to caption some windows; returns at once, problems show in the ``view`` that asked."""
@@ -164,7 +166,7 @@ class Board:
         def start() -> None:
             if number in self._requested:
                 try:
-                    self._start(some, recipe, batch_size, priority, fresh, view)
+                    self._start(some, recipe, batch_size, priority, fresh, repeats, view)
                 finally:
                     self._requested.discard(number)
                     self._tick()
@@ -183,6 +185,7 @@ class Board:
         batch_size: int,
         priority: int,
         fresh: bool,
+        repeats: int,
         view: str,
     ) -> None:
         started = time.monotonic()
@@ -193,6 +196,7 @@ class Board:
                 batch_size=batch_size,
                 priority=priority,
                 fresh=fresh,
+                repeats=repeats,
             )
         except (ValueError, StoreError) as error:
             self.report(str(error), view)
@@ -264,6 +268,9 @@ class Board:
             self.report(str(error) or type(error).__name__, work.view)
         with self._lock:
             self._active.pop(run.id, None)
+            if run.status == "deleted" and self.task is work.task:
+                # A try that failed leaves no run behind.
+                self.task = None
             left = [
                 index
                 for index, row in enumerate(self.windows)
@@ -279,23 +286,19 @@ class Board:
 
     def _measure(self, work: Work) -> None:
         engine, run = Engine.live(), work.task.run
-        if engine is None:
-            return
-        self.measured[f"start {engine.key}"] = engine.info["start_s"]
-        seen = self._seen.setdefault((engine.pid, run.recipe.frames_key), set())
+        if engine is not None:
+            self.measured[f"start {engine.key}"] = engine.info["start_s"]
+        seen = self._seen.setdefault((_pid(engine), run.recipe.frames_key), set())
         captioned = run.store.captioned_keys(run.id)
         indexes = {self.windows.by_key[key] for key in captioned if key in self.windows.by_key}
-        if work.waiting and run.status == "done":
-            known = "known" if indexes <= seen else "cold"
-            self.measured[known] = (time.monotonic() - work.started) / work.waiting
+        rate = work.task.progress.windows_per_s
+        if work.waiting and rate and run.status == "done":
+            self.measured["known" if indexes <= seen else "cold"] = 1 / rate
         seen |= indexes
 
     def seen(self, recipe: Recipe) -> set[int]:
         """Indexes of the windows whose frames the live engine knows, as this recipe shows them."""
-        engine = Engine.live()
-        if engine is None:
-            return set()
-        return self._seen.get((engine.pid, recipe.frames_key), set())
+        return self._seen.get((_pid(Engine.live()), recipe.frames_key), set())
 
     def stop(self) -> None:
         """Stop all runs, or else the opening; returns at once, what is done stays."""
@@ -316,24 +319,6 @@ class Board:
         """A window as a small mp4 file; the last ones are kept. Slow, for a job thread."""
         return self._clips.get(index, lambda: self.session.clip(*self.windows[index].name))
 
-    def rate(self, index: int, rating: int | None) -> None:
-        """Rate the shown caption of a window, in the store at once."""
-        run, row = self._shown(index, "rate")
-        run.rate(*row.name, rating, stage=row.stage)
-        self.refresh([index])
-
-    def edit(self, index: int, text: str | None) -> None:
-        """Set a better text beside the shown caption; None takes it back."""
-        run, row = self._shown(index, "edit")
-        run.edit(*row.name, text, stage=row.stage)
-        self.refresh([index])
-
-    def _shown(self, index: int, purpose: str) -> tuple[Run, Row]:
-        row = self.windows[index]
-        if row.run is None or not row.text:
-            raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to {purpose} yet")
-        return Run(self.session.store, row.run), row
-
     def refresh(self, indexes: Iterable[int]) -> None:
         """Show what the store holds of some windows by now."""
         self._load(indexes)
@@ -341,8 +326,18 @@ class Board:
 
     def recut(self, window_size: int | None, cut: Cut, window_seconds: float | None = None) -> None:
         """Cut the videos into windows of another length or rule; slow, for a job thread."""
-        before = self.session
-        self.session = before.recut(window_size, cut, window_seconds)
+        self._take_session(self.session.recut(window_size, cut, window_seconds))
+
+    def look_again(self) -> None:
+        """Begin to open replaced and new files of the source; returns at once."""
+        if self.busy:
+            self.report("captions are under way; stop them before the files are looked at again")
+            return
+        self.report("")
+        self.long.submit("look again", lambda: self._take_session(self.session.look_again()))
+
+    def _take_session(self, session: Session) -> None:
+        before, self.session = self.session, session
         before.sources.forget(self._on_opened)
         if self._owned or before is not self._given:
             before.sources.close()
@@ -398,3 +393,8 @@ class Board:
             self.session.close()
         elif self.session is not self._given:
             self.session.sources.close()
+
+
+def _pid(engine: Engine | None) -> int:
+    """Return the process of an engine; 0 stands for a backend or a server that is not ours."""
+    return 0 if engine is None else engine.pid

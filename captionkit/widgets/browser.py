@@ -8,7 +8,7 @@ filtered list.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anywidget
@@ -19,11 +19,18 @@ from captionkit import display
 from captionkit.display import visible
 from captionkit.recipe import Recipe
 from captionkit.session import Session
+from captionkit.store import StoreError
 from captionkit.widgets.board import Board
 from captionkit.widgets.board_view import BoardView
 from captionkit.widgets.change import Change
 from captionkit.widgets.esm import STATIC, bundle
-from captionkit.widgets.rows import check_filter, choices, listed, load_before
+from captionkit.widgets.names import (
+    selection_from_json,
+    selection_to_json,
+    value_from_json,
+    value_to_json,
+)
+from captionkit.widgets.rows import SEARCHED, all_tags, check_filter, choices, listed, load_before
 from captionkit.widgets.standing import status
 
 # A list shows the beginning of a caption; its whole text crosses for the chosen window only.
@@ -31,37 +38,6 @@ _SHOWN = 240
 _MOST_ROWS = 200
 _MOST_VIDEOS = 500
 _MOST_RUNS = 100
-
-
-def _ranges(indexes: list[int]) -> list[int]:
-    """Pack ascending indexes as first, last, first, last, …: all of 10,000 windows are two numbers."""
-    flat: list[int] = []
-    for index in indexes:
-        if flat and index == flat[-1] + 1:
-            flat[-1] = index
-        else:
-            flat += [index, index]
-    return flat
-
-
-def _selection_to_json(selection: list[tuple[str, int]], browser: Browser) -> list[int]:
-    return _ranges(sorted(browser.board.index_of(*name) for name in selection))
-
-
-def _selection_from_json(flat: list[int], browser: Browser) -> list[tuple[str, int]]:
-    return [
-        browser.board.windows[index].name
-        for first, last in zip(flat[::2], flat[1::2], strict=True)
-        for index in range(first, last + 1)
-    ]
-
-
-def _value_to_json(value: tuple[str, int] | None, browser: Browser) -> int:
-    return -1 if value is None else browser.board.index_of(*value)
-
-
-def _value_from_json(index: int, browser: Browser) -> tuple[str, int] | None:
-    return None if index < 0 else browser.board.windows[index].name
 
 
 class Browser(BoardView, anywidget.AnyWidget):
@@ -83,10 +59,10 @@ class Browser(BoardView, anywidget.AnyWidget):
     #: The chosen window as (video, window number), or None.
     value = traitlets.Tuple(
         traitlets.Unicode(), traitlets.Int(), allow_none=True, default_value=None
-    ).tag(sync=True, to_json=_value_to_json, from_json=_value_from_json)
+    ).tag(sync=True, to_json=value_to_json, from_json=value_from_json)
     #: The ticked windows, a list of (video, window number).
     selection = traitlets.List(traitlets.Tuple(traitlets.Unicode(), traitlets.Int())).tag(
-        sync=True, to_json=_selection_to_json, from_json=_selection_from_json
+        sync=True, to_json=selection_to_json, from_json=selection_from_json
     )
     #: What the list shows; keys and values as in `widgets.rows.check_filter`.
     filter = traitlets.Dict().tag(sync=True)
@@ -98,15 +74,22 @@ class Browser(BoardView, anywidget.AnyWidget):
     _status = traitlets.Unicode("").tag(sync=True)
     _busy = traitlets.Bool(False).tag(sync=True)
     _problem = traitlets.Unicode("").tag(sync=True)
+    _searched = traitlets.Unicode(SEARCHED).tag(sync=True)
+    _saved = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, session: Session | Board) -> None:
         # Positions on screen, by the view of the page that shows them.
         self._on_screen: dict[str, tuple[int, int]] = {}
         # Indexes of the windows that the filter leaves.
         self._listed: list[int] = []
+        # Key of the chosen window, also after its session was replaced.
+        self._chosen_key = ""
+        #: Called with a run whose recipe a person wants to use; a tuner puts its own in.
+        self.use_recipe: Callable[[Recipe], None] = lambda recipe: None
         super().__init__(session)
         self._take_windows()
         self.observe(self._on_filter, names="filter")
+        self.observe(self._on_value, names="value")
         self.on_msg(self._on_message)
         self.listen()
 
@@ -154,15 +137,43 @@ class Browser(BoardView, anywidget.AnyWidget):
         )
 
     def _take_windows(self) -> None:
+        chosen = self.board.windows.by_key.get(self._chosen_key)
         self.set_trait("value", None)
         self.set_trait("selection", [])
         self.set_trait("filter", {})
+        self._saved = list(self.saved_filters)
         self._show_windows()
         self._cut += 1
+        if chosen is not None:
+            # The same frames are there again, as after another look at the files.
+            self.value = self.board.windows[chosen].name
+
+    @property
+    def saved_filters(self) -> dict[str, dict[str, Any]]:
+        """Filters that were saved by name in the store."""
+        kept = self.board.session.store.shelf.kept("filters")
+        return kept if isinstance(kept, dict) else {}
+
+    def save_filter(self, name: str) -> None:
+        """Save the filter by name in the store; an empty filter deletes the saved one."""
+        kept = {**self.saved_filters, name: self.filter}
+        kept = {each: value for each, value in sorted(kept.items()) if value}
+        self.board.session.store.shelf.keep("filters", kept)
+        self._saved = list(kept)
+
+    def next_open(self) -> tuple[str, int] | None:
+        """Choose the next listed window whose caption nobody reviewed; return it, None without one."""
+        at = self._listed.index(self.index) + 1 if self.index in self._listed else 0
+        for index in [*self._listed[at:], *self._listed[:at]]:
+            if index != self.index and "open" in self.board.windows[index].reviews:
+                self.value = self.board.windows[index].name
+                return self.value
+        return None
 
     def _show_windows(self) -> None:
         videos = dict.fromkeys(row.name[0] for row in self.board.windows)
-        self._choices = choices(list(videos)[:_MOST_VIDEOS], self._runs()[:_MOST_RUNS])
+        runs, tags = self._runs()[:_MOST_RUNS], all_tags(self.board.windows)[:_MOST_VIDEOS]
+        self._choices = choices(list(videos)[:_MOST_VIDEOS], runs, tags)
         self._total = len(self.board.windows)
         self._list()
 
@@ -176,6 +187,10 @@ class Browser(BoardView, anywidget.AnyWidget):
     def _runs(self) -> list[int]:
         """Numbers of the store's runs, the newest first."""
         return [number for number, *_ in self.board.session.store.history()]
+
+    def _on_value(self, _: Any) -> None:
+        if self.index is not None:
+            self._chosen_key = self.board.windows[self.index].window.key
 
     def _on_filter(self, _: Any) -> None:
         run = self.filter.get("run")
@@ -235,6 +250,9 @@ class Browser(BoardView, anywidget.AnyWidget):
             "faults": row.marks,
             "rating": row.rating,
             "edited": row.edited,
+            "tags": [visible(each) for each in (*row.tags, *row.window_tags)],
+            "noted": bool(row.note or row.window_note),
+            "elsewhere": row.elsewhere,
         }
 
     def _send_detail(self, index: int) -> None:
@@ -252,6 +270,9 @@ class Browser(BoardView, anywidget.AnyWidget):
                 "error": visible(row.error),
                 "run": row.run,
                 "marks": marks,
+                "tags": visible(", ".join(row.tags)),
+                "note": visible(row.note),
+                "windowNote": visible(row.window_note),
                 "before": {"run": before.run, "text": earlier, "rating": before.rating}
                 if before
                 else None,
@@ -288,6 +309,27 @@ class Browser(BoardView, anywidget.AnyWidget):
                     self.board.rate(index, message["rating"])
                 case "edit":
                     self.board.edit(index, message["text"] or None)
+                case "tag":
+                    self.board.tag(index, message["text"])
+                    self._show_windows()
+                case "note":
+                    self.board.note(index, message["text"])
+                case "undo":
+                    what = self.board.undo()
+                    self.report("" if what else "there is no step to undo")
+                case "next":
+                    if self.next_open() is None:
+                        self.report("every caption of the list is reviewed")
+                case "show-run":
+                    self.filter = {**self.filter, "run": message["run"]}
+                case "use-recipe":
+                    self.use_recipe(self.board.session.store.facts(message["run"]).recipe)
+                case "save-filter":
+                    self.save_filter(message["name"])
+                case "use-filter":
+                    self.filter = self.saved_filters.get(message["name"], {})
+                case "look-again":
+                    self.board.look_again()
                 case "tick-all":
                     self.selection = [self.board.windows[each].name for each in self._listed]
                 case "stop":
@@ -296,7 +338,7 @@ class Browser(BoardView, anywidget.AnyWidget):
                     self.report("")
                 case "gone":
                     self._on_screen.pop(message["view"], None)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, StoreError, traitlets.TraitError) as error:
             self.report(str(error.args[0]))
 
     def _on_range(self, view: str, first: int, last: int) -> None:

@@ -15,6 +15,12 @@ from captionkit.pipeline.prepared import window_tokens
 from captionkit.recipe import Recipe
 from captionkit.system import hardware
 from captionkit.widgets.board import Board
+from captionkit.widgets.parts import duration
+
+#: Windows of a timed sample.
+SAMPLE = 8
+# Tokens are summed over so many windows, spread over all, and scaled.
+_COUNTED = 200
 
 
 def cost(board: Board, recipe: Recipe, indexes: Sequence[int]) -> str:
@@ -52,11 +58,45 @@ def cost(board: Board, recipe: Recipe, indexes: Sequence[int]) -> str:
         return f"Needs a new engine: {how_long}."
     new = set(indexes) - board.seen(recipe)
     if not new:
-        return f"Same windows, new text: fast{_about(board, 'known', count)}."
+        about = _about(board, "known", count)
+        return f"Same windows, new text: fast{about}.{_whole(board, recipe, count)}"
     fresh = windows if len(new) == count else f"{len(new)} of {windows}"
     tokens = max(window_tokens(board.windows[index].window, recipe) for index in new)
     about = _about(board, "cold", len(new))
-    return f"Same engine, {fresh} new to it{about}, up to {tokens:,} video tokens each."
+    return (
+        f"Same engine, {fresh} new to it{about}, up to {tokens:,} video tokens each."
+        f"{_whole(board, recipe, count)}"
+    )
+
+
+def frame_facts(board: Board, recipe: Recipe, index: int) -> str:
+    """Return the size of a window's frames and its tokens, as the model gets them."""
+    window = board.windows[index].window
+    shown = window.source.metadata
+    wide, high = get_variant(recipe.model).frame_size(shown.width, shown.height, recipe.pixel_budget)
+    return f"frames of {wide} × {high} px, {window_tokens(window, recipe):,} video tokens a window"
+
+
+def lacks_measure(board: Board, recipe: Recipe) -> bool:
+    """Return whether the time of new windows is unknown, so that a timed sample would tell it."""
+    return "cold" not in board.measured and len(board.seen(recipe)) < len(board.windows)
+
+
+def _whole(board: Board, recipe: Recipe, count: int) -> str:
+    """Return what the whole set takes, where that is more than the chosen windows."""
+    total = len(board.windows)
+    if count >= total:
+        return ""
+    known = len(board.seen(recipe))
+    some = range(0, total, max(1, total // _COUNTED))
+    each = sum(window_tokens(board.windows[index].window, recipe) for index in some) / len(some)
+    times = [board.measured.get(what) for what in ("known", "cold")]
+    cold = times[1]
+    if cold is None:
+        how_long = "time not measured yet"
+    else:
+        how_long = f"about {duration((times[0] or cold) * known + cold * (total - known))}"
+    return f" The whole set of {total:,}: {how_long}, {each * total:,.0f} video tokens."
 
 
 def _about(board: Board, what: str, count: int) -> str:

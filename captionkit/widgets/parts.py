@@ -56,3 +56,12 @@ def show_problem(line: widgets.HTML, problem: str) -> None:
 def say(line: widgets.HTML, text: str) -> None:
     """Show how far something is; screen readers read it after their current sentence."""
     line.value = f'<div role="status" aria-live="polite">{escape(text)}</div>' if text else ""
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as hours, minutes and seconds in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

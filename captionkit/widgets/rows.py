@@ -8,7 +8,9 @@ from typing import Any
 
 from captionkit.review import FAULTS, check
 from captionkit.sources import PlannedWindow
-from captionkit.store import Store, StoredStage, WindowState
+from captionkit.store import BEST, Store, StoredStage, WindowState
+from captionkit.store.reviews import split
+from captionkit.system.hints import hint
 
 #: The states that a filter finds, each with its mark in the list.
 STATES = {
@@ -17,9 +19,19 @@ STATES = {
 }  # fmt: skip
 #: The orders of a list, each with its label; without one the windows stand in their own order.
 SORTS = {
-    "state": "by state", "rating": "best rated", "longest": "longest", "shortest": "shortest",
+    "state": "by state", "rating": "best rated", "lowest": "lowest rated first",
+    "apart": "furthest apart first", "longest": "longest", "shortest": "shortest",
 }  # fmt: skip
-FILTERS = ("search", "state", "video", "check", "rating", "run", "sort")
+#: How far people have reviewed captions, each with its label.
+REVIEWS = {
+    "open": "not reviewed", "done": "reviewed", "accepted": "accepted", "edited": "edited",
+    "faulty": "with a fault", "elsewhere": "reviewed in another run",
+}  # fmt: skip
+#: The tag of an accepted caption.
+ACCEPTED = "accepted"
+FILTERS = ("search", "state", "video", "check", "rating", "review", "tag", "run", "sort")
+#: What a search looks through.
+SEARCHED = "captions, names, notes and tags"
 _RATINGS = range(1, 6)
 # Faults that a filter also finds as states, in the words of the list.
 _FAULT_STATES = {"truncated": "truncated", "repeats": "looping"}
@@ -31,7 +43,10 @@ class Row:
     """A window in the list.
 
     ``state`` is one of the first five of `STATES`, ``wanted`` the run that the row is to show (None:
-    the newest that has something of the window), ``run`` the run that it shows.
+    the newest that has something of the window), ``run`` the run that it shows with its ``result``.
+    ``tags`` and ``note`` are of the caption, ``window_tags`` and ``window_note`` of the window.
+    ``elsewhere`` are other runs in which a person reviewed the window, ``apart`` is how little two
+    chosen runs share (None where no two were chosen).
     """
 
     window: PlannedWindow
@@ -44,6 +59,35 @@ class Row:
     wanted: int | None = None
     run: int | None = None
     stage: int = 0
+    result: int | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    window_tags: tuple[str, ...] = ()
+    window_note: str = ""
+    elsewhere: tuple[int, ...] = ()
+    apart: float | None = None
+
+    @property
+    def reviewed(self) -> bool:
+        """Whether a person rated, edited or accepted the shown caption."""
+        return self.rating is not None or self.edited or ACCEPTED in self.tags
+
+    @property
+    def reviews(self) -> set[str]:
+        """All entries of `REVIEWS` that a filter finds it by."""
+        found = {"done" if self.reviewed else "open"} if self.text else set()
+        marks = {
+            "accepted": ACCEPTED in self.tags, "edited": self.edited, "faulty": bool(self.faults),
+            "elsewhere": bool(self.elsewhere),
+        }  # fmt: skip
+        return found | {name for name, on in marks.items() if on}
+
+    @property
+    def searched(self) -> str:
+        """What a search looks through, in small letters: see `SEARCHED`."""
+        tags = (*self.tags, *self.window_tags)
+        parts = (self.text, f"{self.name[0]} {self.name[1]}", self.note, self.window_note, *tags)
+        return "\n".join(parts).lower()
 
     @property
     def name(self) -> tuple[str, int]:
@@ -64,14 +108,16 @@ class Row:
         """Show what the store holds of the window."""
         self.state, self.text, self.error, self.faults = "new", "", "", ()
         self.rating, self.edited, self.run, self.stage = None, False, None, 0
+        self.result, self.tags, self.note = None, (), ""
         if stored is None or not (stored.done or stored.stages):
             return
-        self.run, self.error = stored.run, stored.error or ""
+        self.run, self.result, self.error = stored.run, stored.result, stored.error or ""
         self.state = "failed" if stored.error else "done" if stored.done else "waiting"
         if stored.stages:
             last = stored.stages[-1]
             self.rating, self.stage = last.rating, last.stage
             self.edited = last.edited_text is not None
+            self.tags, self.note = tuple(split(last.tags)), last.note or ""
             self.text = last.text if last.edited_text is None else last.edited_text
             found = stage_checks(last)
             self.faults = tuple(name for name in FAULTS if found[name])
@@ -108,17 +154,24 @@ class Rows(list[Row]):
 def load_stored(store: Store, rows: Iterable[Row]) -> None:
     """Show in some rows what the store holds of their windows."""
     by_run: dict[int | None, list[Row]] = {}
+    marks, reviewed = store.window_marks(), store.reviewed()
     for row in rows:
         by_run.setdefault(row.wanted, []).append(row)
     for run, some in by_run.items():
         states = store.states([row.window.key for row in some], run)
         for row in some:
             row.load(states.get(row.window.key))
+            row.window_note, tags = marks.get(row.window.key, ("", ""))
+            row.window_tags = tuple(split(tags))
+            others = reviewed.get(row.window.key, {})
+            row.elsewhere = tuple(
+                sorted(number for number, result in others.items() if result != row.result)
+            )
 
 
 def load_before(store: Store, row: Row) -> Row | None:
     """Return a window as the newest run before the shown one left it; None without such a run."""
-    newest = row.run if row.wanted is None else row.wanted
+    newest = row.run if row.wanted in (None, BEST) else row.wanted
     if newest is None:
         return None
     stored = store.states([row.window.key], before=newest).get(row.window.key)
@@ -144,6 +197,7 @@ def listed(rows: Sequence[Row], wanted: Mapping[str, Any]) -> list[int]:
     words = str(wanted.get("search") or "").lower().split()
     state, video = wanted.get("state"), wanted.get("video")
     check, rating = wanted.get("check"), wanted.get("rating")
+    review, tag = wanted.get("review"), wanted.get("tag")
     left = [
         index
         for index, row in enumerate(rows)
@@ -151,13 +205,20 @@ def listed(rows: Sequence[Row], wanted: Mapping[str, Any]) -> list[int]:
         and (not video or row.name[0] == video)
         and (not check or check in row.faults)
         and (not rating or (row.rating or 0) >= rating)
-        and all(word in row.text.lower() for word in words)
+        and (not review or review in row.reviews)
+        and (not tag or tag in row.tags or tag in row.window_tags)
+        and (not words or _found(row, words))
     ]
     match wanted.get("sort"):
         case "state":
             left.sort(key=lambda index: _ORDER.index(rows[index].state))
         case "rating":
             left.sort(key=lambda index: -(rows[index].rating or 0))
+        case "lowest":
+            left.sort(key=lambda index: rows[index].rating or _RATINGS.stop)
+        case "apart":
+            # Windows that the two runs do not share come last.
+            left.sort(key=lambda index: -_at_least_zero(rows[index].apart))
         case "longest":
             left.sort(key=lambda index: -len(rows[index].text))
         case "shortest":
@@ -165,7 +226,23 @@ def listed(rows: Sequence[Row], wanted: Mapping[str, Any]) -> list[int]:
     return left
 
 
-def choices(videos: Iterable[str], runs: Iterable[int] = ()) -> dict[str, list[dict[str, Any]]]:
+def _found(row: Row, words: Sequence[str]) -> bool:
+    searched = row.searched
+    return all(word in searched for word in words)
+
+
+def _at_least_zero(apart: float | None) -> float:
+    return -1.0 if apart is None else apart
+
+
+def all_tags(rows: Iterable[Row]) -> list[str]:
+    """Return the tags of windows and their captions, sorted."""
+    return sorted({tag for row in rows for tag in (*row.tags, *row.window_tags)})
+
+
+def choices(
+    videos: Iterable[str], runs: Iterable[int] = (), tags: Iterable[str] = ()
+) -> dict[str, list[dict[str, Any]]]:
     """What the page offers for each entry of a filter: ``value``, ``label`` and a state's ``mark``."""
     stars = [(each, "★" * each + (" or more" if each < _RATINGS[-1] else "")) for each in _RATINGS]
     return {
@@ -176,7 +253,13 @@ def choices(videos: Iterable[str], runs: Iterable[int] = ()) -> dict[str, list[d
         "video": [_choice("", "all videos"), *(_choice(each, each) for each in videos)],
         "check": [_choice("", "any check"), *(_choice(each, each) for each in FAULTS)],
         "rating": [_choice("", "any rating"), *(_choice(*each) for each in stars)],
-        "run": [_choice("", "newest run"), *(_choice(each, f"run {each}") for each in runs)],
+        "review": [_choice("", "any review"), *(_choice(*each) for each in REVIEWS.items())],
+        "tag": [_choice("", "any tag"), *(_choice(each, each) for each in tags)],
+        "run": [
+            _choice("", "newest run"),
+            _choice(BEST, "best rated"),
+            *(_choice(each, f"run {each}") for each in runs),
+        ],
         "sort": [_choice("", "in order"), *(_choice(*each) for each in SORTS.items())],
     }
 
@@ -190,9 +273,10 @@ def check_filter(
 ) -> dict[str, Any]:
     """A filter without its empty entries.
 
-    Keys: ``search`` (words that the caption holds), ``state`` (`STATES`), ``video``, ``check`` (one of
-    `review.FAULTS`), ``rating`` (at least), ``run`` (whose captions are shown, else each window's
-    newest), ``sort`` (`SORTS`).
+    Keys: ``search`` (words of captions, names, notes or tags), ``state`` (`STATES`), ``video``,
+    ``check`` (one of `review.FAULTS`), ``rating`` (at least), ``review`` (`REVIEWS`), ``tag``, ``run``
+    (whose captions are shown, else each window's newest; `BEST` for the best rated), ``sort``
+    (`SORTS`).
 
     Raises
     ------
@@ -204,13 +288,17 @@ def check_filter(
         "video": list(videos),
         "check": FAULTS,
         "rating": _RATINGS,
-        "run": list(runs),
+        "review": list(REVIEWS),
+        "run": [BEST, *runs],
         "sort": list(SORTS),
     }
     for name, value in wanted.items():
         if name not in FILTERS:
-            raise ValueError(f"the filter has no {name!r}; there are: {', '.join(FILTERS)}")
+            raise ValueError(
+                f"the filter has no {name!r}{hint(name, FILTERS)}; there are: {', '.join(FILTERS)}"
+            )
         if value and name in known and value not in known[name]:
             listed_values = ", ".join(map(str, known[name]))
-            raise ValueError(f"the filter's {name} is {value!r}; give one of {listed_values}")
+            near = hint(value, known[name])
+            raise ValueError(f"the filter's {name} is {value!r}{near}; give one of {listed_values}")
     return {name: value for name, value in wanted.items() if value}

@@ -9,6 +9,7 @@ from captionkit.engine import Engine
 from captionkit.pipeline import engine_key
 from captionkit.run import RunTask
 from captionkit.widgets.board import Board
+from captionkit.widgets.parts import duration
 
 _MARKS = {"done": "●", "failed": "✕", "interrupted": "◌", "running": "◑"}
 
@@ -50,7 +51,7 @@ def _told(board: Board, task: RunTask) -> str:
         return text + _start(board, task)
     left = now.total - now.done - now.failed
     seconds = left / now.windows_per_s if now.windows_per_s else 0.0
-    return f"{text}{now}" + (f", {_duration(seconds)} left" if left and seconds else "")
+    return f"{text}{now}" + (f", {duration(seconds)} left" if left and seconds else "")
 
 
 def _start(board: Board, task: RunTask) -> str:
@@ -59,11 +60,3 @@ def _start(board: Board, task: RunTask) -> str:
     expected = board.measured.get(f"start {engine_key(task.run.recipe, board.session.model_dir)}")
     usual = f" of about {expected:.0f} s" if expected else ""
     return f"the engine starts… {time.monotonic() - task.started:.0f} s{usual}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit import prompts, structured
+from captionkit import prompts
 from captionkit.display import escape
-from captionkit.models.variants import known_variants
-from captionkit.recipe import DEFAULTS, SETTINGS, Recipe
+from captionkit.recipe import Recipe
 from captionkit.run import as_code
 from captionkit.session import Session
 from captionkit.sources import CUTS, Cut
 from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
-from captionkit.widgets.cost import cost, count_tokens
-from captionkit.widgets.fields import MOST, NARROW, WIDE_LABEL, number_field, pretty, row_of
-from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import FULL, bad, flow, wide
+from captionkit.widgets.cost import SAMPLE, cost, count_tokens, frame_facts, lacks_measure
+from captionkit.widgets.fields import row_of
+from captionkit.widgets.parts import bad, flow, wide
+from captionkit.widgets.recipe_form import RecipeForm
 from captionkit.widgets.standing import bar
 
-_OWN = "a text of your own"
-_BY_SPANS = "given spans"
-_BY_SECONDS = "seconds"
-_FREE = "free text"
-_OWN_SCHEMA = "JSON by a schema of your own"
-_FORMS = {_FREE: "", **{f"JSON: {name}": name for name in structured.EXAMPLES}, _OWN_SCHEMA: ""}
-_SHORT = {"description_width": "6em"}
 _SETTLE_S = 0.15
 
 
-class Tuner(FormView):
+class Tuner(RecipeForm):
     """Model, prompts and settings; ``tuner.recipe`` is what the form says.
 
     Parameters
@@ -49,7 +41,6 @@ class Tuner(FormView):
 
     def __init__(self, session: Session | Board, browser: Browser | None = None) -> None:
         super().__init__(session, browser)
-        self._filling = False
         self._make_fields()
         self._make_buttons()
         self.note = widgets.HTML()
@@ -62,31 +53,34 @@ class Tuner(FormView):
         self._more = widgets.ToggleButton(description="More", icon="sliders", layout=wide("auto"))
         self.code.layout.display = "none"
         self.add_class("ck-tuner")
-        self.recipe = self.board.session.recipe
+        self._take_kept()
         for field in self._fields:
             field.observe(self._on_field, names="value")
         self.library.observe(self._on_library, names="value")
         self.form.observe(self._on_form, names="value")
         self._code_button.observe(self._on_code, names="value")
         self._more.observe(self._on_more, names="value")
+        self.preset.observe(self._on_preset, names="value")
         self.board.recipe = lambda: self.recipe
         self.board.batch_size = lambda: int(self.batch_size.value)
         if browser is not None:
             browser.observe(self._on_browser, names=["value", "selection"])
+            browser.use_recipe = self.take_recipe
         numbers = [self.batch_size, self.max_tokens, self.temperature, self.fps]
-        numbers += [self.cut_by, self.window_size, self.window_seconds]
+        numbers += [self.cut_by, self.window_size, self.window_seconds, self.pixel_budget]
+        numbers += [self.top_p, self.penalty, self.seed, self.repeats]
         #: What is changed seldom: folded.
         self.drawer = widgets.VBox(
             [
-                widgets.HBox([self.model, self.form], layout=flow()),
+                widgets.HBox([self.model, self.preset, self.form], layout=flow()),
                 self.schema,
                 widgets.HBox(numbers, layout=flow()),
-                widgets.HBox([self.fp8, self._cut], layout=flow()),
+                widgets.HBox([self.fp8, self.recut], layout=flow()),
             ],
             layout=widgets.Layout(width="100%", display="none"),
         )
         self.drawer.add_class("ck-drawer")
-        row = [self.library, self.two_stages, self.fresh, self._more, self._code_button]
+        row = [self.library, self.two_stages, self.fresh, self._more, self._code_button, self.measure]
         self.lay_out(
             [
                 row_of([*self._buttons, self.progress], "ck-run"),
@@ -101,59 +95,6 @@ class Tuner(FormView):
             ]
         )
 
-    def _make_fields(self) -> None:
-        broad = wide("21em")
-        self.model = widgets.Combobox(
-            description="Model", options=known_variants(), layout=broad, continuous_update=False,
-            style=WIDE_LABEL, tooltip=SETTINGS["model"].help,
-        )  # fmt: skip
-        self.library = widgets.Dropdown(
-            description="Prompt", options=[*prompts.PROMPTS, _OWN], layout=wide("17em"), style=_SHORT,
-            tooltip=SETTINGS["prompt"].help,
-        )  # fmt: skip
-        self.prompt = widgets.Textarea(description="Prompt text", layout=FULL, rows=2, style=_SHORT)
-        self.two_stages = widgets.Checkbox(
-            description="Second stage",
-            indent=False,
-            layout=wide("8.5em"),
-            tooltip=SETTINGS["stage2"].help,
-        )  # fmt: skip
-        self.stage2 = widgets.Textarea(description="Stage-2 text", layout=FULL, rows=2, style=_SHORT)
-        self.form = widgets.Dropdown(
-            description="Captions as", options=list(_FORMS), layout=broad, style=WIDE_LABEL,
-            tooltip=SETTINGS["schema"].help,
-        )  # fmt: skip
-        self.schema = widgets.Textarea(
-            description="JSON schema", layout=FULL, rows=6, continuous_update=False, style=WIDE_LABEL
-        )
-        self.batch_size = widgets.BoundedIntText(
-            description="Batch size", min=1, max=MOST, value=self.board.session.batch_size,
-            layout=wide(NARROW), style=WIDE_LABEL, tooltip="captions that run at once",
-        )  # fmt: skip
-        self.max_tokens = number_field("max_tokens", "Max tokens")
-        self.temperature = number_field("temperature", "Temperature")
-        self.fps = number_field("sampling_fps", "Sampling fps")
-        self.window_size = number_field("window_size", "Window frames")
-        self.window_seconds = number_field("window_seconds", "Window seconds")
-        self.window_seconds.value = 8.0
-        self.cut_by = widgets.Dropdown(
-            description="Cut by", options=[CUTS[0], _BY_SECONDS, *CUTS[1:]], style=WIDE_LABEL,
-            layout=wide(NARROW),
-            tooltip="cut windows of some frames; by scenes, also at each shot",
-        )  # fmt: skip
-        self.fp8 = widgets.Checkbox(
-            description="fp8 weights", indent=False, layout=wide("9em"), tooltip=SETTINGS["fp8"].help
-        )
-        self.fresh = widgets.Checkbox(
-            description="Compute anew", indent=False, layout=wide("10em"),
-            tooltip="also what the store holds already",
-        )  # fmt: skip
-        self._fields = [
-            self.model, self.prompt, self.two_stages, self.stage2, self.batch_size, self.max_tokens,
-            self.temperature, self.fps, self.cut_by, self.window_size, self.window_seconds,
-            self.fp8, self.form, self.schema,
-        ]  # fmt: skip
-
     def _make_buttons(self) -> None:
         def button(text: str, act: Any, **looks: Any) -> widgets.Button:
             made = widgets.Button(description=text, layout=wide("auto"), **looks)
@@ -164,78 +105,42 @@ class Tuner(FormView):
         self.run_selected = button("Selected", lambda _: self._run("selected"))
         self.run_all = button("All windows", lambda _: self._run("all"), button_style="primary")
         self.stop = button("Stop", lambda _: self.board.stop(), disabled=True)
-        self._cut = button("Cut windows anew", lambda _: self._recut())
+        self.recut = button("Cut windows anew", lambda _: self._recut())
+        self.measure = button("Measure first", lambda _: self._measure())
+        self.measure.tooltip = f"caption {SAMPLE} windows, to know what the whole set will take"
         self._buttons = [self.run_all, self.stop]
         if self.browser is not None:
             self._buttons = [self.run_this, self.run_selected, self.run_all, self.stop]
 
-    @property
-    def recipe(self) -> Recipe:
-        """What the form says.
+    def _take_kept(self) -> None:
+        """Fill the form as it was left, unless the session was opened with another recipe since."""
+        session = self.board.session
+        self._own = session.recipe.to_json()
+        self.recipe = session.recipe
+        kept = session.store.shelf.kept(self.name)
+        if isinstance(kept, dict) and kept.get("own") == self._own:
+            self.state = kept.get("state") or {}
+        self._kept = self.state
 
-        Raises
-        ------
-        ValueError
-            The form has a value that no recipe may have; the message names it.
-        """
-        text = self.prompt.value
-        name = next((name for name, known in prompts.PROMPTS.items() if known == text), None)
-        return replace(
-            self.board.session.recipe,
-            model=self.model.value.strip() or DEFAULTS["model"],
-            prompt=name or text,
-            stage2=self.stage2.value if self.two_stages.value else None,
-            max_tokens=self.max_tokens.value,
-            temperature=self.temperature.value,
-            sampling_fps=self.fps.value,
-            window_size=self.window_size.value,
-            window_seconds=self._recipe_seconds,
-            fp8=self.fp8.value,
-            schema=None if self.form.value == _FREE else self.schema.value,
-        )
+    def _keep(self) -> None:
+        """Keep the form for the next opening of the store."""
+        if (state := self.state) != self._kept:
+            self._kept = state
+            self.board.session.store.shelf.keep(self.name, {"own": self._own, "state": state})
 
-    @recipe.setter
-    def recipe(self, recipe: Recipe) -> None:
-        self._filling = True
-        self.model.value = recipe.model
-        self.prompt.value = recipe.prompt_text
-        self.library.value = recipe.prompt if recipe.prompt in prompts.PROMPTS else _OWN
-        self.two_stages.value = recipe.stage2 is not None
-        self.stage2.value = recipe.stage2 or prompts.STAGE2_DEFAULT
-        self.max_tokens.value = recipe.max_tokens
-        self.temperature.value = recipe.temperature
-        self.fps.value = recipe.sampling_fps
-        self.window_size.value = recipe.window_size
-        self._show_cut()
-        self.fp8.value = recipe.fp8
-        self.schema.value = pretty(recipe.schema) if recipe.schema else ""
-        self.form.value = _form(recipe.schema)
-        self._filling = False
-        self._on_field()
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Fill the form with a recipe, such as that of an earlier run."""
+        self.recipe = recipe
+        cut = (recipe.window_size, recipe.window_seconds)
+        own = self.board.session.recipe
+        if cut != (own.window_size, own.window_seconds):
+            self.report("this recipe's windows are cut otherwise; press “Cut windows anew” for them")
 
-    def _on_library(self, change: Any) -> None:
-        if not self._filling and change["new"] != _OWN:
-            self.prompt.value = prompts.PROMPTS[change["new"]]
-
-    def _on_form(self, change: Any) -> None:
-        if not self._filling and (name := _FORMS[change["new"]]):
-            self.schema.value = pretty(structured.canonical(name))
-
-    def _on_field(self, _: Any = None) -> None:
-        if self._filling:
-            return
-        text = self.prompt.value
-        name = next((name for name, known in prompts.PROMPTS.items() if known == text), _OWN)
-        self._filling = True
-        self.library.value = name
-        self._filling = False
-        self.schema.layout.display = "none" if self.form.value == _FREE else None
-        self.stage2.layout.display = None if self.two_stages.value else "none"
-        by_seconds = self.cut_by.value == _BY_SECONDS
-        self.window_size.layout.display = "none" if by_seconds else None
-        self.window_seconds.layout.display = None if by_seconds else "none"
-        self._cut.layout.display = None if self._is_cut_otherwise else "none"
-        self._refresh()
+    def _measure(self) -> None:
+        """Caption a sample, spread over the windows that no engine has seen."""
+        left = sorted(set(self.indexes("all")) - self.board.seen(self.board.session.recipe))
+        left = left or self.indexes("all")
+        self._caption(left[:: max(1, len(left) // SAMPLE)][:SAMPLE], fresh=True)
 
     def _on_browser(self, _: Any) -> None:
         self._refresh()
@@ -266,6 +171,7 @@ class Tuner(FormView):
             chosen = self.indexes("selected") or self.indexes("all")
             text = escape(cost(self.board, recipe, chosen))
             self.note.value = self._note(recipe)
+            self.measure.layout.display = None if lacks_measure(self.board, recipe) else "none"
         except ValueError as error:
             text = bad(str(error))
         self.cost.value = f'<div role="status" aria-live="polite">{text}</div>'
@@ -274,6 +180,7 @@ class Tuner(FormView):
         self.run_all.description = f"All windows ({total})"
         if self._code_button.value:
             self.code.value = self._as_code()
+        self._keep()
 
     def _note(self, recipe: Recipe) -> str:
         stages: list[tuple[str, str, tuple[str, ...]]] = [
@@ -290,13 +197,13 @@ class Tuner(FormView):
             used = prompts.placeholders(text)
             marks = " ".join(f"<b>{{{each}}}</b>" if each in used else f"{{{each}}}" for each in known)
             lines.append(f"{name}: {counted}; may hold {marks}")
+        index = (self.indexes("this") or [0])[0]
+        if index < len(self.board.windows):
+            lines.append(frame_facts(self.board, recipe, index))
         return f'<div class="ck-note">{"<br>".join(lines)}</div>'
 
     def _run(self, which: str) -> None:
         try:
-            recipe = self.recipe
-            if self._is_cut_otherwise:
-                raise ValueError("the windows' cut was changed; press “Cut windows anew” first")
             indexes = self.indexes(which)
             if not indexes:
                 what = "no window is ticked" if which == "selected" else "no window is chosen"
@@ -304,14 +211,18 @@ class Tuner(FormView):
         except ValueError as error:
             self.report(str(error))
             return
-        self.board.caption(
-            indexes,
-            recipe,
-            batch_size=self.batch_size.value,
-            priority=-1 if which == "this" else 0,
-            fresh=self.fresh.value,
-            view=self.name,
-        )
+        priority = -1 if which == "this" else 0
+        self._caption(indexes, priority=priority, fresh=self.fresh.value, repeats=self.repeats.value)
+
+    def _caption(self, indexes: Sequence[int], **how: Any) -> None:
+        try:
+            recipe = self.recipe
+            if self._is_cut_otherwise:
+                raise ValueError("the windows' cut was changed; press “Cut windows anew” first")
+        except ValueError as error:
+            self.report(str(error))
+            return
+        self.board.caption(indexes, recipe, batch_size=self.batch_size.value, view=self.name, **how)
 
     def _recut(self) -> None:
         if self.board.busy:
@@ -329,40 +240,6 @@ class Tuner(FormView):
         self._show_cut()
         self._on_field()
 
-    @property
-    def _is_cut_otherwise(self) -> bool:
-        """Whether the form asks for other windows than the session has."""
-        session = self.board.session
-        if self.cut_by.value == _BY_SPANS:
-            return False
-        size, cut, seconds = self._asked_cut
-        made = session.recipe
-        same = cut == session.cut and seconds == made.window_seconds
-        return session.spans is not None or not same or size not in (None, made.window_size)
-
-    @property
-    def _recipe_seconds(self) -> float | None:
-        keeps = self.cut_by.value in (_BY_SPANS, *CUTS[1:])
-        return self.board.session.recipe.window_seconds if keeps else self._asked_cut[2]
-
-    @property
-    def _asked_cut(self) -> tuple[int | None, Cut, float | None]:
-        """Frames, rule and seconds that the form asks for."""
-        if self.cut_by.value == _BY_SECONDS:
-            return None, CUTS[0], self.window_seconds.value
-        return self.window_size.value, self.cut_by.value, None
-
-    def _show_cut(self) -> None:
-        """Offer the session's own spans as a cut while it has them, and show how it is cut."""
-        session = self.board.session
-        own = [] if session.spans is None else [_BY_SPANS]
-        self.cut_by.options = [*own, CUTS[0], _BY_SECONDS, *CUTS[1:]]
-        seconds = session.recipe.window_seconds
-        by_length = session.cut if seconds is None else _BY_SECONDS
-        self.cut_by.value = _BY_SPANS if own else by_length
-        if seconds is not None:
-            self.window_seconds.value = seconds
-
     def _on_more(self, change: Any) -> None:
         self.drawer.layout.display = None if change["new"] else "none"
 
@@ -375,24 +252,24 @@ class Tuner(FormView):
         selected = self.indexes("selected") or None
         given = source if isinstance(source, list) else [source]
         session = self.board.session
-        how = {"spans": session.spans, "cut": None if session.cut == CUTS[0] else session.cut}
+        how = {
+            "spans": session.spans,
+            "cut": None if session.cut == CUTS[0] else session.cut,
+            "store": str(session.store.path.resolve()),
+        }
         # Name the files of tasks, which have no name on a command line.
         files = dict.fromkeys(row.window.path for row in self.board.windows)
         known = all(isinstance(each, (str, Path)) for each in given)
         shell = as_code.command(
             [str(each) for each in (given if known else files)], recipe, self.batch_size.value, **how
         )
-        python = as_code.python(source, recipe, self.batch_size.value, selected, **how)
+        run = {
+            "repeats": None if self.repeats.value == 1 else self.repeats.value,
+            "fresh": self.fresh.value or None,
+        }
+        python = as_code.python(source, recipe, self.batch_size.value, selected, run=run, **how)
         whole = "" if selected is None else "# the command line captions all windows of the videos\n"
         return (
             f"<pre class='ck-code' tabindex='0' aria-label='As code'>{escape(python)}\n"
             f"{escape(whole)}{escape(shell)}</pre>"
         )
-
-
-def _form(schema: str | None) -> str:
-    """The entry of `_FORMS` that a recipe's schema is."""
-    if schema is None:
-        return _FREE
-    named = {structured.canonical(name): form for form, name in _FORMS.items() if name}
-    return named.get(schema, _OWN_SCHEMA)

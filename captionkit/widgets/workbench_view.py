@@ -21,7 +21,9 @@ from captionkit.widgets.change import Change
 from captionkit.widgets.compare import CompareView
 from captionkit.widgets.export import ExportPanel
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import STYLE, close_one
+from captionkit.widgets.parts import STYLE, close_all, close_one
+from captionkit.widgets.prompts_view import PromptsView
+from captionkit.widgets.review_view import ReviewView
 from captionkit.widgets.sweep_view import SweepView
 from captionkit.widgets.tuner import Tuner
 
@@ -31,14 +33,20 @@ _MOST_KEPT_TEXT = 100_000
 
 
 #: The views below the browser, a tab each; a new view is its own file and one more entry here.
-TABS: tuple[type[FormView], ...] = (CompareView, ExportPanel, SweepView)
+TABS: tuple[type[FormView], ...] = (
+    CompareView,
+    ReviewView,
+    PromptsView,
+    ExportPanel,
+    SweepView,
+)
 
 
 class Workbench:
     """All views of a session; shows itself where it is the last line of a cell.
 
-    ``browser``, ``tuner`` and each of `TABS` by its name (``compare``, ``export``, ``sweep``) are its
-    views, ``run`` is the last run. In a saved notebook that is opened without a kernel, the last run's
+    ``browser``, ``tuner`` and each of `TABS` by its name (``compare``, ``review``, ``prompts``,
+    ``export``, ``sweep``) are its views, ``run`` is the last run. In a saved notebook that is opened without a kernel, the last run's
     captions show as a plain table. Running the same cell again closes the workbench that it opened
     before.
 
@@ -66,11 +74,17 @@ class Workbench:
         self._tabs.add_class("ck-tabs")
         self._style = widgets.HTML(STYLE)
         self.left_out = widgets.HTML()
+        look = widgets.Button(description="Look again", layout=widgets.Layout(width="auto"))
+        look.tooltip = "open files that were replaced, and new files of the folder"
+        look.on_click(lambda _: self.board.look_again())
+        #: What is left out, with a button to look at the files again.
+        self.banner = widgets.HBox([self.left_out, look])
+        self.banner.add_class("ck-banner")
         # The grid is inside the box whose width decides on it; see forms.css.
         self._grid = widgets.VBox([self.browser, self.tuner, self._tabs])
         self._grid.add_class("ck-grid")
         self.widget = widgets.VBox(
-            [self._style, self.left_out, self._grid], layout=widgets.Layout(width="100%")
+            [self._style, self.banner, self._grid], layout=widgets.Layout(width="100%")
         )
         self.widget.add_class("ck-bench")
         self._kept: Any = None
@@ -106,7 +120,9 @@ class Workbench:
 
     def _show_left_out(self) -> None:
         """Show which videos are left out, and why, above the browser."""
-        self.left_out.value = display.left_out_html(self.session.sources.left_out)
+        left_out = self.session.sources.left_out
+        self.left_out.value = display.left_out_html(left_out)
+        self.banner.layout.display = None if left_out else "none"
 
     def _on_change(self, change: Change) -> None:
         if change.grown or change.recut:
@@ -146,7 +162,8 @@ class Workbench:
         for view in (self.browser, self.tuner, *self._tabs.children):
             view.close()
         self.board.close()
-        for part in (self._tabs, self._grid, self._style, self.left_out, self.widget):
+        close_all(self.banner)
+        for part in (self._tabs, self._grid, self._style, self.widget):
             close_one(part)
 
 

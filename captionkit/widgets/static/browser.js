@@ -4,6 +4,7 @@
 import { Detail } from "./detail.js";
 import { make, makeButton } from "./dom.js";
 import { Filters } from "./filters.js";
+import { Help } from "./help.js";
 import { WindowList } from "./list.js";
 import { Player } from "./player.js";
 import { Ticks } from "./ticks.js";
@@ -45,7 +46,11 @@ class Page {
       title: "Tick every window of the list",
     });
     const none = makeButton("Untick", () => this.ticks.clear(), { title: "Tick none" });
-    const parts = [this.count, all, none, this.status, this.stop];
+    const keys = makeButton("?", () => this.help.toggle(), {
+      title: "Keys (?)",
+      "aria-label": "Keys",
+    });
+    const parts = [this.count, all, none, keys, this.status, this.stop];
     const foot = make("div", { class: "ckb-foot" }, ...parts);
     const left = make("div", { class: "ckb-left" }, this.filters.root, this.list.root, foot);
     this.problemText = make("span");
@@ -53,9 +58,10 @@ class Page {
     const alert = { class: "ckb-problem", role: "alert" };
     this.problem = make("div", alert, this.problemText, dismiss);
     const main = make("div", { class: "ckb-main" }, left, this.detail.root);
+    this.help = new Help(() => this.list.focus());
     const says = { role: "group", "aria-label": "Window browser" };
     const own = { class: "ckb", "data-lm-suppress-shortcuts": "true", ...says };
-    this.root = make("div", own, this.problem, main);
+    this.root = make("div", own, this.problem, main, this.help.root);
   }
 
   makeHandlers() {
@@ -66,6 +72,7 @@ class Page {
       "change:selection": () => this.onSelection(),
       "change:filter": () => this.filters.read(),
       "change:_choices": () => this.filters.readChoices(),
+      "change:_saved": () => this.filters.readSaved(),
       "change:_status": () => this.paintStatus(),
       "change:_busy": () => this.paintStatus(),
       "change:_problem": () => this.paintStatus(),
@@ -188,6 +195,11 @@ class Page {
     } else if (/^[1-5]$/.test(key)) this.detail.rate(Number(key));
     else if (key === "e") this.detail.edit();
     else if (key === "x") this.tick(this.list.cursor);
+    else if (key === "t") this.detail.tags.focus();
+    else if (key === "n") this.detail.note.focus();
+    else if (key === "r") this.model.send({ kind: "next" });
+    else if (key === "u") this.model.send({ kind: "undo" });
+    else if (key === "?") this.help.toggle();
     else if (key === "/") this.filters.search.focus();
     else return false;
     return true;

@@ -23,6 +23,12 @@ export class Detail {
     });
     this.error = make("div", { class: "ckb-error", role: "alert" });
     this.nowTitle = make("div", { class: "ckb-label", text: "Now" });
+    this.run = null; // whose caption is shown
+    this.recipe = makeButton("Use recipe", () => this.useRecipe(), {
+      class: "ckb-small",
+      title: "Fill the form with the recipe of this run",
+    });
+    this.elsewhere = makeButton("", () => this.showElsewhere(), { class: "ckb-small" });
     this.beforeTitle = make("div", { class: "ckb-label" });
     this.before = make("div", {
       class: "ckb-text ckb-before",
@@ -30,7 +36,8 @@ export class Detail {
       role: "region",
       "aria-label": "Text of the run before",
     });
-    const now = [this.nowTitle, this.text, this.error, this.form, tools];
+    const head = make("div", { class: "ckb-head-of" }, this.nowTitle, this.recipe, this.elsewhere);
+    const now = [head, this.text, this.error, this.form, tools, this.buildWords()];
     const captions = [...now, this.beforeTitle, this.before];
     const side = make("div", { class: "ckb-captions" }, ...captions);
     this.root = make("div", { class: "ckb-detail" }, this.title, player.root, side);
@@ -60,6 +67,39 @@ export class Detail {
     return make("div", { class: "ckb-tools" }, ...parts);
   }
 
+  /** Fields for tags and a note, stored when they are left. */
+  buildWords() {
+    const field = (name, key) => {
+      const input = make("input", {
+        type: "text",
+        placeholder: `${name} (${key})`,
+        "aria-label": name,
+        title: name === "Tags" ? "Tags of this caption, with commas" : "A note on this caption",
+      });
+      input.addEventListener("change", () => {
+        const kind = name === "Tags" ? "tag" : "note";
+        this.model.send({ kind, index: this.index, text: input.value });
+      });
+      input.addEventListener("keydown", (event) => {
+        event.stopPropagation();
+        if (event.key === "Escape") input.value = input.defaultValue;
+        if (event.key === "Escape" || event.key === "Enter") this.focusList();
+      });
+      return input;
+    };
+    this.tags = field("Tags", "t");
+    this.note = field("Note", "n");
+    return make("div", { class: "ckb-words" }, this.tags, this.note);
+  }
+
+  useRecipe() {
+    this.model.send({ kind: "use-recipe", run: this.run });
+  }
+
+  showElsewhere() {
+    this.model.send({ kind: "show-run", run: this.row.elsewhere.at(-1) });
+  }
+
   buildForm() {
     this.area = make("textarea", { "aria-label": "Better caption", rows: 4 });
     const save = makeButton("Save", () => this.save(this.area.value));
@@ -85,6 +125,9 @@ export class Detail {
       this.nowTitle.textContent = "Now";
       this.fillBefore(null);
       this.raw = "";
+      this.run = null;
+      this.tags.value = "";
+      this.note.value = "";
     }
     this.index = index;
     this.row = row || (index < 0 ? null : this.row);
@@ -96,6 +139,13 @@ export class Detail {
     if (message.index !== this.index) return;
     this.row = message.row;
     this.raw = message.raw;
+    this.run = message.run;
+    for (const [input, text] of [[this.tags, message.tags], [this.note, message.note]]) {
+      if (document.activeElement === input) continue;
+      input.value = text;
+      input.defaultValue = text;
+    }
+    if (message.windowNote) this.note.title = `The window's note: ${message.windowNote}`;
     this.fillNow(message);
     this.fillBefore(message.before);
     this.text.classList.toggle("ckb-empty", !message.text);
@@ -136,6 +186,11 @@ export class Detail {
     this.captionButton.disabled = !row;
     this.editButton.disabled = !hasText;
     this.revert.hidden = !row?.edited;
+    this.tags.disabled = !hasText;
+    this.note.disabled = !hasText;
+    this.recipe.hidden = this.run === null;
+    this.elsewhere.hidden = !row?.elsewhere.length;
+    if (row) this.elsewhere.textContent = `Reviewed in run ${row.elsewhere.at(-1)}`;
     this.stars.forEach((button, at) => {
       button.disabled = !hasText;
       button.classList.toggle("on", rating > at);

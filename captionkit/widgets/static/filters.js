@@ -13,6 +13,7 @@ export class Filters {
       type: "search",
       placeholder: "Search captions ( / )",
       "aria-label": "Search captions",
+      title: `Searches ${model.get("_searched")}`,
     });
     this.selects = new Map(); // name of a choice → its select
     for (const [name, choices] of Object.entries(model.get("_choices"))) {
@@ -26,12 +27,45 @@ export class Filters {
     });
     this.search.addEventListener("keydown", (event) => this.onKey(event));
     this.more = makeButton("Filters", () => this.unfold(this.folded.hidden), {
-      title: "Filter and sort by state, video, check and rating",
+      title: "Filter and sort by state, video, check, rating, review and tag",
     });
-    this.folded = make("div", { class: "ckb-folded" }, ...this.selects.values());
+    this.saved = makeSelect("Saved filter", []);
+    this.saved.addEventListener("change", () => this.useSaved());
+    this.name = make("input", {
+      type: "text",
+      placeholder: "Save filter as",
+      "aria-label": "Save filter as",
+      title: "A name for this filter (Enter saves; an empty filter deletes the name)",
+    });
+    this.name.addEventListener("keydown", (event) => this.onName(event));
+    const again = makeButton("Look again", () => model.send({ kind: "look-again" }), {
+      title: "Open files that were replaced, and new files of the folder",
+    });
+    const folded = [...this.selects.values(), this.saved, this.name, again];
+    this.folded = make("div", { class: "ckb-folded" }, ...folded);
     this.root = make("div", { class: "ckb-filters" }, this.search, this.more, this.folded);
     this.unfold(false);
     this.read();
+    this.readSaved();
+  }
+
+  useSaved() {
+    if (this.saved.value) this.model.send({ kind: "use-filter", name: this.saved.value });
+    this.saved.value = "";
+  }
+
+  onName(event) {
+    event.stopPropagation();
+    const name = this.name.value.trim();
+    if (event.key !== "Enter" || !name) return;
+    this.model.send({ kind: "save-filter", name });
+    this.name.value = "";
+  }
+
+  readSaved() {
+    const names = this.model.get("_saved").map((name) => ({ value: name, label: name }));
+    fillSelect(this.saved, [{ value: "", label: "saved filters" }, ...names]);
+    this.saved.hidden = !names.length;
   }
 
   /** Show or fold the selects. */

@@ -58,8 +58,12 @@ function fillRow(line, row, ticked, mark) {
   when.textContent = `${clock(row.start)}–${clock(row.end)}`;
   state.textContent = `${mark} ${row.state}${stage}`;
   state.dataset.state = row.state;
-  const said = [...row.faults, row.edited ? "edited" : "", stars];
+  const elsewhere = row.elsewhere.length ? `reviewed in run ${row.elsewhere.join(", ")}` : "";
+  const tags = row.tags.map((each) => `#${each}`);
+  const said = [...row.faults, row.edited ? "edited" : "", stars, ...tags, row.noted ? "noted" : ""];
+  said.push(elsewhere);
   marks.textContent = said.filter(Boolean).join(" · ");
+  marks.title = marks.textContent;
   text.textContent = failed ? row.error : row.text + (row.cut ? "…" : "");
   text.classList.toggle("ckb-error", failed);
   const facts = [

@@ -1,0 +1,116 @@
+"""Reviewed: what a person says of a board's windows, one or many at once, with undo."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from captionkit.review import FAULTS
+from captionkit.session import Session
+from captionkit.store import Change
+from captionkit.store.reviews import joined, split
+from captionkit.widgets.rows import ACCEPTED, Row, Rows
+
+
+class Reviewed:
+    """The part of a board that writes reviews; every write is one step, which `undo` takes back."""
+
+    session: Session
+    windows: Rows
+    refresh: Callable[[Iterable[int]], None]
+    _lock: threading.Lock
+
+    #: Name of the person who reviews; ratings are kept by name.
+    reviewer = ""
+
+    def rate(self, index: int, rating: int | None) -> None:
+        """Rate the shown caption of a window, in the store at once."""
+        self._write([index], "rating", lambda row: rating, "rate")
+
+    def edit(self, index: int, text: str | None) -> None:
+        """Set a better text beside the shown caption; None takes it back."""
+        self._write([index], "edited_text", lambda row: text, "edit")
+
+    def note(self, index: int, text: str) -> None:
+        """Set the note of the shown caption; an empty text removes it."""
+        self._write([index], "note", lambda row: text.strip() or None, "note")
+
+    def tag(self, index: int, tags: str) -> None:
+        """Set the tags of the shown caption, with commas between them."""
+        self._write([index], "tags", lambda row: joined([tags]) or None, "tag")
+
+    def rate_all(self, indexes: Iterable[int], rating: int | None) -> int:
+        """Rate the captions of windows; return how many there were."""
+        return self._write(self._captioned(indexes), "rating", lambda row: rating, "rate")
+
+    def tag_all(self, indexes: Iterable[int], tags: str, *, add: bool = True) -> int:
+        """Add tags to the captions of windows, or take them away; return how many there were."""
+        given = split(tags)
+        if not given:
+            raise ValueError("there is no tag; write one or more, with commas between them")
+
+        def changed(row: Row) -> str | None:
+            kept = [each for each in row.tags if each not in given]
+            return joined([*kept, *given] if add else kept) or None
+
+        return self._write(self._captioned(indexes), "tags", changed, "tag")
+
+    def accept_all(self, indexes: Iterable[int]) -> int:
+        """Tag the captions of windows as accepted; return how many there were."""
+        return self.tag_all(indexes, ACCEPTED)
+
+    def replaced(
+        self, indexes: Iterable[int], find: str, text: str, *, case: bool = False
+    ) -> dict[int, str]:
+        """Return the texts of captions after a replacement, by index; only those that change.
+
+        ``find`` is plain text, which does not match within a word. Nothing is written.
+        """
+        if not find.strip():
+            raise ValueError("there is nothing to find; write a word or a phrase")
+        ends = [r"\b" if each.isalnum() or each == "_" else "" for each in (find[0], find[-1])]
+        pattern = re.compile(f"{ends[0]}{re.escape(find)}{ends[1]}", 0 if case else re.IGNORECASE)
+        found = {}
+        for index in self._captioned(indexes):
+            before = self.windows[index].text
+            after = pattern.sub(lambda _: text, before)
+            if after != before:
+                found[index] = after
+        return found
+
+    def replace_all(self, texts: dict[int, str]) -> int:
+        """Set edited texts, as `replaced` returns them; return their number."""
+        rows = {self.windows[index].name: text for index, text in texts.items()}
+        return self._write(list(texts), "edited_text", lambda row: rows[row.name], "edit")
+
+    def undo(self) -> str | None:
+        """Undo this person's last step; return what it was, or None."""
+        what = self.session.store.reviews.undo(self.reviewer)
+        self.refresh(range(len(self.windows)))
+        return what
+
+    def faulty(self, indexes: Iterable[int]) -> list[int]:
+        """Return the windows among some whose captions have a fault of `review.FAULTS`."""
+        return [index for index in indexes if set(self.windows[index].faults) & set(FAULTS)]
+
+    def _captioned(self, indexes: Iterable[int]) -> list[int]:
+        return [index for index in indexes if self.windows[index].result is not None]
+
+    def _write(
+        self, indexes: Sequence[int], field: str, value: Callable[[Row], str | int | None], purpose: str
+    ) -> int:
+        changes = []
+        for index in indexes:
+            row = self.windows[index]
+            if row.result is None or not row.text:
+                raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to {purpose} yet")
+            changes.append(Change(field, value(row), row.result, row.stage))
+        which = "no caption"
+        if indexes:
+            row = self.windows[indexes[0]]
+            one = len(indexes) == 1
+            which = f"{row.name[0]} {row.name[1]}" if one else f"{len(indexes)} captions"
+        count = self.session.store.reviews.write(changes, f"{purpose} {which}", self.reviewer)
+        self.refresh(indexes)
+        return count
