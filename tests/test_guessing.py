@@ -161,6 +161,7 @@ def test_todays_store_gets_the_new_columns_and_keeps_its_ratings(session, tmp_pa
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         for table in ("changes", "steps", "prompts", "kept"):
             db.execute(f"DROP TABLE {table}")
+        db.execute("DROP INDEX captions_reviewed")
         db.execute("ALTER TABLE captions DROP COLUMN tags")
         db.execute("ALTER TABLE windows DROP COLUMN tags")
         db.execute("PRAGMA user_version = 2")

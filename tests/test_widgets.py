@@ -178,7 +178,9 @@ def test_what_is_chosen_in_the_page_arrives_as_video_and_window(bench):
 
 def test_each_choice_that_the_page_offers_is_a_filter(bench):
     offered = bench.browser.get_state("_choices")["_choices"]
-    assert list(offered) == ["state", "video", "check", "rating", "run", "sort"]
+    assert list(offered) == [
+        "state", "video", "check", "rating", "review", "tag", "run", "sort"
+    ]  # fmt: skip
     assert [each["value"] for each in offered["video"]] == ["", "harbour", "street"]
     assert {each["value"]: each["mark"] for each in offered["state"][1:]} == STATES
     for name, choices in offered.items():
@@ -356,7 +358,9 @@ def test_the_form_has_the_bounds_and_help_of_the_settings(bench):
 
 def test_cost_tells_stored_windows_from_new_ones(bench):
     recipe = bench.tuner.recipe
-    assert cost(bench.board, recipe, [0, 1]) == "2 windows by the session's own backend."
+    said = cost(bench.board, recipe, [0, 1])
+    assert said.startswith("By the session's own backend: 2 windows: time not measured yet, ")
+    assert "Whole set: 9 windows" in said
     assert cost(bench.board, recipe, []) == "No window is chosen."
     caption_all(bench)
     assert "in the store already" in cost(bench.board, recipe, [0, 1])
@@ -367,7 +371,10 @@ def test_cost_tells_stored_windows_from_new_ones(bench):
 def test_cost_names_a_start_of_the_engine_or_the_server(tmp_path, monkeypatch):
     # Other tests of the same process may have left an engine of the same recipe.
     monkeypatch.setattr(Engine, "live", lambda: None)
-    for endpoint, why in ((None, "Needs a new engine"), ("http://127.0.0.1:1/v1", "1 window at http")):
+    for endpoint, why in (
+        (None, "Needs a new engine"),
+        ("http://127.0.0.1:1/v1", "At http://127.0.0.1:1/v1: 1 window:"),
+    ):
         made = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "s", endpoint=endpoint)
         board = Board(made, owned=True)
         assert cost(board, made.recipe, [0]).startswith(why)
@@ -427,7 +434,7 @@ def test_windows_are_cut_anew_from_the_form(bench):
     bench.tuner.run_all.click()
     assert bench.board.idle(20)
     assert "Cut windows anew" in bench.tuner.problem.value
-    bench.tuner._cut.click()
+    bench.tuner.recut.click()
     assert bench.board.idle(60)
     assert bench.browser._total == 18
     caption_all(bench)
@@ -461,7 +468,7 @@ def test_compare_shows_stages_runs_a_matrix_and_blind_pairs(bench, fake):
     for button in [blind.choices[0]] * 4 + [blind.choices[1]] * 5:
         button.click()
     assert "5 ties" in blind.note.value
-    assert len(bench.session.store.choices(1, 2)) == 9
+    assert len(bench.session.store.reviews.choices(1, 2)) == 9
 
 
 def test_export_writes_says_where_and_guards_what_is_there(bench, tmp_path):

@@ -75,7 +75,7 @@ def test_a_starting_engine_tells_its_elapsed_and_expected_seconds(bench, monkeyp
         session=session,
         opening=False,
         active=[task],
-        measured={f"start {engine_key(recipe, session.model_dir)}": 12.0},
+        rates=SimpleNamespace(starts={engine_key(recipe, session.model_dir): 12.0}),
     )
     monkeypatch.setattr("captionkit.widgets.standing.time.monotonic", lambda: 4.0)
     assert status(board) == "Run 7: the engine starts… 4 s of about 12 s"
@@ -118,7 +118,7 @@ def test_the_captions_and_ratings_of_an_earlier_run_are_one_choice_away(bench):
     caption_all(bench)
     assert bench.board.windows[0].rating is None
     offered = [each["label"] for each in bench.browser._choices["run"]]
-    assert offered == ["newest run", "run 2", "run 1"]
+    assert offered == ["newest run", "best rated", "run 2", "run 1"]
     bench.browser.filter = {"run": 1}
     assert bench.board.idle(30)
     assert {row.run for row in bench.board.windows} == {1}

@@ -199,9 +199,6 @@ class RunTask:
         self._ended = time.monotonic()
         try:
             self._work.end(time.monotonic() - self.started)
-            if error is not None:
-                # Leave no run behind where nothing was captioned, as of an engine that cannot start.
-                self.run.store.delete_untouched(self.run.id)
         except StoreError as failure:
             logger.warning("run %d could not be ended: %s", self.run.id, failure)
             if error is None:

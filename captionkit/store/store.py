@@ -268,10 +268,10 @@ class Store:
         """Return the text that a recipe has written last for each window, by window key."""
         return dict(self._file.rows(queries.FINAL_TEXTS, (recipe_key,)))
 
-    def count_captioned(self, recipe_key: str, keys: Iterable[str]) -> int:
-        """Count the windows that a recipe has captioned, in any run."""
-        known = {key for (key,) in self._file.rows(queries.CAPTIONED_BY_RECIPE, (recipe_key,))}
-        return sum(key in known for key in keys)
+    def captioned_by(self, recipe_key: str, keys: Iterable[str]) -> set[str]:
+        """Return the windows that a recipe has captioned, in any run."""
+        known = self._file.rows(queries.CAPTIONED_BY_RECIPE, (recipe_key,))
+        return {key for (key,) in known}.intersection(keys)
 
     def history(self) -> list[tuple[Any, ...]]:
         """Return id, created, recipe (JSON), windows, done, failed, seconds, note; newest first."""

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from captionkit.engine import Engine
 from captionkit.pipeline import Event, TextGrew
 from captionkit.recipe import Recipe
 from captionkit.run import Run, RunEnded, RunTask
@@ -23,6 +22,7 @@ from captionkit.store import StoreError
 from captionkit.widgets.change import Change, Work
 from captionkit.widgets.clips import Clips
 from captionkit.widgets.job_thread import JobThread
+from captionkit.widgets.rates import Rates
 from captionkit.widgets.reviewed import Reviewed
 from captionkit.widgets.rows import Row, Rows, load_stored
 
@@ -68,9 +68,7 @@ class Board(Reviewed):
         # Numbers of requests that wait for their start; a stop takes them back.
         self._requested: set[int] = set()
         self._numbers = itertools.count()
-        # What each engine has seen, to estimate what a change will cost.
-        self._seen: dict[tuple[int, object], set[int]] = {}
-        self.measured: dict[str, float] = {}
+        self.rates = Rates()
         self._clips = Clips()
         self._load_windows()
 
@@ -266,10 +264,11 @@ class Board(Reviewed):
             work.task.wait(30)
         except Exception as error:
             self.report(str(error) or type(error).__name__, work.view)
+            # Leave no run behind where nothing was captioned, as of an engine that cannot start.
+            run.store.delete_untouched(run.id)
         with self._lock:
             self._active.pop(run.id, None)
             if run.status == "deleted" and self.task is work.task:
-                # A try that failed leaves no run behind.
                 self.task = None
             left = [
                 index
@@ -281,24 +280,8 @@ class Board(Reviewed):
                 self.windows[index].wanted = None
             self._ended = True
         self._load(left)
-        self._measure(work)
+        self.rates.take(work, self.windows)
         self._tick()
-
-    def _measure(self, work: Work) -> None:
-        engine, run = Engine.live(), work.task.run
-        if engine is not None:
-            self.measured[f"start {engine.key}"] = engine.info["start_s"]
-        seen = self._seen.setdefault((_pid(engine), run.recipe.frames_key), set())
-        captioned = run.store.captioned_keys(run.id)
-        indexes = {self.windows.by_key[key] for key in captioned if key in self.windows.by_key}
-        rate = work.task.progress.windows_per_s
-        if work.waiting and rate and run.status == "done":
-            self.measured["known" if indexes <= seen else "cold"] = 1 / rate
-        seen |= indexes
-
-    def seen(self, recipe: Recipe) -> set[int]:
-        """Indexes of the windows whose frames the live engine knows, as this recipe shows them."""
-        return self._seen.get((_pid(Engine.live()), recipe.frames_key), set())
 
     def stop(self) -> None:
         """Stop all runs, or else the opening; returns at once, what is done stays."""
@@ -341,7 +324,7 @@ class Board(Reviewed):
         before.sources.forget(self._on_opened)
         if self._owned or before is not self._given:
             before.sources.close()
-        self._seen.clear()
+        self.rates.forget_windows()
         self._clips.clear()
         self._load_windows()
         self._emit(Change(frozenset(range(len(self.windows))), recut=True))
@@ -393,8 +376,3 @@ class Board(Reviewed):
             self.session.close()
         elif self.session is not self._given:
             self.session.sources.close()
-
-
-def _pid(engine: Engine | None) -> int:
-    """Return the process of an engine; 0 stands for a backend or a server that is not ours."""
-    return 0 if engine is None else engine.pid

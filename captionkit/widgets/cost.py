@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from captionkit.engine import Engine
@@ -23,50 +24,91 @@ SAMPLE = 8
 _COUNTED = 200
 
 
-def cost(board: Board, recipe: Recipe, indexes: Sequence[int]) -> str:
-    """One sentence on what captioning some windows with a recipe will take.
+@dataclass(frozen=True)
+class Estimate:
+    """What captioning some windows will take; ``seconds`` is None until a rate was measured.
+
+    ``stored`` windows need no work, and ``new`` ones are new to the engine. ``tokens`` are those of the
+    frames of the windows that need work, without prompts and captions.
+    """
+
+    windows: int
+    stored: int
+    new: int
+    tokens: int
+    seconds: float | None
+
+    def __str__(self) -> str:
+        how_long = "time not measured yet"
+        if self.seconds is not None:
+            how_long = "about " + (
+                duration(self.seconds) if self.seconds >= 10 else f"{max(0.1, self.seconds):.1f} s"
+            )
+        stored = f", {self.stored:,} in the store already" if self.stored else ""
+        return f"{counted(self.windows)}{stored}: {how_long}, {self.tokens:,} video tokens"
+
+
+def estimate(board: Board, recipe: Recipe, indexes: Sequence[int], *, fresh: bool = False) -> Estimate:
+    """Estimate from measured rates what captioning some windows will take.
+
+    ``fresh`` counts windows whose captions the store has, too.
+    """
+    keys = {board.windows[index].window.key: index for index in indexes}
+    stored = set() if fresh else board.session.store.captioned_by(recipe.key, keys)
+    left = [index for key, index in keys.items() if key not in stored]
+    new = len(set(left) - board.rates.seen(recipe))
+    seconds = board.rates.seconds(recipe, len(left) - new, new)
+    some = left[:: max(1, len(left) // _COUNTED)]
+    each = sum(window_tokens(board.windows[index].window, recipe) for index in some)
+    tokens = round(each / len(some) * len(left)) if some else 0
+    return Estimate(len(keys), len(stored), new, tokens, seconds)
+
+
+def cost(board: Board, recipe: Recipe, indexes: Sequence[int], *, fresh: bool = False) -> str:
+    """Say what captioning some windows with a recipe will take, and what all windows would.
 
     Raises
     ------
     ValueError
         It cannot run here: fp8 without a GPU that can, an unknown model.
     """
-    own = board.session.recipe
+    own, session = board.session.recipe, board.session
     if (recipe.window_size, recipe.window_seconds) != (own.window_size, own.window_seconds):
         return "Other windows: cut anew first."
     if recipe.fp8:
-        if board.session.endpoint:
+        if session.endpoint:
             raise ValueError("fp8 is the server's to choose; leave it off here")
         _require_fp8()
     if not indexes:
         return "No window is chosen."
-    count = len(indexes)
-    windows = f"{count} window{'' if count == 1 else 's'}"
+    these = estimate(board, recipe, indexes, fresh=fresh)
+    if these.stored == these.windows:
+        return f"All of {counted(these.windows)} are in the store already: nothing to compute."
+    lines = [f"{where(board, recipe)}{these}"]
+    if these.windows < len(board.windows):
+        whole = estimate(board, recipe, range(len(board.windows)), fresh=fresh)
+        lines.append(f"Whole set: {whole}")
+    return ". ".join(lines) + "."
+
+
+def where(board: Board, recipe: Recipe) -> str:
+    """Say which engine would caption, as the beginning of a sentence."""
     session = board.session
-    keys = [board.windows[index].window.key for index in indexes]
-    if session.store.count_captioned(recipe.key, keys) == count:
-        return f"All of {windows} are in the store already: nothing to compute."
     if session.backend is not None:
-        return f"{windows} by the session's own backend."
+        return "By the session's own backend: "
     if session.endpoint:
-        return f"{windows} at {session.endpoint}."
-    key = engine_key(recipe, session.model_dir, **session.engine_options)
-    live = Engine.live()
-    if live is None or live.key != key:
-        seconds = board.measured.get(f"start {key}")
-        how_long = f"about {seconds:.0f} s" if seconds else "how long is not measured yet"
-        return f"Needs a new engine: {how_long}."
-    new = set(indexes) - board.seen(recipe)
-    if not new:
-        about = _about(board, "known", count)
-        return f"Same windows, new text: fast{about}.{_whole(board, recipe, count)}"
-    fresh = windows if len(new) == count else f"{len(new)} of {windows}"
-    tokens = max(window_tokens(board.windows[index].window, recipe) for index in new)
-    about = _about(board, "cold", len(new))
-    return (
-        f"Same engine, {fresh} new to it{about}, up to {tokens:,} video tokens each."
-        f"{_whole(board, recipe, count)}"
-    )
+        return f"At {session.endpoint}: "
+    key, live = engine_key(recipe, session.model_dir, **session.engine_options), Engine.live()
+    if live is not None and live.key == key:
+        return "Same engine: "
+    seconds = board.rates.starts.get(key)
+    how_long = f"about {seconds:.0f} s" if seconds else "how long is not measured yet"
+    return f"Needs a new engine ({how_long}): "
+
+
+def counted(count: int) -> str:
+    """Return a number of windows in words."""
+    return f"{count:,} window{'' if count == 1 else 's'}"
 
 
 def frame_facts(board: Board, recipe: Recipe, index: int) -> str:
@@ -74,34 +116,7 @@ def frame_facts(board: Board, recipe: Recipe, index: int) -> str:
     window = board.windows[index].window
     shown = window.source.metadata
     wide, high = get_variant(recipe.model).frame_size(shown.width, shown.height, recipe.pixel_budget)
-    return f"frames of {wide} × {high} px, {window_tokens(window, recipe):,} video tokens a window"
-
-
-def lacks_measure(board: Board, recipe: Recipe) -> bool:
-    """Return whether the time of new windows is unknown, so that a timed sample would tell it."""
-    return "cold" not in board.measured and len(board.seen(recipe)) < len(board.windows)
-
-
-def _whole(board: Board, recipe: Recipe, count: int) -> str:
-    """Return what the whole set takes, where that is more than the chosen windows."""
-    total = len(board.windows)
-    if count >= total:
-        return ""
-    known = len(board.seen(recipe))
-    some = range(0, total, max(1, total // _COUNTED))
-    each = sum(window_tokens(board.windows[index].window, recipe) for index in some) / len(some)
-    times = [board.measured.get(what) for what in ("known", "cold")]
-    cold = times[1]
-    if cold is None:
-        how_long = "time not measured yet"
-    else:
-        how_long = f"about {duration((times[0] or cold) * known + cold * (total - known))}"
-    return f" The whole set of {total:,}: {how_long}, {each * total:,.0f} video tokens."
-
-
-def _about(board: Board, what: str, count: int) -> str:
-    seconds = board.measured.get(what)
-    return f", about {max(0.1, seconds * count):.1f} s for {count}" if seconds else ""
+    return f"frames of {wide} by {high} px, {window_tokens(window, recipe):,} video tokens a window"
 
 
 @functools.cache

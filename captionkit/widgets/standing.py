@@ -57,6 +57,6 @@ def _told(board: Board, task: RunTask) -> str:
 def _start(board: Board, task: RunTask) -> str:
     if board.session.backend is not None or Engine.live() is not None:
         return "begins…"
-    expected = board.measured.get(f"start {engine_key(task.run.recipe, board.session.model_dir)}")
+    expected = board.rates.starts.get(engine_key(task.run.recipe, board.session.model_dir))
     usual = f" of about {expected:.0f} s" if expected else ""
     return f"the engine starts… {time.monotonic() - task.started:.0f} s{usual}"

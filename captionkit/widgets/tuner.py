@@ -17,7 +17,7 @@ from captionkit.sources import CUTS, Cut
 from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
-from captionkit.widgets.cost import SAMPLE, cost, count_tokens, frame_facts, lacks_measure
+from captionkit.widgets.cost import SAMPLE, Estimate, cost, count_tokens, estimate, frame_facts
 from captionkit.widgets.fields import row_of
 from captionkit.widgets.parts import bad, flow, wide
 from captionkit.widgets.recipe_form import RecipeForm
@@ -138,7 +138,7 @@ class Tuner(RecipeForm):
 
     def _measure(self) -> None:
         """Caption a sample, spread over the windows that no engine has seen."""
-        left = sorted(set(self.indexes("all")) - self.board.seen(self.board.session.recipe))
+        left = sorted(set(self.indexes("all")) - self.board.rates.seen(self.board.session.recipe))
         left = left or self.indexes("all")
         self._caption(left[:: max(1, len(left) // SAMPLE)][:SAMPLE], fresh=True)
 
@@ -164,14 +164,19 @@ class Tuner(RecipeForm):
             return self.browser.indexes
         return [] if self.browser.index is None else [self.browser.index]
 
+    def estimate(self, which: str = "all") -> Estimate:
+        """What a button would take: ``this``, ``selected`` or ``all``."""
+        return estimate(self.board, self.recipe, self.indexes(which), fresh=self.fresh.value)
+
     def _explain(self) -> None:
         """Write below the form what it means; in a job thread, since a tokenizer is read from disk."""
         try:
             recipe = self.recipe
             chosen = self.indexes("selected") or self.indexes("all")
-            text = escape(cost(self.board, recipe, chosen))
+            text = escape(cost(self.board, recipe, chosen, fresh=self.fresh.value))
             self.note.value = self._note(recipe)
-            self.measure.layout.display = None if lacks_measure(self.board, recipe) else "none"
+            measured = self.estimate("all").seconds is not None
+            self.measure.layout.display = "none" if measured else None
         except ValueError as error:
             text = bad(str(error))
         self.cost.value = f'<div role="status" aria-live="polite">{text}</div>'
