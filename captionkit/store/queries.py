@@ -105,6 +105,12 @@ SELECT window_key, run, jobs.result FROM captions JOIN jobs ON jobs.result = cap
 WHERE rating NOT NULL OR edited_text NOT NULL OR captions.note NOT NULL OR captions.tags NOT NULL
 """
 
+# Select the rated captions of runs, by the index of reviewed ones.
+RATINGS = """
+SELECT run, jobs.result, stage, rating FROM captions JOIN jobs ON jobs.result = captions.result
+WHERE rating NOT NULL
+"""
+
 # Select, for each window, all stages of the result of highest rank.
 STATES = """
 SELECT newest.window_key, newest.run, newest.result, error, done,

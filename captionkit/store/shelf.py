@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import tomli_w
+
+from captionkit import prompts
 from captionkit.store.file import StoreFile
 
 
@@ -17,6 +22,26 @@ class SavedPrompt:
     name: str
     prompt: str
     stage2: str | None = None
+
+    def check(self) -> None:
+        """Refuse a prompt that no recipe may have.
+
+        Raises
+        ------
+        ValueError
+            If the name or a text is empty, or a placeholder is unknown.
+        """
+        if not self.name.strip():
+            raise ValueError("the prompt has no name; give one to find it by")
+        texts = (
+            ("", self.prompt, prompts.STAGE1_PLACEHOLDERS),
+            ("stage 2 of ", self.stage2, prompts.STAGE2_PLACEHOLDERS),
+        )
+        for which, text, known in texts:
+            if text is not None and not text.strip():
+                raise ValueError(f"{which}the prompt {self.name!r} has no text")
+            if text is not None:
+                prompts.check_template(text, known)
 
 
 class Shelf:
@@ -37,7 +62,8 @@ class Shelf:
         return {name: SavedPrompt(name, prompt, stage2) for name, prompt, stage2 in rows}
 
     def save_prompt(self, prompt: SavedPrompt) -> None:
-        """Save a prompt; one of the same name is replaced."""
+        """Save a prompt; one of the same name is replaced. Raise as `SavedPrompt.check`."""
+        prompt.check()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._file.transaction() as db:
             db.execute(
@@ -49,6 +75,38 @@ class Shelf:
         """Delete a saved prompt; runs made with it keep its text."""
         with self._file.transaction() as db:
             db.execute("DELETE FROM prompts WHERE name = ?", (name,))
+
+    def export_prompts(self, path: str | Path) -> int:
+        """Write all saved prompts as TOML, a table each; return their number."""
+        saved = self.prompts()
+        content = {
+            name: {"prompt": each.prompt, **({} if each.stage2 is None else {"stage2": each.stage2})}
+            for name, each in saved.items()
+        }
+        Path(path).write_text(tomli_w.dumps({"prompts": content}, multiline_strings=True), "utf-8")
+        return len(saved)
+
+    def import_prompts(self, path: str | Path) -> int:
+        """Save all prompts of a file from `export_prompts`; return their number.
+
+        Raises
+        ------
+        ValueError
+            If the file is not TOML of prompts, or one of them is unfit; then none is saved.
+        OSError
+            If the file cannot be read.
+        """
+        try:
+            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"{path} holds no prompts: it is not valid TOML ({error})") from error
+        tables = content.get("prompts")
+        if not isinstance(tables, dict) or not tables:
+            raise ValueError(f"{path} holds no prompts: it has no table [prompts.NAME]")
+        found = [_prompt_of(name, table, path) for name, table in tables.items()]
+        for each in found:
+            self.save_prompt(each)
+        return len(found)
 
     def keep(self, name: str, value: Any) -> None:
         """Keep a value that JSON can hold."""
@@ -62,3 +120,19 @@ class Shelf:
             return json.loads(rows[0][0]) if rows else None
         except (ValueError, TypeError, RecursionError):
             return None
+
+
+def _prompt_of(name: str, table: Any, path: str | Path) -> SavedPrompt:
+    entries = table if isinstance(table, dict) else {"prompt": table}
+    unknown = sorted(set(entries) - {"prompt", "stage2"})
+    if unknown or not all(isinstance(each, str) for each in entries.values()) or "prompt" not in entries:
+        raise ValueError(
+            f"{path}: the prompt {name!r} has {', '.join(entries) or 'nothing'}; "
+            'give prompt = "…", and stage2 = "…" for a second stage'
+        )
+    made = SavedPrompt(name, **entries)
+    try:
+        made.check()
+    except ValueError as error:
+        raise ValueError(f"{path}: the prompt {name!r}: {error}") from error
+    return made

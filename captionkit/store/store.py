@@ -197,13 +197,16 @@ class Store:
             for position, repeat, key, state, error in self._file.rows(queries.JOBS, (run,))
         ]
 
-    def forget_failures(self, run: int) -> int:
-        """Reopen a run's failed windows; return their number."""
+    def forget_failures(self, run: int, keys: Iterable[str] | None = None) -> int:
+        """Reopen a run's failed windows, all or some by their keys; return their number."""
+        only = "" if keys is None else "AND window_key = ?"
+        each_of = [()] if keys is None else [(key,) for key in keys]
+        query = (
+            "UPDATE jobs SET state = 0, result = NULL, owner = NULL "
+            f"WHERE run = ? AND state = 2 {only}"
+        )
         with self._file.transaction() as db:
-            return db.execute(
-                "UPDATE jobs SET state = 0, result = NULL, owner = NULL WHERE run = ? AND state = 2",
-                (run,),
-            ).rowcount
+            return sum(db.execute(query, (run, *values)).rowcount for values in each_of)
 
     def caption_rows(self, run: int, windows: int | None = None) -> list[tuple[Any, ...]]:
         """Return a run's captions, one row a window and stage, in the columns of `queries.CAPTIONS`.
@@ -252,6 +255,10 @@ class Store:
             rows = self._file.rows(queries.STATES.format(only=which, rank=rank), (*values, *some))
             found |= window_states(rows)
         return found
+
+    def ratings(self) -> list[tuple[int, int, int, int]]:
+        """Return run, result, stage and rating of all rated captions."""
+        return self._file.rows(queries.RATINGS)
 
     def reviewed(self) -> dict[str, dict[int, int]]:
         """Return the runs with a person's review, each with its result, by window key."""
