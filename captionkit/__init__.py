@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from captionkit.prompts import PROMPTS
     from captionkit.recipe import Recipe
     from captionkit.review import AB, Comparison
-    from captionkit.run import Run, RunTask, ab, agreement, compare, export_dataset, open_run, runs
+    from captionkit.run import (
+        Run,
+        RunTask,
+        ab,
+        agreement,
+        compare,
+        export_dataset,
+        open_run,
+        prompts_tried,
+        runs,
+    )
     from captionkit.session import Session
     from captionkit.sources import PlannedWindow, compute_windows, find_videos
     from captionkit.stages import (
@@ -86,6 +96,7 @@ _HOMES = {
     "load_captions": "export",
     "open_run": "run",
     "probe": "video",
+    "prompts_tried": "run",
     "read_frames": "video",
     "register": "models.variants",
     "runs": "run",
@@ -132,6 +143,7 @@ __all__ = [
     "load_captions",
     "open_run",
     "probe",
+    "prompts_tried",
     "read_frames",
     "register",
     "runs",

@@ -3,9 +3,11 @@
 from captionkit.run.dataset import export_dataset
 from captionkit.run.history import ab, agreement, compare, open_run, runs
 from captionkit.run.matrix import Matrix
+from captionkit.run.reroll import reroll_recipe
 from captionkit.run.run import Progress, Run
 from captionkit.run.sweep import Sweep
 from captionkit.run.task import RunEnded, RunTask
+from captionkit.run.tried import prompts_tried
 
 __all__ = [
     "Matrix",
@@ -19,5 +21,7 @@ __all__ = [
     "compare",
     "export_dataset",
     "open_run",
+    "prompts_tried",
+    "reroll_recipe",
     "runs",
 ]

@@ -11,7 +11,8 @@ from captionkit.run.history import runs
 from captionkit.store import Store, open_store
 
 COLUMNS = (
-    "prompt", "stage2", "saved", "runs", "last_run", "done", "failed", "windows_per_s", "rated", "rating",
+    "prompt", "stage2", "saved", "runs", "last_run", "done", "failed", "windows_per_s", "rated",
+    "rating",
 )  # fmt: skip
 
 

@@ -125,7 +125,11 @@ class Shelf:
 def _prompt_of(name: str, table: Any, path: str | Path) -> SavedPrompt:
     entries = table if isinstance(table, dict) else {"prompt": table}
     unknown = sorted(set(entries) - {"prompt", "stage2"})
-    if unknown or not all(isinstance(each, str) for each in entries.values()) or "prompt" not in entries:
+    if (
+        unknown
+        or not all(isinstance(each, str) for each in entries.values())
+        or "prompt" not in entries
+    ):
         raise ValueError(
             f"{path}: the prompt {name!r} has {', '.join(entries) or 'nothing'}; "
             'give prompt = "…", and stage2 = "…" for a second stage'

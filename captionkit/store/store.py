@@ -202,8 +202,7 @@ class Store:
         only = "" if keys is None else "AND window_key = ?"
         each_of = [()] if keys is None else [(key,) for key in keys]
         query = (
-            "UPDATE jobs SET state = 0, result = NULL, owner = NULL "
-            f"WHERE run = ? AND state = 2 {only}"
+            f"UPDATE jobs SET state = 0, result = NULL, owner = NULL WHERE run = ? AND state = 2 {only}"
         )
         with self._file.transaction() as db:
             return sum(db.execute(query, (run, *values)).rowcount for values in each_of)

@@ -19,6 +19,7 @@ from captionkit.run import Run, RunEnded, RunTask
 from captionkit.session import Session
 from captionkit.sources import Cut, windows_table
 from captionkit.store import StoreError
+from captionkit.widgets.again import Again
 from captionkit.widgets.change import Change, Work
 from captionkit.widgets.clips import Clips
 from captionkit.widgets.job_thread import JobThread
@@ -32,7 +33,7 @@ _GROW_EVERY_S = 0.5
 _BEAT_S = 0.5
 
 
-class Board(Reviewed):
+class Board(Reviewed, Again):
     """A session with a row for each of its windows, kept up to date while runs are under way.
 
     Parameters
@@ -199,6 +200,10 @@ class Board(Reviewed):
         except (ValueError, StoreError) as error:
             self.report(str(error), view)
             return
+        self._follow(task, started, indexes, view)
+
+    def _follow(self, task: RunTask, started: float, indexes: list[int], view: str) -> None:
+        """Show the work on a run under way at its windows."""
         self.task, run = task, task.run
         with self._lock:
             self._active[run.id] = task

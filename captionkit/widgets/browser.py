@@ -128,6 +128,11 @@ class Browser(BoardView, anywidget.AnyWidget):
         """The ticked windows' indexes in ``board.windows``."""
         return [self.board.index_of(*name) for name in self.selection]
 
+    @property
+    def listed(self) -> list[int]:
+        """The indexes in ``board.windows`` of the windows that the filter leaves, in their order."""
+        return list(self._listed)
+
     def caption(self, recipe: Recipe | None = None) -> None:
         """Caption the chosen window before all others; returns at once."""
         if self.index is None:
@@ -165,7 +170,7 @@ class Browser(BoardView, anywidget.AnyWidget):
         """Choose the next listed window whose caption nobody reviewed; return it, None without one."""
         at = self._listed.index(self.index) + 1 if self.index in self._listed else 0
         for index in [*self._listed[at:], *self._listed[:at]]:
-            if index != self.index and "open" in self.board.windows[index].reviews:
+            if index != self.index and self.board.windows[index].open:
                 self.value = self.board.windows[index].name
                 return self.value
         return None

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from captionkit.display import overlap
 from captionkit.review import FAULTS
 from captionkit.session import Session
 from captionkit.store import Change
@@ -93,6 +94,27 @@ class Reviewed:
     def faulty(self, indexes: Iterable[int]) -> list[int]:
         """Return the windows among some whose captions have a fault of `review.FAULTS`."""
         return [index for index in indexes if set(self.windows[index].faults) & set(FAULTS)]
+
+    def set_apart(self, run_a: int, run_b: int) -> list[int]:
+        """Note at each window how little its captions in two runs share; return those that differ.
+
+        A sort by ``apart`` then lists the windows on which the runs disagree first. Slow, for a job
+        thread.
+        """
+        keys = [row.window.key for row in self.windows]
+        sides = [self.session.store.states(keys, run) for run in (run_a, run_b)]
+        differ = []
+        for index, row in enumerate(self.windows):
+            texts = [
+                (last.edited_text or last.text)
+                for side in sides
+                if (state := side.get(row.window.key)) and state.stages
+                for last in state.stages[-1:]
+            ]
+            row.apart = 1 - overlap(*texts) if len(texts) == 2 else None
+            if row.apart:
+                differ.append(index)
+        return differ
 
     def _captioned(self, indexes: Iterable[int]) -> list[int]:
         return [index for index in indexes if self.windows[index].result is not None]

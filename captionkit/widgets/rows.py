@@ -25,7 +25,7 @@ SORTS = {
 #: How far people have reviewed captions, each with its label.
 REVIEWS = {
     "open": "not reviewed", "done": "reviewed", "accepted": "accepted", "edited": "edited",
-    "faulty": "with a fault", "elsewhere": "reviewed in another run",
+    "faulty": "with a fault", "faulty-open": "with a fault, not reviewed", "elsewhere": "reviewed in another run",
 }  # fmt: skip
 #: The tag of an accepted caption.
 ACCEPTED = "accepted"
@@ -73,14 +73,19 @@ class Row:
         return self.rating is not None or self.edited or ACCEPTED in self.tags
 
     @property
+    def open(self) -> bool:
+        """Whether it has a caption that nobody reviewed."""
+        return bool(self.text) and not self.reviewed
+
+    @property
     def reviews(self) -> set[str]:
         """All entries of `REVIEWS` that a filter finds it by."""
-        found = {"done" if self.reviewed else "open"} if self.text else set()
         marks = {
-            "accepted": ACCEPTED in self.tags, "edited": self.edited, "faulty": bool(self.faults),
-            "elsewhere": bool(self.elsewhere),
+            "open": self.open, "done": self.reviewed, "accepted": ACCEPTED in self.tags,
+            "edited": self.edited, "faulty": bool(self.faults),
+            "faulty-open": bool(self.faults) and self.open, "elsewhere": bool(self.elsewhere),
         }  # fmt: skip
-        return found | {name for name, on in marks.items() if on}
+        return {name for name, on in marks.items() if on}
 
     @property
     def searched(self) -> str:

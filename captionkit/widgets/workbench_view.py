@@ -22,6 +22,8 @@ from captionkit.widgets.compare import CompareView
 from captionkit.widgets.export import ExportPanel
 from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import STYLE, close_all, close_one
+from captionkit.widgets.prompts_view import PromptsView
+from captionkit.widgets.review_view import ReviewView
 from captionkit.widgets.sweep_view import SweepView
 from captionkit.widgets.tuner import Tuner
 
@@ -31,16 +33,16 @@ _MOST_KEPT_TEXT = 100_000
 
 
 #: The views below the browser, a tab each; a new view is its own file and one more entry here.
-TABS: tuple[type[FormView], ...] = (CompareView, ExportPanel, SweepView)
+TABS: tuple[type[FormView], ...] = (CompareView, ReviewView, PromptsView, ExportPanel, SweepView)
 
 
 class Workbench:
     """All views of a session; shows itself where it is the last line of a cell.
 
-    ``browser``, ``tuner`` and each of `TABS` by its name (``compare``, ``export``, ``sweep``) are its
-    views, ``run`` is the last run. In a saved notebook that is opened without a kernel, the last run's
-    captions show as a plain table. Running the same cell again closes the workbench that it opened
-    before.
+    ``browser``, ``tuner`` and each of `TABS` by its name (``compare``, ``review``, ``prompts``,
+    ``export``, ``sweep``) are its views, ``run`` is the last run. In a saved notebook that is opened
+    without a kernel, the last run's captions show as a plain table. Running the same cell again closes
+    the workbench that it opened before.
 
     Parameters
     ----------
