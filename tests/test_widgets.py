@@ -562,7 +562,7 @@ def test_a_saved_notebook_stays_small_with_fifty_windows(fake, tmp_path):
     bench.board.caption(chosen.index, bench.tuner.recipe, batch_size=16)
     assert bench.board.idle(60)
     state = sum(
-        len(json.dumps(widget.get_state(), default=str))
+        len(json.dumps(widget.get_state(drop_defaults=True), default=str))
         for key, widget in registry._instances.items()
         if key not in others and widget.comm is not None
     )

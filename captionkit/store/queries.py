@@ -126,6 +126,12 @@ LEFT JOIN captions ON captions.result = newest.result
 ORDER BY newest.window_key, stage
 """
 
+# Reopen the failed jobs of a run, all or those of a window.
+REOPEN = """
+UPDATE jobs SET state = 0, result = NULL, owner = NULL
+WHERE run = ?1 AND state = 2 AND (?2 IS NULL OR window_key = ?2)
+"""
+
 HISTORY = """
 SELECT runs.id, runs.created, recipe, count(*), sum(state = 1), sum(state = 2), busy_s, runs.note
 FROM runs JOIN jobs ON jobs.run = runs.id GROUP BY runs.id ORDER BY runs.id DESC

@@ -199,13 +199,9 @@ class Store:
 
     def forget_failures(self, run: int, keys: Iterable[str] | None = None) -> int:
         """Reopen a run's failed windows, all or some by their keys; return their number."""
-        only = "" if keys is None else "AND window_key = ?"
-        each_of = [()] if keys is None else [(key,) for key in keys]
-        query = (
-            f"UPDATE jobs SET state = 0, result = NULL, owner = NULL WHERE run = ? AND state = 2 {only}"
-        )
+        some = [(run, key) for key in keys] if keys is not None else [(run, None)]
         with self._file.transaction() as db:
-            return sum(db.execute(query, (run, *values)).rowcount for values in each_of)
+            return sum(db.execute(queries.REOPEN, each).rowcount for each in some)
 
     def caption_rows(self, run: int, windows: int | None = None) -> list[tuple[Any, ...]]:
         """Return a run's captions, one row a window and stage, in the columns of `queries.CAPTIONS`.

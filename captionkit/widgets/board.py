@@ -94,7 +94,7 @@ class Board(Reviewed, Again):
 
     def _grow(self) -> None:
         self._take_opened()
-        self._emit(Change(frozenset(), grown=True))
+        self.emit(Change(frozenset(), grown=True))
 
     @property
     def opening(self) -> bool:
@@ -332,7 +332,7 @@ class Board(Reviewed, Again):
         self.rates.forget_windows()
         self._clips.clear()
         self._load_windows()
-        self._emit(Change(frozenset(range(len(self.windows))), recut=True))
+        self.emit(Change(frozenset(range(len(self.windows))), recut=True))
 
     def _tick(self) -> None:
         self._ticks.submit("tick", self._flush, delay_s=EVERY_S)
@@ -345,9 +345,10 @@ class Board(Reviewed, Again):
         with self._lock:
             indexes, self._changed = frozenset(self._changed), set()
             ended, self._ended = self._ended, False
-        self._emit(Change(indexes, ended=ended))
+        self.emit(Change(indexes, ended=ended))
 
-    def _emit(self, change: Change) -> None:
+    def emit(self, change: Change) -> None:
+        """Tell all listeners of a change."""
         for listener in list(self._listeners):
             listener(change)
 

@@ -12,13 +12,14 @@ class Change:
     """Windows that changed, and what happened to the list of windows.
 
     ``ended`` says that runs ended, ``grown`` that more videos were opened, ``recut`` that all windows
-    are others.
+    are others, and ``form`` that the tuner's form says something else.
     """
 
     indexes: frozenset[int]
     ended: bool = False
     grown: bool = False
     recut: bool = False
+    form: bool = False
 
 
 @dataclass(frozen=True)

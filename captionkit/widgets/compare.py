@@ -15,8 +15,9 @@ from captionkit.widgets.blind import BlindView
 from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
+from captionkit.widgets.fields import offer_runs
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import STYLE, bad, flow, wide
+from captionkit.widgets.parts import bad, flow, wide
 from captionkit.widgets.rows import Row
 from captionkit.widgets.side import Side
 
@@ -66,7 +67,6 @@ class CompareView(FormView):
             browser.observe(self._on_browser, names="value")
         self.lay_out(
             [
-                widgets.HTML(STYLE),
                 widgets.HBox([self.mode, self.run_a, self.run_b, self.several], layout=flow()),
                 self.heading,
                 self._pair,
@@ -113,17 +113,13 @@ class CompareView(FormView):
                 (f"run {number}: {display.visible(prompt)}{second}, {row['done']} done", int(number))
             )
         values = [value for _, value in options]
-        newest = values[0] if values else None
-        # A stays what a person chose; B follows what was captioned last.
-        grew = newest not in {value for _, value in self.run_b.options}
-        for control, rank in ((self.run_a, 1), (self.run_b, 0)):
-            kept = control.value
-            control.options = options
-            default = values[min(rank, len(values) - 1)] if values else None
-            control.value = kept if kept in values and not (grew and rank == 0) else default
-        kept_several = [each for each in self.several.value if each in values]
+        grew = offer_runs(self.run_a, self.run_b, options)
+        kept = [each for each in self.several.value if each in values]
         self.several.options = options
-        self.several.value = kept_several or [value for _, value in options[:3]]
+        if grew and kept:
+            # What was captioned last joins what a person chose.
+            kept = [values[0], *kept]
+        self.several.value = kept or values[:3]
 
     def _draw(self) -> None:
         """Draw what is chosen; in a job thread, since it reads the store."""
@@ -151,7 +147,9 @@ class CompareView(FormView):
                 side.clear()
             return
         row = self.board.windows[self._index]
-        self.heading.value = f"<b>{escape(row.name[0])}, window {row.name[1]}</b>"
+        name = f"{row.name[0]}, window {row.name[1]}"
+        shown = display.picture(self.board.session.thumbnail, row.window.key, name)
+        self.heading.value = f'<div class="ck-headed">{shown}<b>{escape(name)}</b></div>'
         if mode == TWO_RUNS:
             numbers = [self.run_a.value, self.run_b.value]
             captions = [self._stored(row, number, -1) for number in numbers]

@@ -84,7 +84,8 @@ def cost(board: Board, recipe: Recipe, indexes: Sequence[int], *, fresh: bool = 
     these = estimate(board, recipe, indexes, fresh=fresh)
     if these.stored == these.windows:
         return f"All of {counted(these.windows)} are in the store already: nothing to compute."
-    lines = [f"{where(board, recipe)}{these}"]
+    known = "Same windows, new text: fast; " if these.new == 0 else ""
+    lines = [f"{known or where(board, recipe)}{these}"]
     if these.windows < len(board.windows):
         whole = estimate(board, recipe, range(len(board.windows)), fresh=fresh)
         lines.append(f"Whole set: {whole}")

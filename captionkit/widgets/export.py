@@ -19,7 +19,7 @@ from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.file_link import FileLink
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import STYLE, flow, say, wide
+from captionkit.widgets.parts import flow, say, wide
 
 _MOST_RUNS = 100
 _DATASET = "dataset"
@@ -98,7 +98,6 @@ class ExportPanel(FormView):
         self.button.on_click(lambda _: self.export())
         self.lay_out(
             [
-                widgets.HTML(STYLE),
                 widgets.HBox([self.run, self.format], layout=flow()),
                 widgets.HBox([self.stage, self.checks, self.prefer_human], layout=flow()),
                 self.of_a_set,

@@ -38,6 +38,26 @@ def number_field(name: str, label: str) -> widgets.BoundedIntText | widgets.Boun
     )
 
 
+def offer_runs(
+    run_a: widgets.Dropdown, run_b: widgets.Dropdown, options: list[tuple[str, int]]
+) -> bool:
+    """Offer runs, the newest first: A stays what a person chose, B follows what was captioned last.
+
+    Returns whether there is a run that was not there before.
+    """
+    values = [value for _, value in options]
+    grew = bool(values) and values[0] not in {value for _, value in run_b.options}
+    for control, rank in ((run_a, 1), (run_b, 0)):
+        kept = control.value
+        control.options = options
+        default = values[min(rank, len(values) - 1)] if values else None
+        stays = kept in values and not (grew and (rank == 0 or kept == values[0]))
+        control.value = kept if stays else default
+    if run_a.value == run_b.value and len(values) > 1:
+        run_a.value = values[1]
+    return grew
+
+
 def pretty(schema: str) -> str:
     """Write a JSON schema over several lines."""
     return json.dumps(json.loads(schema), indent=1, ensure_ascii=False)

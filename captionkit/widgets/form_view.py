@@ -12,7 +12,7 @@ from captionkit.widgets.board import Board
 from captionkit.widgets.board_view import BoardView
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
-from captionkit.widgets.parts import show_problem
+from captionkit.widgets.parts import STYLE, show_problem
 
 
 class FormView(BoardView, widgets.VBox):
@@ -36,7 +36,9 @@ class FormView(BoardView, widgets.VBox):
 
     def lay_out(self, children: Sequence[widgets.Widget]) -> None:
         """Show the form's parts and begin to follow the board."""
-        self.children = tuple(children)
+        # A workbench has the style once for all its views.
+        own = [widgets.HTML(STYLE)] if self._owns_board else []
+        self.children = (*own, *children)
         self.listen()
 
     def on_change(self, change: Change) -> None:

@@ -17,7 +17,7 @@ from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import STYLE, flow, say, wide
+from captionkit.widgets.parts import flow, say, wide
 
 _FORM = "the form"
 _MOST = 50
@@ -48,8 +48,8 @@ class PromptsView(FormView):
             style=_STYLE,
         )  # fmt: skip
         self.save = self._button("Save the form's prompt", self._save, "save")
-        self.a = widgets.Dropdown(description="Prompt", layout=wide("30em"), style=_STYLE)
-        self.b = widgets.Dropdown(description="against", layout=wide("30em"), style=_STYLE)
+        self.a = widgets.Dropdown(description="Show", layout=wide("30em"), style=_STYLE)
+        self.b = widgets.Dropdown(description="with", layout=wide("30em"), style=_STYLE)
         self.use = self._button("Use in the form", self._use, "pencil")
         self.delete = self._button("Delete the saved name", self._delete, "trash")
         self.path = widgets.Text(
@@ -65,7 +65,6 @@ class PromptsView(FormView):
             control.observe(self._on_choice, names="value")
         self.lay_out(
             [
-                widgets.HTML(STYLE),
                 widgets.HBox([self.saved_name, self.save], layout=flow()),
                 widgets.HBox([self.a, self.use, self.delete], layout=flow()),
                 widgets.HBox([self.b], layout=flow()),
@@ -134,6 +133,8 @@ class PromptsView(FormView):
         super().on_change(change)
         if change.ended or change.indexes:
             self._refresh()
+        elif change.form:
+            self.board.work.submit(("prompt diff", self.model_id), self._draw_diff)
 
     def _on_choice(self, _: Any) -> None:
         self._draw_diff()
@@ -201,10 +202,10 @@ def _table(tried: Any) -> str:
     lines = []
     for row in tried.itertuples():
         second = "" if row.stage2 is None else f" + stage 2: {_short(row.stage2)}"
-        rate = f"{row.windows_per_s:.2f}" if row.windows_per_s == row.windows_per_s else "–"
-        rating = f"{row.rating:.1f} of 5 ({row.rated})" if row.rated else "–"
+        rate = f"{row.windows_per_s:.2f}" if row.windows_per_s == row.windows_per_s else "-"
+        rating = f"{row.rating:.1f} of 5 ({row.rated})" if row.rated else "-"
         cells = (
-            _short(row.prompt) + second, row.saved or "–", row.runs, f"run {row.last_run}", row.done,
+            _short(row.prompt) + second, row.saved or "-", row.runs, f"run {row.last_run}", row.done,
             rate, rating,
         )  # fmt: skip
         lines.append("".join(f"<td>{escape(str(cell))}</td>" for cell in cells))

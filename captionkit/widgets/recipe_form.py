@@ -110,7 +110,7 @@ class RecipeForm(FormView):
             tooltip="set several numbers at once",
         )  # fmt: skip
         self._fields = [
-            self.pixel_budget, self.top_p, self.penalty, self.seed, self.repeats,
+            self.pixel_budget, self.top_p, self.penalty, self.seed, self.repeats, self.fresh,
             self.model, self.prompt, self.two_stages, self.stage2, self.batch_size, self.max_tokens,
             self.temperature, self.fps, self.cut_by, self.window_size, self.window_seconds,
             self.fp8, self.form, self.schema,

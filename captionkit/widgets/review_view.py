@@ -14,8 +14,9 @@ from captionkit.store import StoreError
 from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
+from captionkit.widgets.fields import offer_runs
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import STYLE, flow, say, wide
+from captionkit.widgets.parts import flow, say, wide
 
 _DISAGREE = "runs that disagree"
 #: The orders of a review, each the filter of the browser.
@@ -53,8 +54,8 @@ class ReviewView(FormView):
         self.queue = widgets.Dropdown(
             description="Queue", options=list(QUEUES), layout=wide("20em"), style=_STYLE
         )
-        self.run_a = widgets.Dropdown(description="Run A", layout=wide("20em"), style=_STYLE)
-        self.run_b = widgets.Dropdown(description="Run B", layout=wide("20em"), style=_STYLE)
+        self.run_a = widgets.Dropdown(description="First run", layout=wide("20em"), style=_STYLE)
+        self.run_b = widgets.Dropdown(description="Second run", layout=wide("20em"), style=_STYLE)
         self.begin = self._button("Begin", self._begin, "", button_style="primary")
         self.next = self._button("Next (r)", self._next, "the next caption that nobody reviewed")
         self.left = widgets.HTML()
@@ -62,12 +63,12 @@ class ReviewView(FormView):
             description="Change", options=[_TICKED, _LISTED], layout=wide("18em"), style=_STYLE
         )
         self.rating = widgets.Dropdown(
-            description="Rating", layout=wide("12em"), style=_STYLE,
+            description="Stars", layout=wide("12em"), style=_STYLE,
             options=[("no rating", None), *(("★" * each, each) for each in range(1, 6))],
         )  # fmt: skip
         self.rate = self._button("Rate", self._rate, "")
         self.tags = widgets.Text(
-            description="Tags", placeholder="one, two", layout=wide("18em"), style=_STYLE
+            description="New tags", placeholder="one, two", layout=wide("18em"), style=_STYLE
         )
         self.add = self._button("Add", self._add_tags, "add these tags")
         self.remove = self._button("Remove", self._remove_tags, "remove these tags")
@@ -102,7 +103,6 @@ class ReviewView(FormView):
         self._on_queue()
         self.lay_out(
             [
-                widgets.HTML(STYLE),
                 self._row(self.reviewer, self.queue, self.run_a, self.run_b, self.begin, self.next),
                 self.left,
                 self._row(self.which, self.undo),
@@ -271,11 +271,7 @@ class ReviewView(FormView):
     def _list_runs(self) -> None:
         numbers = [int(each) for each in runs(self.board.session.store).head(_MOST_RUNS).index]
         options = [(f"run {each}", each) for each in numbers]
-        for control, rank in ((self.run_a, 1), (self.run_b, 0)):
-            kept = control.value
-            control.options = options
-            default = numbers[min(rank, len(numbers) - 1)] if numbers else None
-            control.value = kept if kept in numbers else default
+        offer_runs(self.run_a, self.run_b, options)
 
     def _count(self) -> None:
         """Count what is left to review, and how far reviewers agree; in a job thread."""
@@ -296,7 +292,7 @@ def _agreement(table: Any) -> str:
     lines = []
     for row in table.itertuples():
         names = " and ".join(escape(each or "(no name)") for each in (row.reviewer_a, row.reviewer_b))
-        kappa = f"{row.kappa:.2f}" if row.kappa == row.kappa else "–"
+        kappa = f"{row.kappa:.2f}" if row.kappa == row.kappa else "-"
         cells = (names, row.captions, f"{row.same:.0%}", f"{row.within_one:.0%}", kappa)
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     heads = ("Reviewers", "captions", "same", "within a star", "kappa")

@@ -25,7 +25,8 @@ SORTS = {
 #: How far people have reviewed captions, each with its label.
 REVIEWS = {
     "open": "not reviewed", "done": "reviewed", "accepted": "accepted", "edited": "edited",
-    "faulty": "with a fault", "faulty-open": "with a fault, not reviewed", "elsewhere": "reviewed in another run",
+    "faulty": "with a fault", "faulty-open": "with a fault, not reviewed",
+    "elsewhere": "reviewed in another run",
 }  # fmt: skip
 #: The tag of an accepted caption.
 ACCEPTED = "accepted"

@@ -16,7 +16,7 @@ from captionkit.session import Session
 from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import STYLE, bad, flow, say, wide
+from captionkit.widgets.parts import bad, flow, say, wide
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _SHOWN = (
@@ -63,7 +63,7 @@ class SweepView(FormView):
         note = "Measured on the ticked windows (all where none is ticked), first cold, then known."
         self.lay_out(
             [
-                widgets.HTML(f'{STYLE}<div class="ck-note">{note}</div>'),
+                widgets.HTML(f'<div class="ck-note">{note}</div>'),
                 widgets.HBox(
                     [self.sizes, widgets.VBox([self.fp8, self.button, self.stop])], layout=flow()
                 ),

@@ -186,6 +186,7 @@ class Tuner(RecipeForm):
         if self._code_button.value:
             self.code.value = self._as_code()
         self._keep()
+        self.board.emit(Change(frozenset(), form=True))
 
     def _note(self, recipe: Recipe) -> str:
         stages: list[tuple[str, str, tuple[str, ...]]] = [
