@@ -40,6 +40,15 @@ def test_a_gpu_that_does_not_say_its_memory_shares_the_machines(smi):
     assert 0 < gpu.free_mib <= gpu.memory_mib
 
 
+@pytest.mark.parametrize("mig", [", [N/A]", ", [Not Supported]", ", N/A", ", Disabled", ""])
+def test_a_gpu_without_mig_is_read_whatever_the_driver_says_about_it(smi, mig):
+    smi(f"0, GPU-aaaa1111-0000, NVIDIA RTX A4000, Laptop, 8.6, 16376, 15000, 535.1{mig}")
+    (gpu,) = hardware.find_gpus()
+    assert (gpu.name, gpu.memory_mib, gpu.free_mib, gpu.driver, gpu.mig) == (
+        "NVIDIA RTX A4000, Laptop", 16376, 15000, "535.1", False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "table",
     [

@@ -123,8 +123,8 @@ def _nvidia_smi(*words: str) -> str:
 def _gpu(line: str) -> Gpu | None:
     """Read a line of nvidia-smi's table; None for a message in its place."""
     parts = [part.strip() for part in line.split(",")]
-    # GPUs without MIG say [N/A].
-    mig = parts.pop() if parts[-1] in ("Enabled", "Disabled", "[N/A]") else ""
+    # GPUs without MIG say [N/A] or [Not Supported], and old drivers leave it out: then the driver is last.
+    mig = "" if re.fullmatch(r"[\d.]+", parts[-1]) else parts.pop()
     if len(parts) < 7 or not parts[0].isdigit():
         return None
     index, uuid, *name, capability, total, free, driver = parts
