@@ -217,6 +217,9 @@ def test_a_driver_that_fails_is_said_with_its_own_words(smi):
     assert "couldn't communicate" in finding.found
     assert finding.advice
     assert finding.blocks
+    smi('Field "mig.mode.current" is not a valid field to query.', parts="GPU 0: Tesla K80 (UUID: x)")
+    assert "too old to describe GPU 0: Tesla K80" in found("GPU").found
+    assert "install a new NVIDIA driver" in found("GPU").advice
 
 
 def test_a_processor_without_bfloat16_is_said_where_it_is_used(monkeypatch):

@@ -91,7 +91,7 @@ def _not_visible(gpus: list[Gpu]) -> list[Finding]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not every:
         if problem := hardware.driver_problem():
-            advice = "start the machine again, or install the NVIDIA driver anew"
+            advice = "start the machine again, or install a new NVIDIA driver"
             return [Finding("GPU", f"none: {problem}", advice, blocks=not runs_on_cpu())]
         return [Finding("GPU", "none (no NVIDIA driver found)")]
     found = []

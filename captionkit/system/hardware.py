@@ -123,7 +123,7 @@ def _nvidia_smi(*words: str) -> str:
 def _gpu(line: str) -> Gpu | None:
     """Read a line of nvidia-smi's table; None for a message in its place."""
     parts = [part.strip() for part in line.split(",")]
-    # GPUs without MIG say [N/A] or [Not Supported], and old drivers leave it out: then the driver is last.
+    # GPUs without MIG say [N/A] or [Not Supported]; if nothing is said, the driver comes last.
     mig = "" if re.fullmatch(r"[\d.]+", parts[-1]) else parts.pop()
     if len(parts) < 7 or not parts[0].isdigit():
         return None
@@ -205,6 +205,8 @@ def driver_problem() -> str:
     except OSError:
         return ""
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if lines and lines[0].startswith("GPU "):
+        return f"the driver is too old to describe {lines[0]}"
     return lines[0] if lines else f"nvidia-smi ends with {done.returncode} and says nothing"
 
 
