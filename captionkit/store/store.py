@@ -31,8 +31,7 @@ DEFAULT_PATH = Path(".captionkit") / "runs.sqlite"
 #: Stands for a run in `Store.states`: each window's best-rated caption.
 BEST = -1
 _AT_ONCE = 500
-# Beyond the position of any window.
-_ALL = 2**62
+_ALL = 2**62  # beyond the position of any window
 
 
 @dataclass(frozen=True)
