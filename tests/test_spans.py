@@ -243,13 +243,13 @@ def test_the_workbench_cuts_by_scenes_and_back_by_frames(film, opened):
     session = opened(film, recipe=ck.Recipe(window_size=100))
     bench = Workbench(session)
     tuner = bench.tuner
-    assert tuner._cut.layout.display == "none"
+    assert tuner.recut.layout.display == "none"
     tuner.cut_by.value = "scenes"
-    assert tuner._cut.layout.display is None
+    assert tuner.recut.layout.display is None
     tuner.run_all.click()
     assert bench.board.idle(30)
     assert "press “Cut windows anew” first" in tuner.problem.value
-    tuner._cut.click()
+    tuner.recut.click()
     assert bench.board.idle(60)
     assert [row.window.start_frame for row in bench.board.windows] == [0, 50, 130]
     tuner._code_button.value = True
@@ -257,7 +257,7 @@ def test_the_workbench_cuts_by_scenes_and_back_by_frames(film, opened):
     assert "cut=&#x27;scenes&#x27;" in tuner.code.value
     assert "--cut scenes" in tuner.code.value
     tuner.cut_by.value = "frames"
-    tuner._cut.click()
+    tuner.recut.click()
     assert bench.board.idle(60)
     assert [row.window.start_frame for row in bench.board.windows] == [0, 100]
     bench.close()
@@ -270,7 +270,7 @@ def test_the_workbench_cuts_by_seconds_and_back_by_frames(opened):
     tuner.cut_by.value = "seconds"
     tuner.window_seconds.value = 5.0
     assert tuner.window_size.layout.display == "none"
-    tuner._cut.click()
+    tuner.recut.click()
     assert bench.board.idle(60)
     assert [row.window.start_s for row in bench.board.windows] == [0, 5, 10, 15, 20, 25, 30]
     assert (tuner.cut_by.value, tuner.recipe.window_seconds) == ("seconds", 5.0)
@@ -278,7 +278,7 @@ def test_the_workbench_cuts_by_seconds_and_back_by_frames(opened):
     assert bench.board.idle(60)
     assert status(bench.board).startswith("Run 1 done: 7 of 7 windows captioned")
     tuner.cut_by.value = "frames"
-    tuner._cut.click()
+    tuner.recut.click()
     assert bench.board.idle(60)
     assert len(bench.board.windows) == 4
     assert bench.session.recipe.window_seconds is None
@@ -298,7 +298,7 @@ def test_the_workbench_shows_given_spans_and_can_cut_anew(opened):
     assert "1 left out: harbour" in bench.left_out.value
     assert "ends beyond the film" in bench.left_out.value or "starts beyond" in bench.left_out.value
     bench.tuner.cut_by.value = "frames"
-    bench.tuner._cut.click()
+    bench.tuner.recut.click()
     assert bench.board.idle(60)
     assert len(bench.board.windows) == 4
     assert bench.left_out.value == ""

@@ -26,7 +26,7 @@ def prompts_tried(store: Store | str | Path | None = None) -> pd.DataFrame:
     opened = open_store(store)
     names = {(each.prompt, each.stage2): each.name for each in opened.shelf.prompts().values()}
     ratings: dict[int, dict[tuple[int, int], int]] = {}
-    for run, result, stage, rating in opened.ratings():
+    for run, result, stage, rating in opened.reviews.rated():
         ratings.setdefault(run, {})[result, stage] = rating
     table = runs(opened)
     # A run that cannot be read has no prompt.

@@ -120,6 +120,10 @@ class Reviews:
         last = {(result, stage, reviewer): rating for result, stage, reviewer, rating in rows}
         return [(*key, rating) for key, rating in last.items()]
 
+    def rated(self) -> list[tuple[int, int, int, int]]:
+        """Return run, result, stage and rating of all rated captions."""
+        return self._file.rows(queries.RATINGS)
+
     def choose(self, run_a: int, run_b: int, window_key: str, choice: str) -> None:
         """Record a person's preference between two runs for a window: ``a``, ``b`` or ``tie``."""
         with self._file.transaction() as db:

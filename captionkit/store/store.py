@@ -250,10 +250,6 @@ class Store:
             found |= window_states(rows)
         return found
 
-    def ratings(self) -> list[tuple[int, int, int, int]]:
-        """Return run, result, stage and rating of all rated captions."""
-        return self._file.rows(queries.RATINGS)
-
     def reviewed(self) -> dict[str, dict[int, int]]:
         """Return the runs with a person's review, each with its result, by window key."""
         found: dict[str, dict[int, int]] = {}
