@@ -187,6 +187,11 @@ def get_variant(name: str) -> Variant:
         # A registered repository keeps its revision under its own name.
         named = (each for each in _VARIANTS.values() if each.repository == name)
         return replace(next(named, Variant(name, name)), name=name)
+    if name.startswith("nemotron"):
+        raise ValueError(
+            f"{name} is a model of NVIDIA NeMo Curator that runs code of its repository, which captionkit "
+            "never does; use NeMo Curator's own stage for it, or another model, such as qwen3"
+        )
     raise ValueError(
         f"Unsupported model variant: {name}{hint(name, known_variants())}; known: "
         f"{', '.join(known_variants())}, a folder with weights, or a repository id such as "

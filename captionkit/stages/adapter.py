@@ -203,7 +203,7 @@ def from_inputs(inputs: LlmInputs, family: Family | None) -> PreparedWindow:
             inputs["multi_modal_uuids"]["video"],
             inputs["video_metadata"],
             frames,
-            f"a window of {values['video']} at {values['start']} s",
+            f"a window of {values['video']} at {values.get('start', 'an unknown number of')} s",
         )
         prepared = PreparedWindow(inputs["prompt"], values, video)
     except (KeyError, TypeError) as error:

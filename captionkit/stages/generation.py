@@ -15,6 +15,7 @@ from typing import Any
 from captionkit.engine import Backend, EngineError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
+from captionkit.pipeline.backends import EngineOptions
 from captionkit.pipeline.events import Caption
 from captionkit.recipe import Recipe
 from captionkit.stages import adapter
@@ -46,7 +47,7 @@ class CaptionGenerationStage(ProcessingStage):
         Caption each window a second time, with its first caption in the prompt.
     stage2_prompt_text
         Text of the second stage; ``{caption}`` stands for the first caption.
-    recipe, endpoint, backend
+    recipe, endpoint, backend, engine_options
         See `stages.QwenVL`.
 
     Notes
@@ -68,6 +69,7 @@ class CaptionGenerationStage(ProcessingStage):
     recipe: Recipe | None = None
     endpoint: str | None = None
     backend: Backend | None = None
+    engine_options: EngineOptions = field(default_factory=EngineOptions, kw_only=True)
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
@@ -118,6 +120,7 @@ class CaptionGenerationStage(ProcessingStage):
             "recipe": adapter.take_over(self),
             "endpoint": self.endpoint,
             "backend": self.backend,
+            "engine_options": self.engine_options,
         }
 
     def process(self, task: VideoTask) -> VideoTask:

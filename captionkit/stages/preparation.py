@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from captionkit.models.variants import get_variant
 from captionkit.pipeline.prepared import prepare
 from captionkit.recipe import Recipe
-from captionkit.sources import SourceClip, WindowSpan
+from captionkit.sources import PlannedWindow, SourceClip, WindowSpan
 from captionkit.stages import adapter
 from captionkit.stages.base import ProcessingStage, WorkerMetadata
 from captionkit.stages.tasks import Clip, Video, VideoTask, Window
@@ -45,6 +45,9 @@ class CaptionPreparationStage(ProcessingStage):
     recipe
         A recipe instead of the keywords above, which then take its values. A keyword that is set
         afterwards, or with `dataclasses.replace`, counts.
+    generate_previews
+        Put an mp4 of each window in ``window.mp4_bytes``: the clip's own bytes if it has one window,
+        else its frames encoded anew, at most 640 pixels wide.
     """
 
     model_variant: str = "qwen"
@@ -60,6 +63,7 @@ class CaptionPreparationStage(ProcessingStage):
     verbose: bool = False
     recipe: Recipe | None = None
     _name: str = field(default="caption_preparation", kw_only=True)
+    generate_previews: bool = field(default=False, kw_only=True)
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
@@ -87,8 +91,8 @@ class CaptionPreparationStage(ProcessingStage):
     def process(self, task: VideoTask) -> VideoTask:
         """Prepare every window of every clip; return the same task.
 
-        Failures go to ``clip.errors`` (``"video"``, ``"windows"``, ``"window-N"``); other windows are
-        prepared all the same.
+        Failures go to ``clip.errors`` (``"video"``, ``"windows"``, ``"window-N"``, and
+        ``"window-N-preview"``); other windows are prepared all the same.
         """
         recipe = adapter.take_over(self)
         self.setup()
@@ -137,3 +141,19 @@ class CaptionPreparationStage(ProcessingStage):
         window.llm_inputs[self.model_variant] = adapter.to_inputs(prepared)
         if prepared.damage and prepared.damage not in window.warnings:
             window.warnings.append(prepared.damage)
+        if self.generate_previews:
+            self._preview(clip, planned, number)
+
+    def _preview(self, clip: Clip, planned: PlannedWindow, number: int) -> None:
+        assert self._pool is not None
+        whole = clip.buffer if len(clip.windows) == 1 else None
+        first = planned.source.first_frame
+        try:
+            clip.windows[number].mp4_bytes = whole or self._pool.clip(
+                planned.source.file,
+                first + planned.start_frame,
+                first + planned.end_frame,
+                planned.source.metadata.identity,
+            )
+        except ValueError as error:
+            clip.errors[f"window-{number}-preview"] = str(error)

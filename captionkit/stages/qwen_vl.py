@@ -10,7 +10,7 @@ from pathlib import Path
 from captionkit.engine import Backend, Engine
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
-from captionkit.pipeline.backends import check_length, open_backend
+from captionkit.pipeline.backends import EngineOptions, check_length, open_backend
 from captionkit.pipeline.events import Caption
 from captionkit.pipeline.flow import caption_stages
 from captionkit.prompts import STAGE2_DEFAULT
@@ -66,6 +66,8 @@ class QwenVL:
         starting an engine.
     backend
         Backend of the captions; None starts the recipe's backend.
+    engine_options
+        Further options of the engine, see `pipeline.backends.EngineOptions`.
     """
 
     model_dir: str = "models/qwen"
@@ -80,6 +82,7 @@ class QwenVL:
     recipe: Recipe | None = None
     endpoint: str | None = None
     backend: Backend | None = None
+    engine_options: EngineOptions = field(default_factory=EngineOptions, kw_only=True)
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
@@ -113,6 +116,7 @@ class QwenVL:
             endpoint=self.endpoint,
             disable_mmcache=self.disable_mmcache,
             model_resizes=self.model_does_preprocess,
+            **self.engine_options,
         )
 
     def knows(self, uid: str) -> bool:
