@@ -90,7 +90,8 @@ def from_curator(
     if _OURS in inputs:
         video = inputs["multi_modal_data"]["video"][0]
         frames = np.ascontiguousarray(np.asarray(video).transpose(0, 3, 1, 2))
-        return LlmInputs(**{**inputs[_OURS], "multi_modal_data": {"video": frames}})
+        whole: LlmInputs = {**inputs[_OURS], "multi_modal_data": {"video": frames}}
+        return whole
     if not is_foreign(inputs):
         return inputs  # type: ignore[return-value]
     try:
@@ -195,8 +196,8 @@ def _metadata(count: int, told: dict[str, Any]) -> dict[str, Any]:
     total = int(told.get("total_num_frames", count))
     if len(indices) != count or fps <= 0:
         raise RequestError(
-            f"the window has {count} frames, {len(indices)} frames_indices and {fps:g} frames a second; "
-            "give as many indices as frames, and a rate above 0"
+            f"the window has {count} frames, {len(indices)} frames_indices and {fps:g} frames a second;"
+            " give as many indices as frames, and a rate above 0"
         )
     return {
         "fps": fps,

@@ -5,26 +5,86 @@ working second stage and failures that stay with their window::
 
     pipeline.add_stage(CaptionPreparationStage.from_recipe(recipe))
     pipeline.add_stage(CaptionGenerationStage.from_recipe(recipe))
+
+Constructors take what any of these versions takes, in the order of the installed one; what has no
+meaning here is a warning. Each stage also works beside NeMo Curator's own other stage, as far as the
+format of its inputs allows. Captions are in ``window.caption`` under the model's name, under each name
+of it that NeMo Curator has used (``qwen`` up to 1.2, ``qwen2.5`` from 1.3), and in versions up to 1.2
+also under ``qwen``, the only name that ``CaptionEnhancementStage`` reads there. With a second stage,
+the caption of the first is under ``<name>_stage1``.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import inspect
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from nemo_curator.stages.base import ProcessingStage
 from nemo_curator.stages.resources import Resources
 from nemo_curator.tasks.video import VideoTask, _Window
 
 from captionkit import stages
+from captionkit.engine import RequestError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import needs_gpu
+from captionkit.pipeline.backends import EngineOptions, check_options
 from captionkit.recipe import Recipe
+from captionkit.scale import curator_inputs
 from captionkit.stages import Clip, Video, Window, adapter
 from captionkit.stages import VideoTask as OurTask
 
+_VERSION = tuple(int(part) for part in importlib.metadata.version("nemo-curator").split(".")[:2])
 _HAS_LLM_INPUTS = "llm_inputs" in _Window.__dataclass_fields__
+# Names of models in the installed version, the first by default; and in all versions.
+_NAMES = ("qwen2.5", "qwen3") if _VERSION >= (1, 3) else ("qwen",)
+_ALL_NAMES = ("qwen2.5", "qwen", "qwen3")
+# Parameters of some versions only, whose places shift those of others.
+_PREPROCESSES = ("model_does_preprocess",) if _VERSION < (1, 3) else ()
+_PREPARATION_ORDER = (
+    "model_variant", "prompt_variant", "prompt_text", "verbose", "sampling_fps", "window_size",
+    "remainder_threshold", *_PREPROCESSES, "preprocess_dtype", "generate_previews", "name",
+)  # fmt: skip
+_GENERATION_ORDER = (
+    "model_dir", "model_variant", "caption_batch_size", "fp8", "max_output_tokens", *_PREPROCESSES,
+    "disable_mmcache", *(("vllm_kwargs",) if _VERSION >= (1, 2) else ()), "verbose",
+    "generate_stage2_caption", "stage2_prompt_text", "name",
+)  # fmt: skip
+# vLLM's options that captionkit's engine has too, by its own names.
+_ENGINE_OPTIONS = {"max_model_len": "max_model_len", "gpu_memory_utilization": "memory_share"}
+_Class = TypeVar("_Class", bound="type[_Stage]")
+
+
+def _in_order(order: tuple[str, ...]) -> Callable[[_Class], _Class]:
+    """Let a stage take positional arguments in this order, and its name as any version spells it."""
+
+    def decorate(cls: _Class) -> _Class:
+        made = cls.__init__
+
+        @functools.wraps(made)
+        def init(self: Any, *given: Any, **keywords: Any) -> None:
+            if len(given) > len(order):
+                raise TypeError(
+                    f"{cls.__name__} takes {len(order)} positional arguments; {len(given)} given"
+                )
+            values = dict(zip(order, given, strict=False))
+            if both := values.keys() & keywords.keys():
+                raise TypeError(f"{cls.__name__} got {sorted(both)[0]} twice, by position and by name")
+            values |= keywords
+            name = values.pop("name", values.pop("_name", None))
+            made(self, **values)
+            if name is not None:
+                self._set("name", name)
+
+        cls.__init__ = init  # type: ignore[method-assign]
+        return cls
+
+    return decorate
 
 
 class _Stage(ProcessingStage[VideoTask, VideoTask]):
@@ -38,39 +98,63 @@ class _Stage(ProcessingStage[VideoTask, VideoTask]):
         """Attributes that the stage writes."""
         return ["data"], ["clips"]
 
-    def _introduce(self, name: str, resources: Resources) -> None:
-        """Set name and resources, whose attributes have an underscore up to version 1.2."""
-        hidden = "_" if isinstance(inspect.getattr_static(ProcessingStage, "name"), property) else ""
-        setattr(self, f"{hidden}name", name)
-        setattr(self, f"{hidden}resources", resources)
+    def _set(self, attribute: str, value: Any) -> None:
+        """Set name or resources, whose attributes have an underscore in version 1.0."""
+        hidden = "_" if isinstance(inspect.getattr_static(ProcessingStage, attribute), property) else ""
+        setattr(self, f"{hidden}{attribute}", value)
 
 
-@dataclass
+@_in_order(_PREPARATION_ORDER)
+@dataclass(kw_only=True)
 class CaptionPreparationStage(_Stage):
     """Cuts each clip's buffer into windows and prepares the inputs of each.
 
     Parameters
     ----------
-    model_variant, prompt_variant, prompt_text, sampling_fps, window_size, remainder_threshold, verbose
+    model_variant, prompt_text, sampling_fps, window_size, remainder_threshold, verbose
         See `captionkit.stages.CaptionPreparationStage`.
+    prompt_variant
+        A name from the prompt library. ``default``, ``av`` and ``av-surveillance`` have the roles of
+        NeMo Curator's prompts of these names (any film, a camera on a vehicle, a camera that watches a
+        place), in captionkit's own words: captions differ. Its own words can be given as
+        ``prompt_text``.
+    model_does_preprocess
+        Leave resizing to the model's processor; give it to both stages.
+    preprocess_dtype
+        Has no effect: frames are the decoder's uint8, and the model's processor makes floats of them.
+    generate_previews
+        Put an mp4 of each window in ``window.mp4_bytes``, as ``PreviewStage`` reads it: the clip
+        itself if it has one window, else encoded anew, at most 640 pixels wide. A window that cannot
+        be read gets no bytes, which ``PreviewStage`` logs and passes over.
     recipe
         As in that class.
     """
 
-    model_variant: str = "qwen"
+    model_variant: str = _NAMES[0]
     prompt_variant: str = "default"
     prompt_text: str | None = None
     verbose: bool = False
     sampling_fps: float = 2.0
     window_size: int = 256
     remainder_threshold: int = 128
+    model_does_preprocess: bool = False
+    preprocess_dtype: str = "float32"
+    generate_previews: bool = True
     recipe: Recipe | None = None
     # Recipe that the keywords have their values from; see `adapter.take_over`.
-    _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
+    _taken: Recipe | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         adapter.take_over(self)
-        self._introduce("caption_preparation", Resources(cpus=1.0))
+        get_variant(self.model_variant)
+        if self.preprocess_dtype not in ("float32", "uint8"):
+            warnings.warn(
+                f"preprocess_dtype={self.preprocess_dtype!r} has no effect: captionkit hands frames on "
+                "as uint8, as they are decoded, and the model's processor makes floats of them",
+                stacklevel=4,
+            )
+        self._set("name", "caption_preparation")
+        self._set("resources", Resources(cpus=1.0))
         self._stage: stages.CaptionPreparationStage | None = None
 
     @classmethod
@@ -95,6 +179,8 @@ class CaptionPreparationStage(_Stage):
         self.setup()
         assert self._stage is not None
         self._stage.recipe = adapter.take_over(self)
+        self._stage.model_does_preprocess = self.model_does_preprocess
+        self._stage.generate_previews = self.generate_previews
         for clip in task.data.clips:
             if clip.buffer is None:
                 clip.errors["buffer"] = "empty"
@@ -104,13 +190,17 @@ class CaptionPreparationStage(_Stage):
             clip.errors.update(ours.errors)
             for window in ours.windows:
                 made = _Window(window.start_frame, window.end_frame)
+                if self.generate_previews:
+                    # None would stop NeMo Curator's PreviewStage for all clips of the task.
+                    made.mp4_bytes = window.mp4_bytes or b""
                 if inputs := window.llm_inputs.get(self.model_variant):
                     _set_inputs(made, self.model_variant, inputs)
                 clip.windows.append(made)
         return task
 
 
-@dataclass
+@_in_order(_GENERATION_ORDER)
+@dataclass(kw_only=True)
 class CaptionGenerationStage(_Stage):
     """Captions every prepared window of a task, in one stage or two.
 
@@ -118,28 +208,42 @@ class CaptionGenerationStage(_Stage):
     ----------
     model_dir, model_variant, caption_batch_size, fp8, max_output_tokens, disable_mmcache, verbose
         See `captionkit.stages.CaptionGenerationStage`.
+    model_does_preprocess
+        As in `CaptionPreparationStage`.
+    vllm_kwargs
+        Options of vLLM; ``max_model_len`` and ``gpu_memory_utilization`` are handed on, others are a
+        warning, since captionkit plans the engine's memory and batches itself.
     generate_stage2_caption, stage2_prompt_text, recipe, backend
         As in that class.
     """
 
     model_dir: str = "models/qwen"
-    model_variant: str = "qwen"
+    model_variant: str = _NAMES[0]
     caption_batch_size: int = 16
     fp8: bool = False
     max_output_tokens: int = 512
+    model_does_preprocess: bool = False
     disable_mmcache: bool = False
+    vllm_kwargs: dict[str, Any] = field(default_factory=dict)
     verbose: bool = False
     generate_stage2_caption: bool = False
     stage2_prompt_text: str | None = None
     recipe: Recipe | None = None
     backend: Any = None
     # Recipe that the keywords have their values from; see `adapter.take_over`.
-    _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
+    _taken: Recipe | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         adapter.take_over(self)
         gpus = float(needs_gpu(get_variant(self.model_variant), self.model_dir))
-        self._introduce("caption_generation", Resources(cpus=1.0, gpus=gpus))
+        if unused := sorted(self.vllm_kwargs.keys() - _ENGINE_OPTIONS.keys()):
+            warnings.warn(
+                f"vllm_kwargs: {', '.join(unused)} not handed on, since captionkit plans the engine's "
+                f"memory and batches itself; handed on are {', '.join(_ENGINE_OPTIONS)}",
+                stacklevel=4,
+            )
+        self._set("name", "caption_generation")
+        self._set("resources", Resources(cpus=1.0, gpus=gpus))
         self._stage: stages.CaptionGenerationStage | None = None
 
     @classmethod
@@ -164,44 +268,109 @@ class CaptionGenerationStage(_Stage):
             recipe=adapter.take_over(self),
             model_dir=self.model_dir,
             caption_batch_size=self.caption_batch_size,
+            model_does_preprocess=self.model_does_preprocess,
             disable_mmcache=self.disable_mmcache,
             verbose=self.verbose,
             backend=self.backend,
+            engine_options=self._engine_options(),
         )
+
+    def _engine_options(self) -> EngineOptions:
+        options = {
+            ours: self.vllm_kwargs[theirs]
+            for theirs, ours in _ENGINE_OPTIONS.items()
+            if theirs in self.vllm_kwargs
+        }
+        check_options(EngineOptions(**options))  # type: ignore[typeddict-item]
+        return EngineOptions(**options)  # type: ignore[typeddict-item]
 
     def process(self, task: VideoTask) -> VideoTask:
         """Caption all prepared windows; return the same task."""
         self.setup()
         assert self._stage is not None
-        self._stage.recipe = adapter.take_over(self)
+        self._stage.recipe = recipe = adapter.take_over(self)
         ours = OurTask(Video("task"))
         windows: list[tuple[Any, Window]] = []
         for clip in task.data.clips:
             # Share the dict of errors, so that errors of the inner stage appear in the task.
             made = Clip(str(clip.source_video), uuid=clip.uuid, errors=clip.errors)
-            for window in clip.windows:
+            for number, window in enumerate(clip.windows):
                 made.windows.append(Window(window.start_frame, window.end_frame))
-                if inputs := _take_inputs(window, self.model_variant):
-                    made.windows[-1].llm_inputs[self.model_variant] = inputs
                 windows.append((window, made.windows[-1]))
+                inputs = _take_inputs(window, self.model_variant)
+                if inputs is None:
+                    continue
+                try:
+                    made.windows[-1].llm_inputs[self.model_variant] = self._read(
+                        inputs, recipe, number, _values(task.data, clip, window)
+                    )
+                except RequestError as error:
+                    clip.errors[f"window-{number}"] = str(error)
             ours.data.clips.append(made)
         self._stage.process(ours)
         for window, captioned in windows:
-            window.caption.update(captioned.caption)
+            _set_captions(window, self.model_variant, captioned)
             window.mp4_bytes = None
         return task
 
+    def _read(
+        self, inputs: Any, recipe: Recipe, number: int, values: dict[str, str]
+    ) -> stages.LlmInputs:
+        if number > 1 and _VERSION < (1, 3) and curator_inputs.is_foreign(inputs):
+            raise RequestError(
+                "NeMo Curator up to 1.2 prepares the third and later windows of a clip with frames of "
+                "the second; prepare the clip with captionkit's CaptionPreparationStage"
+            )
+        return curator_inputs.from_curator(
+            inputs, recipe, values, model_resizes=self.model_does_preprocess
+        )
 
-def _set_inputs(window: Any, variant: str, inputs: Any) -> None:
-    if _HAS_LLM_INPUTS:
-        window.llm_inputs[variant] = inputs
-    else:
+
+def _names(variant: str) -> list[str]:
+    """Return the variant's name, and names of the same model in any version of NeMo Curator."""
+    repository = get_variant(variant).repository
+    same = [each for each in _ALL_NAMES if repository and get_variant(each).repository == repository]
+    return list(dict.fromkeys([variant, *same]))
+
+
+def _values(video: Any, clip: Any, window: Any) -> dict[str, str]:
+    """Return the placeholders of a window that its inputs have no times for."""
+    values = {"video": Path(str(clip.source_video)).name}
+    if rate := video.metadata.framerate:
+        start, end = window.start_frame / rate, (window.end_frame + 1) / rate
+        values |= {"start": f"{start:.2f}", "end": f"{end:.2f}", "duration": f"{end - start:.2f}"}
+    return values
+
+
+def _set_captions(window: Any, variant: str, captioned: Window) -> None:
+    """Set a window's caption, and that of stage 1, under all names that stages may look for."""
+    text = captioned.caption.get(variant)
+    if text is None:
+        return
+    names = _names(variant)
+    if _VERSION < (1, 3) and "qwen" not in names:
+        names.append("qwen")
+    made = captioned.captions[variant]
+    for name in names:
+        window.caption[name] = text
+        if len(made) > 1:
+            window.caption[f"{name}_stage1"] = made[0].text
+
+
+def _set_inputs(window: Any, variant: str, inputs: stages.LlmInputs) -> None:
+    """Set a window's inputs under the given name, and under the installed version's."""
+    if not _HAS_LLM_INPUTS:
         window.qwen_llm_input = inputs
+        return
+    theirs = next((name for name in _names(variant) if name in _NAMES), variant)
+    made = curator_inputs.to_curator(inputs, theirs)
+    window.llm_inputs |= dict.fromkeys((variant, theirs), made)
 
 
 def _take_inputs(window: Any, variant: str) -> Any:
     """Return a window's inputs and release them from the window."""
-    if _HAS_LLM_INPUTS:
-        return window.llm_inputs.pop(variant, None)
-    inputs, window.qwen_llm_input = window.qwen_llm_input, None
-    return inputs
+    if not _HAS_LLM_INPUTS:
+        inputs, window.qwen_llm_input = window.qwen_llm_input, None
+        return inputs
+    found = [window.llm_inputs.pop(name, None) for name in _names(variant)]
+    return next((each for each in found if each is not None), None)
