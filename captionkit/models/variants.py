@@ -190,7 +190,7 @@ def get_variant(name: str) -> Variant:
     if name.startswith("nemotron"):
         raise ValueError(
             f"{name} is a model of NVIDIA NeMo Curator that runs code of its repository, which "
-            "captionkit never does; use NeMo Curator's own stage for it, or another model, such as qwen3"
+            "captionkit never does; use NeMo Curator's own stage, or another model, such as qwen3"
         )
     raise ValueError(
         f"Unsupported model variant: {name}{hint(name, known_variants())}; known: "

@@ -90,8 +90,8 @@ def from_curator(
     if _OURS in inputs:
         video = inputs["multi_modal_data"]["video"][0]
         frames = np.ascontiguousarray(np.asarray(video).transpose(0, 3, 1, 2))
-        whole: LlmInputs = {**inputs[_OURS], "multi_modal_data": {"video": frames}}
-        return whole
+        own: LlmInputs = inputs[_OURS]
+        return {**own, "multi_modal_data": {"video": frames}}
     if not is_foreign(inputs):
         return inputs  # type: ignore[return-value]
     try:
