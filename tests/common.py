@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import psutil
@@ -19,6 +22,20 @@ SHARED = ROOT.parent / "shared" / "videos"
 def whole_file(path: str) -> VideoTask:
     """Return a task of one video, with the whole video as its clip."""
     return VideoTask(Video(path, clips=[Clip(path)]))
+
+
+def curator_task(*buffers: bytes | None) -> Any:
+    """Return a task of the installed NeMo Curator, with a clip for each buffer."""
+    from nemo_curator.tasks.video import Clip, Video, VideoTask
+
+    clips = [
+        Clip(uuid=uuid4(), source_video="films/winter.mp4", span=(0.0, 25.0), buffer=buffer)
+        for buffer in buffers
+    ]
+    video = Video(input_video=Path("films/winter.mp4"), clips=clips)
+    video.metadata.framerate, video.metadata.height = 30.0, 360
+    required = {"task_id": "winter"} if "task_id" in inspect.signature(VideoTask).parameters else {}
+    return VideoTask(dataset_name="films", data=video, **required)
 
 
 def is_engine(command: list[str] | None) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import pickle
-import uuid
 
 import pytest
 from common import VIDEOS
+from common import curator_task as task_of
 
 pytest.importorskip("nemo_curator", reason='needs NeMo Curator: pip install -e ".[cpu,test]"')
 
@@ -25,17 +24,6 @@ def curator():
         from captionkit.scale import nemo_curator
 
     return nemo_curator
-
-
-def task_of(*buffers):
-    from nemo_curator.tasks.video import Clip, Video, VideoTask
-
-    clips = [
-        Clip(uuid=uuid.uuid4(), source_video="winter.mp4", span=(0.0, 8.5), buffer=buffer)
-        for buffer in buffers
-    ]
-    video = Video(input_video=pathlib.Path("winter.mp4"), clips=clips)
-    return VideoTask(dataset_name="films", data=video)
 
 
 def film():
