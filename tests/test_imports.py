@@ -29,12 +29,27 @@ def films(tmp_path_factory):
     return folder
 
 
+def opened(films, folder) -> ck.Session:
+    recipe = ck.Recipe(window_size=32, remainder_threshold=32)
+    store = folder / "runs.sqlite"
+    return ck.Session(films, store=store, backend=FakeBackend(), recipe=recipe)
+
+
 @pytest.fixture
 def session(films, tmp_path):
-    recipe = ck.Recipe(window_size=32, remainder_threshold=32)
-    store = tmp_path / "runs.sqlite"
-    session = ck.Session(films, store=store, backend=FakeBackend(), recipe=recipe)
+    session = opened(films, tmp_path)
     yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def first(films, tmp_path_factory):
+    """Return a run whose final texts people edited to `TEXTS`."""
+    session = opened(films, tmp_path_factory.mktemp("store"))
+    run = session.caption("Say it.", stage2="More: {caption}")
+    for (video, window), text in TEXTS.items():
+        run.edit(video, window, text)
+    yield run
     session.close()
 
 
@@ -45,13 +60,10 @@ def imported(run) -> dict[tuple[str, int], str]:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.html", "subtitles", "nemo"])
-def test_own_exports_come_back_as_the_texts_that_they_hold(session, tmp_path, name):
-    first = session.caption("Say it.", stage2="More: {caption}")
-    for (video, window), text in TEXTS.items():
-        first.edit(video, window, text, stage=2)
+def test_own_exports_come_back_as_the_texts_that_they_hold(first, tmp_path, name):
     kind = {"subtitles": "srt"}.get(name) or (name if name == "nemo" else None)
     path = first.export(tmp_path / name, kind, prefer_human=True)
-    run = session.import_captions(path)
+    run = first._session.import_captions(path)
     assert imported(run) == TEXTS
     assert run.unmatched.empty
     assert run.recipe.prompt.startswith(f"imported: {name.partition('.')[0]} (")
@@ -61,12 +73,9 @@ def test_own_exports_come_back_as_the_texts_that_they_hold(session, tmp_path, na
 @pytest.mark.parametrize(
     "layout", ["sidecar", "videofolder", "musubi", "ltx", "cosmos", "events", "coco"]
 )
-def test_own_training_sets_come_back(session, tmp_path, layout):
-    first = session.caption("Say it.")
-    for (video, window), text in TEXTS.items():
-        first.edit(video, window, text)
+def test_own_training_sets_come_back(first, tmp_path, layout):
     path = first.export(tmp_path / "out", "dataset", layout=layout, validation=0.5)
-    assert imported(session.import_captions(path)) == TEXTS
+    assert imported(first._session.import_captions(path)) == TEXTS
 
 
 def test_text_files_belong_to_films_or_to_numbered_windows(session, tmp_path):
