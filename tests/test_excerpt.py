@@ -10,7 +10,7 @@ import pytest
 from barcodes import HEIGHT, WIDTH, heard_clicks, numbers, turn, write
 
 from captionkit.video import DecodePool, VideoError
-from captionkit.video.excerpt import Encoding, file_hash
+from captionkit.video.encoding import Encoding, file_hash
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,10 @@ written is read again before it counts. Runs in the decoding processes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -20,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
+from captionkit.video.encoding import Encoding, Excerpt, file_hash
 from captionkit.video.errors import VideoError
 from captionkit.video.index import StreamIndex, build_index
 from captionkit.video.opened import open_video
@@ -32,51 +31,8 @@ _CLOCK = 90_000
 # Rates of films, and how far times may lie beside them: Matroska rounds to milliseconds.
 _RATES = (*map(Fraction, (24, 25, 30, 50, 60)), *(Fraction(n * 1000, 1001) for n in (24, 30, 60)))
 _ROUNDED_S = 0.0012
-_BLOCK = 1 << 20
 # Less free room than this explains a file that cannot be read back.
 _FULL = 1 << 20
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How an excerpt is written.
-
-    Parameters
-    ----------
-    crf
-        Quality of H.264, from 0 (lossless) to 51; about 18 cannot be told from the source.
-    size
-        Most width and height in pixels; None keeps the size. Pictures keep their shape.
-    fps
-        Frames a second, each the frame shown at that time; None keeps every frame at its time.
-    copy
-        Copy the stream where that gives exactly the frames wanted.
-    """
-
-    crf: int = 18
-    size: tuple[int, int] | None = None
-    fps: float | None = None
-    copy: bool = True
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """Facts of a written file.
-
-    ``copied`` tells whether the picture was copied; ``sound`` is ``kept``, ``none``, or the reason why
-    some is missing; ``damage`` is what the decoder reported of the frames, or None.
-    """
-
-    frames: int
-    width: int
-    height: int
-    fps: float
-    duration: float
-    bytes: int
-    sha256: str
-    copied: bool
-    sound: str
-    damage: str | None
 
 
 def write_excerpt(
@@ -110,15 +66,6 @@ def write_excerpt(
     except av.FFmpegError as error:
         # The reader turns errors of the film into its own; what is left belongs to the target.
         raise OSError(error.errno, error.strerror, target) from error
-
-
-def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Cut:

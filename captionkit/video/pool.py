@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from captionkit.system import ipc
 from captionkit.system.temp import TempFolder
 from captionkit.video.cache import file_stamp
+from captionkit.video.encoding import Encoding, Excerpt
 from captionkit.video.errors import VideoError
-from captionkit.video.excerpt import Encoding, Excerpt
 from captionkit.video.kept import kept_facts
 from captionkit.video.metadata import VideoMetadata
 

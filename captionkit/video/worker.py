@@ -16,8 +16,9 @@ from captionkit.system import ipc
 from captionkit.video.cache import file_stamp
 from captionkit.video.clip import cut
 from captionkit.video.decord_reader import DecordReader
+from captionkit.video.encoding import Encoding
 from captionkit.video.errors import VideoError
-from captionkit.video.excerpt import Encoding, write_excerpt
+from captionkit.video.excerpt import write_excerpt
 from captionkit.video.index import StreamIndex, build_index
 from captionkit.video.kept import keep, kept_fields
 from captionkit.video.pyav_reader import PyAVReader

@@ -17,7 +17,7 @@ from typing import Any
 
 from captionkit.export.errors import ExportError
 from captionkit.export.files import write_file
-from captionkit.video.excerpt import Excerpt, file_hash
+from captionkit.video.encoding import Excerpt, file_hash
 
 JOURNAL = ".captionkit-dataset.jsonl"
 _PART = ".captionkit-part-"

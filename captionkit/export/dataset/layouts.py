@@ -18,7 +18,7 @@ from captionkit.export.formats.tables import json_lines
 
 if TYPE_CHECKING:
     from captionkit.export.dataset.choose import Sample
-    from captionkit.video.excerpt import Excerpt
+    from captionkit.video.encoding import Excerpt
 
 #: Folder of clips that a layout packs into other files.
 UNPACKED = ".clips"

@@ -10,7 +10,7 @@ from captionkit.export.errors import ExportError
 from captionkit.prompts import check_template, placeholders
 from captionkit.review import FAULTS
 from captionkit.system.hints import hint, hinted_class
-from captionkit.video.excerpt import Encoding
+from captionkit.video.encoding import Encoding
 
 METADATA = ("jsonl", "csv", "parquet")
 #: Placeholders of ``template``, besides ``{json.NAME}``.
@@ -31,7 +31,7 @@ class DatasetOptions:
     layout
         A name of `layouts.LAYOUTS`.
     size, fps, crf, copy
-        How clips are written; see `video.excerpt.Encoding`.
+        How clips are written; see `video.encoding.Encoding`.
     min_rating
         Least rating; captions without one are left out.
     tags, without_tags
