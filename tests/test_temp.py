@@ -53,6 +53,6 @@ def test_folders_of_killed_processes_are_swept_and_those_in_use_stay(shared):
     left.mkdir()
     (left / ".lock").touch()
     with temp.TempFolder("bench") as used:
-        temp._sweep(folder)
+        temp._sweep(folder.iterdir())
         assert list(folder.iterdir()) == [used]
     assert list(folder.iterdir()) == []

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import struct
-import tempfile
 import threading
 import time
 import tracemalloc
@@ -30,6 +28,7 @@ from captionkit.run import Run
 from captionkit.sources import CutRule, Sources, windows_table
 from captionkit.stages.adapter import video_requests
 from captionkit.store import Store
+from captionkit.system.temp import TempFolder
 from captionkit.system.terminal import SafeConsole
 from captionkit.video import DecodePool
 
@@ -63,17 +62,16 @@ def bench_opening(clips: int, hours: float, windows: int) -> dict[str, str]:
 
 @contextmanager
 def _cache_of_its_own() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="captionkit-bench-"))
     before = os.environ.get("CAPTIONKIT_CACHE")
-    os.environ["CAPTIONKIT_CACHE"] = str(folder / "cache")
-    try:
-        yield folder
-    finally:
-        if before is None:
-            del os.environ["CAPTIONKIT_CACHE"]
-        else:
-            os.environ["CAPTIONKIT_CACHE"] = before
-        shutil.rmtree(folder)
+    with TempFolder("bench") as folder:
+        os.environ["CAPTIONKIT_CACHE"] = str(folder / "cache")
+        try:
+            yield folder
+        finally:
+            if before is None:
+                del os.environ["CAPTIONKIT_CACHE"]
+            else:
+                os.environ["CAPTIONKIT_CACHE"] = before
 
 
 def _write_clips(folder: Path, count: int) -> None:

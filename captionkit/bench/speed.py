@@ -12,7 +12,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -309,9 +308,9 @@ def bench(console: Console, *, quick: bool, kept: Path | None = None) -> Report:
     """
     count = 24 if quick else 64
     most = count if quick else 256
-    with tempfile.TemporaryDirectory() as logs, films(most) as folder:
+    with films(most) as folder:
         film = folder / "film.mp4"
-        made = _Bench(console, 1 if quick else 3, Path(logs) / "plain.log", kept)
+        made = _Bench(console, 1 if quick else 3, folder / "plain.log", kept)
         try:
             made.engines()
             mixed = Work(str(film), count, lengths(count, None))

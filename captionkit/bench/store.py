@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from captionkit.recipe import Recipe
 from captionkit.run import Run
 from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.store import Store
+from captionkit.system.temp import TempFolder
 from captionkit.system.terminal import SafeConsole
 from captionkit.video import VideoMetadata
 
@@ -44,8 +43,8 @@ def bench_store(windows: int) -> dict[str, float]:
     second = Caption(**{**vars(CAPTION), "stage": 2})
     known = imaginary_film(windows)
     adding: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "runs.sqlite")
+    with TempFolder("bench") as folder:
+        store = Store(folder / "runs.sqlite")
         recipe = Recipe(stage2="Add what is missing: {caption}")
         number, begin_ms = _timed(
             lambda: store.add_run(recipe, known, repeats=1, batch_size=16, fresh=False)

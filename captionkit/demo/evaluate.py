@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from captionkit.pipeline.flow import caption_stages
 from captionkit.prompts import PROMPTS, render
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow, SourceClip, plan
+from captionkit.system.temp import TempFolder
 from captionkit.video import DecodePool
 
 # Fewer frames than the sample videos have: the model sees sixteen of a scene, at nearly the same times.
@@ -96,8 +96,8 @@ class Film:
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scenes = list(scenes)
-        self._folder = tempfile.TemporaryDirectory()
-        self._path = Path(self._folder.name) / "scenes.mp4"
+        self._folder = TempFolder("films")
+        self._path = self._folder.path / "scenes.mp4"
         write_film(self._path, scenes, size=_SIZE, fps=FPS)
         self._prepared: list[PreparedWindow] = []
 
@@ -105,7 +105,7 @@ class Film:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._folder.cleanup()
+        self._folder.remove()
 
     def captions(self, recipe: Recipe) -> list[str]:
         """Caption each scene and return the final texts."""

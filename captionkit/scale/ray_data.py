@@ -30,7 +30,6 @@ import math
 import os
 import platform
 import socket
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -53,6 +52,7 @@ from captionkit.recipe import Recipe
 from captionkit.scale.parts import Parts, ScaleError
 from captionkit.sources import SourceClip, find_videos, plan, short_names
 from captionkit.system import loop
+from captionkit.system.temp import TempFolder
 from captionkit.video import DecodePool
 
 _LEAST_RAY = (2, 48)
@@ -314,7 +314,7 @@ def _local(video: str) -> Iterator[str]:
         return
     import fsspec
 
-    with tempfile.TemporaryDirectory(prefix="captionkit-") as folder:
+    with TempFolder("videos") as folder:
         path = os.path.join(folder, os.path.basename(video) or "video")
         files, remote = fsspec.core.url_to_fs(video)
         files.get_file(remote, path)

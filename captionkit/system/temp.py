@@ -15,6 +15,7 @@ import stat
 import tempfile
 import time
 import weakref
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def _own_folder(parent: str) -> Path:
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
         return Path(tempfile.mkdtemp(prefix="captionkit-", dir=parent))
-    _sweep(folder)
+    _sweep(folder.iterdir())
     return folder
 
 
@@ -48,13 +49,18 @@ class TempFolder:
     ----------
     purpose
         First part of its name.
+    parent
+        Where to make it, as hidden folder; None takes the folder of this user.
     """
 
-    def __init__(self, purpose: str) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=own_folder()))
-        # The kernel releases the lock with the process, however that ends.
-        lock = (self.path / _LOCK).open("xb", buffering=0)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    def __init__(self, purpose: str, parent: Path | None = None) -> None:
+        prefix = f"{purpose}-" if parent is None else f".{purpose}-"
+        if parent is not None:
+            _sweep(parent.glob(f"{prefix}*/"))
+        lock = None
+        while lock is None:
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent or own_folder()))
+            lock = _locked(self.path)
         self._end = weakref.finalize(self, _remove, self.path, lock)
 
     def remove(self) -> None:
@@ -68,14 +74,29 @@ class TempFolder:
         self.remove()
 
 
+def _locked(folder: Path) -> FileIO | None:
+    """Lock a new folder; None if another process has swept it just before."""
+    try:
+        lock = (folder / _LOCK).open("xb", buffering=0)
+    except FileNotFoundError:
+        return None
+    # The kernel releases the lock with the process, however that ends. Some file systems lack locks.
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    if (folder / _LOCK).exists():
+        return lock
+    lock.close()
+    return None
+
+
 def _remove(path: Path, lock: FileIO) -> None:
     shutil.rmtree(path, ignore_errors=True)
     lock.close()
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(paths: Iterable[Path]) -> None:
     """Delete folders whose process is gone, and old logs."""
-    for path in folder.iterdir():
+    for path in paths:
         with contextlib.suppress(OSError):
             if path.is_symlink() or not path.is_dir():
                 if time.time() - path.lstat().st_mtime > _KEEP_LOGS_S:

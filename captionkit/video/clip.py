@@ -6,13 +6,12 @@ decoding processes.
 
 from __future__ import annotations
 
-import tempfile
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 
+from captionkit.system.temp import TempFolder
 from captionkit.video.index import StreamIndex
 
 _WIDEST = 640
@@ -51,8 +50,9 @@ def cut(reader: Any, index: StreamIndex, first: int, last: int) -> bytes:
     step = -(-(last - first + 1) // _MOST_FRAMES)
     numbers = list(range(first, last + 1, step))
     # A named file: to move the index to the front, ffmpeg opens its output a second time.
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-        with av.open(file.name, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with TempFolder("clip") as folder:
+        path = folder / "clip.mp4"
+        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
             options = {"preset": "veryfast", "crf": "27"}
             stream: Any = container.add_stream("libx264", rate=Fraction(30), options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -67,4 +67,4 @@ def cut(reader: Any, index: StreamIndex, first: int, last: int) -> bytes:
                     frame.pts, frame.time_base = round(seconds * _CLOCK), Fraction(1, _CLOCK)
                     container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        return Path(file.name).read_bytes()
+        return path.read_bytes()

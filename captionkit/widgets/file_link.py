@@ -7,7 +7,6 @@ is used.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import anywidget
 import traitlets
 
 from captionkit.display import visible
+from captionkit.system.temp import TempFolder
 from captionkit.widgets.board import Board
 from captionkit.widgets.esm import bundle
 
@@ -64,5 +64,5 @@ def _packed(path: Path) -> bytes:
     """A file as it is, a folder as a zip."""
     if path.is_file():
         return path.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
+    with TempFolder("export") as folder:
         return Path(shutil.make_archive(f"{folder}/export", "zip", path)).read_bytes()
