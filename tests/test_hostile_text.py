@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from captionkit import prompts
 from captionkit.display import escape, visible
 from captionkit.export import load_captions
-from captionkit.export.formats.subtitles import Cue, file_name, srt, vtt
+from captionkit.export.formats.subtitles import Cue, srt_cue, vtt_cue, vtt_head
+from captionkit.export.names import file_name
 from captionkit.recipe import Recipe
 from captionkit.run.history import open_run
 from captionkit.store import Store
@@ -95,7 +96,9 @@ def test_a_file_name_is_one_name_in_its_folder(text):
 @given(TEXT)
 def test_subtitles_have_one_cue_for_any_caption(text):
     cues = [Cue(0.0, 1.0, text), Cue(1.0, 2.0, "The next one.")]
-    for made in (vtt(cues, Recipe()).decode(), srt(cues, Recipe()).decode()):
+    srt = "".join(srt_cue(number, cue) for number, cue in enumerate(cues, 1))
+    vtt = vtt_head(Recipe()) + "".join(vtt_cue(number, cue) for number, cue in enumerate(cues, 1))
+    for made in (vtt, srt):
         blocks = [block for block in made.split("\n\n") if " --> " in block]
         assert len(blocks) == 2
         assert "The next one." in blocks[1]

@@ -58,6 +58,7 @@ LATE = {
     "matplotlib",
     "nemo_curator",
     "openai",
+    "pyarrow",
     "referencing",
     "regex",
     "ray",

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -36,6 +35,7 @@ from captionkit.cli.common import (
 )
 from captionkit.display import MOST_ROWS
 from captionkit.export import JsonLines
+from captionkit.export.base import AT_ONCE
 from captionkit.export.formats.tables import records_of
 from captionkit.models.variants import get_variant
 from captionkit.pipeline import Event, WindowDone
@@ -208,16 +208,18 @@ def _run(session: Session, lines: JsonLines | None, console: Console) -> int:
         run = task.wait()
     except ValueError as error:
         raise UsageError(str(error)) from error
-    table, progress = run.captions, run.progress
-    _print_table(table, run)
+    progress = run.progress
+    _print_table(run)
     where = f"run {run.id} of {escape(str(session.store.path))}"
     if lines:
         where += f" and {escape(str(lines.path))}"
     known = "all of them were" if before == progress.done else f"{before} of them were"
     already = f"; {known} in the store already" if before else ""
     console.print(f"{progress.done} of {progress.total} windows captioned, in {where}{already}")
-    failed = table.dropna(subset="error")
-    failures = [f"{row.path}, window {row.window}: {row.error}" for row in failed.itertuples()]
+    failures = [
+        f"{path}, window {window}: {error}"
+        for path, window, error in run.store.results.failures(run.id)
+    ]
     failures += [_with_name(name, reason) for name, reason in session.problems.items()]
     _print_failures(failures, console)
     return 1 if failures else 0
@@ -295,17 +297,15 @@ def _records(run: Run, event: WindowDone) -> list[dict[str, Any]]:
 
 
 def _write_known(run: Run, keys: set[str], lines: JsonLines) -> None:
-    if keys:
-        table = run.captions
+    for table in run.tables(AT_ONCE) if keys else ():
         lines.write(records_of(table[table["key"].isin(keys)]))
 
 
-def _print_table(table: pd.DataFrame, run: Run) -> None:
+def _print_table(run: Run) -> None:
     shown = Table(show_lines=run.recipe.stage2 is not None)
     for heading in ("video", "seconds", "caption"):
         shown.add_column(heading, overflow="fold")
-    keys = table["key"].drop_duplicates()
-    for _, rows in table[table["key"].isin(keys.head(MOST_ROWS))].groupby("key", sort=False):
+    for _, rows in run.head(MOST_ROWS).groupby("key", sort=False):
         first = rows.iloc[0]
         texts = [_cell(row, len(run.recipe.stages)) for row in rows.itertuples()]
         if isinstance(first["warnings"], str):
@@ -313,10 +313,11 @@ def _print_table(table: pd.DataFrame, run: Run) -> None:
         span = f"{first['start_s']:.1f}-{first['end_s']:.1f}"
         shown.add_row(escape(Path(first["path"]).name), span, "\n".join(texts))
     console = output()
-    if len(keys):
+    if shown.row_count:
         console.print(shown)
-    if len(keys) > MOST_ROWS:
-        console.print(f"… {len(keys) - MOST_ROWS} more: captionkit export {run.id} --out captions.csv")
+    more = run.progress.done + run.progress.failed - shown.row_count
+    if more > 0:
+        console.print(f"… {more} more: captionkit export {run.id} --out captions.csv")
 
 
 def _cell(row: Any, stages: int) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 
+from captionkit.export.names import NAMING, film_path, recipe_without_home, without_home
 from captionkit.recipe import Recipe
 from captionkit.store import Store
+
+#: Windows that are in memory at once.
+AT_ONCE = 2000
 
 
 class Exportable(Protocol):
@@ -21,9 +24,8 @@ class Exportable(Protocol):
     recipe: Recipe
     store: Store
 
-    @property
-    def captions(self) -> pd.DataFrame:
-        """One row for each window and stage."""
+    def tables(self, windows: int, *, by_window: bool = False) -> Iterator[pd.DataFrame]:
+        """Yield the captions of some windows at a time."""
 
     @property
     def progress(self) -> object:
@@ -35,40 +37,67 @@ class Exportable(Protocol):
 
 @dataclass(frozen=True)
 class Export:
-    """A run and the rows to write.
+    """A run, and what to write of it.
 
     Parameters
     ----------
     run
         The run.
-    table
-        Selected captions, with a person's edits if requested; paths are relative to the home folder.
+    folder
+        Folder of the written files.
+    stage
+        Only this stage, or None.
     checks
         Whether to add the findings of `review.checks`.
+    prefer_human
+        Whether a person's edits and ratings come first.
     """
 
     run: Exportable
-    table: pd.DataFrame
-    checks: bool
+    folder: Path
+    stage: int | None = None
+    checks: bool = False
+    prefer_human: bool = False
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe, without the home folder."""
+        return recipe_without_home(self.run.recipe)
+
+    def tables(self, *, by_window: bool = False) -> Iterator[pd.DataFrame]:
+        """Yield the selected captions of `AT_ONCE` windows at a time; no name shows the home folder.
+
+        ``by_window`` puts the repeats of a window together; otherwise each repeat has all windows.
+        """
+        for table in self.run.tables(AT_ONCE, by_window=by_window):
+            yield self._named(self._selected(table)).reset_index(drop=True)
+
+    def _selected(self, table: pd.DataFrame) -> pd.DataFrame:
+        if self.stage is not None:
+            table = table[(table["stage"] == self.stage) | table["error"].notna()]
+        if self.prefer_human:
+            # Sort stably: among equal ratings the later stage wins, and no rating ranks lowest.
+            ranked = table.assign(_rank=table["rating"].fillna(0)).sort_values("_rank", kind="stable")
+            best = ranked.drop_duplicates(["repeat", "video", "window"], keep="last")
+            table = table.loc[best.index.sort_values()]
+            table = table.assign(
+                text=table["edited_text"].where(table["edited_text"].notna(), table["text"])
+            )
+        return table
+
+    def _named(self, table: pd.DataFrame) -> pd.DataFrame:
+        films = {path: film_path(path, self.folder) for path in table["path"].dropna().unique()}
+        names = {name: table[name].map(without_home, na_action="ignore") for name in NAMING}
+        return table.assign(path=table["path"].map(films, na_action="ignore"), **names)
 
 
 @dataclass(frozen=True)
 class Format:
     """A way to write a run.
 
-    ``write`` returns a file's bytes, or for a folder the bytes of each file by its name.
+    ``write`` writes the file of this path; of a format with ``many`` files, files in this empty folder.
     """
 
     description: str
-    write: Callable[[Export], bytes | dict[str, bytes]]
-
-
-def without_home(path: str) -> str:
-    """Replace the home folder, which names its user, by ``~``; `with_home` reverses this."""
-    home = str(Path.home())
-    return "~" + path[len(home) :] if path.startswith(home + os.sep) else path
-
-
-def with_home(path: str) -> str:
-    """Replace a leading ``~`` by this user's home folder."""
-    return str(Path.home()) + path[1:] if path.startswith("~" + os.sep) else path
+    write: Callable[[Export, Path], None]
+    many: bool = False

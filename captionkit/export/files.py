@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
-import pandas as pd
-
-from captionkit.export.base import Export, Exportable, without_home
+from captionkit.export.base import Export, Exportable
 from captionkit.export.errors import ExportError
 from captionkit.export.formats import FORMATS
 from captionkit.system.hints import hint
+from captionkit.system.temp import TempFolder
 
 
 def export_run(
@@ -25,7 +22,7 @@ def export_run(
     prefer_human: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write a run's captions and return the path.
+    """Write a run's captions and return the path; some windows at a time are in memory.
 
     Parameters
     ----------
@@ -59,49 +56,45 @@ def export_run(
             f"the format is {given}{hint(name, [*FORMATS, 'dataset'])}; give one of "
             f"{', '.join(FORMATS)}, dataset"
         )
-    written = FORMATS[name].write(Export(run, _table(run, stage, prefer_human), checks))
-    if isinstance(written, bytes):
-        return _write(path, written, overwrite)
-    if path.suffix.lower() != f".{name}":
-        return _write_folder(path, written, overwrite)
-    if len(written) > 1:
-        raise ExportError(
-            f"run {run.id} has {len(written)} videos, and {name} has one file for each: give a "
-            f"folder instead of {path}"
-        )
-    return _write(path, next(iter(written.values())), overwrite)
-
-
-def _table(run: Exportable, stage: int | None, prefer_human: bool) -> pd.DataFrame:
-    table = run.captions
-    if table["text"].isna().all():
-        reasons = table["error"].dropna()
-        first = f"; the first failed: {reasons.iloc[0]}" if len(reasons) else ""
-        raise ExportError(f"run {run.id} has no caption to export: {run.progress}{first}")
-    if stage is not None:
-        table = table[(table["stage"] == stage) | table["error"].notna()]
-        if table["text"].isna().all():
-            raise ExportError(
-                f"run {run.id} has no captions of stage {stage}; its recipe has one stage"
-            )
-    if prefer_human:
-        # Sort stably: among equal ratings the later stage wins, and no rating ranks lowest.
-        ranked = table.assign(_rank=table["rating"].fillna(0)).sort_values("_rank", kind="stable")
-        kept = ranked.drop_duplicates(["repeat", "key"], keep="last").index.sort_values()
-        table = table.loc[kept]
-        table = table.assign(
-            text=table["edited_text"].where(table["edited_text"].notna(), table["text"])
-        )
-    return table.assign(path=table["path"].map(without_home)).reset_index(drop=True)
-
-
-def _write(path: Path, data: bytes, overwrite: bool) -> Path:
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder; give a file")
-    if path.exists() and not overwrite:
-        raise ExportError(f"{path} is there already; give overwrite=True to replace it")
-    write_file(path, data)
+    made = FORMATS[name]
+    into_folder = made.many and path.suffix.lower() != f".{name}"
+    _refuse_taken(path, into_folder=into_folder, overwrite=overwrite)
+    _require_captions(run, stage)
+    folder = path if into_folder else path.parent
+    export = Export(run, folder, stage, checks, prefer_human)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Write all files beside their targets first, so that a full disk leaves none half done.
+        with TempFolder("export", folder) as beside:
+            written = beside / "written"
+            if made.many:
+                written.mkdir()
+            made.write(export, written)
+            if into_folder:
+                _move_all(written, path, overwrite=overwrite)
+            else:
+                _move(_only_file(written, run, name) if made.many else written, path)
+    except ExportError:
+        raise
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror or error}; try again") from error
     return path
+
+
+def _require_captions(run: Exportable, stage: int | None) -> None:
+    results = run.store.results
+    if not results.has_caption(run.id):
+        why = "".join(f"; the first failed: {error}" for *_, error in results.failures(run.id, most=1))
+        raise ExportError(f"run {run.id} has no caption to export: {run.progress}{why}")
+    if stage is not None and not results.has_caption(run.id, stage):
+        raise ExportError(f"run {run.id} has no captions of stage {stage}; its recipe has one stage")
+
+
+def _refuse_taken(path: Path, *, into_folder: bool, overwrite: bool) -> None:
+    if path.is_dir() and not into_folder:
+        raise ExportError(f"{path} is a folder; give a file")
+    if path.exists() and (path.is_file() if into_folder else not overwrite):
+        raise ExportError(f"{path} is there already; give overwrite=True to replace it")
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -114,37 +107,34 @@ def write_file(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        with TempFolder("export", path.parent) as beside:
+            (beside / "written").write_bytes(data)
+            _move(beside / "written", path)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror}; nothing was changed") from error
 
 
-def _write_folder(path: Path, files: dict[str, bytes], overwrite: bool) -> Path:
-    """Write all files beside their targets first, so that a full disk leaves no half-done folder."""
-    taken = [name for name in files if (path / name).exists()]
-    if path.is_file() or (taken and not overwrite):
-        where = path / taken[0] if taken else path
-        raise ExportError(f"{where} is there already; give overwrite=True to replace it")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path, prefix=".export-") as folder:
-            for name, data in files.items():
-                target = Path(folder) / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
-            for name in files:
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(Path(folder) / name, path / name)
-    except OSError as error:
-        raise ExportError(f"cannot write to {path}: {error.strerror}") from error
-    return path
+def _only_file(written: Path, run: Exportable, name: str) -> Path:
+    files = list(written.iterdir())
+    if len(files) > 1:
+        raise ExportError(
+            f"run {run.id} has {len(files)} videos, and {name} has one file for each: give a folder"
+        )
+    return files[0]
+
+
+def _move(written: Path, path: Path) -> None:
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    written.chmod(0o644)
+    written.replace(path)
+
+
+def _move_all(written: Path, path: Path, *, overwrite: bool) -> None:
+    files = [each.relative_to(written) for each in sorted(written.rglob("*")) if each.is_file()]
+    for name in files:
+        if (path / name).exists() and not overwrite:
+            raise ExportError(f"{path / name} is there already; give overwrite=True to replace it")
+    for name in files:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        _move(written / name, path / name)

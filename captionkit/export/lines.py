@@ -12,9 +12,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from captionkit.export.base import without_home
 from captionkit.export.errors import ExportError
 from captionkit.export.formats.tables import json_lines
+from captionkit.export.names import named
 
 # Errors of a file system without locks, such as Lustre without the option ``flock``.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -55,7 +55,7 @@ class JsonLines:
         ExportError
             If the rows cannot be written (disk full, say); earlier lines stay complete.
         """
-        data = json_lines({**each, "path": without_home(each["path"])} for each in records)
+        data = json_lines(named(each, self.path.parent) for each in records)
         end = os.fstat(self._file.fileno()).st_size
         try:
             written = self._file.write(data)

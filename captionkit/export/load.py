@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import html.parser
 import io
 import json
@@ -15,10 +16,10 @@ from typing import Any
 import pandas as pd
 
 from captionkit.captions import COLUMNS, KINDS, captions_table, typed
-from captionkit.export.base import with_home
 from captionkit.export.errors import ExportError
 from captionkit.export.formats.report import ROWS_ID
 from captionkit.export.formats.tables import FORMULA, GUARD
+from captionkit.export.names import found_film, recipe_with_home, with_home
 from captionkit.recipe import Recipe
 
 _Records = Iterator[tuple[str, dict[str, Any]]]
@@ -98,9 +99,16 @@ def _settled(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _table(path: Path, records: _Records) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
+    found = functools.cache(lambda film: found_film(film, path.parent))
+    recipes = functools.cache(recipe_with_home)
     for where, record in records:
         try:
-            rows += [_checked(row) for row in _rows(record)]
+            for row in _rows(record):
+                known = _checked(row)
+                for name, read in (("path", found), ("model", with_home), ("recipe", recipes)):
+                    if isinstance(known.get(name), str):
+                        known[name] = read(known[name])
+                rows.append(known)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ExportError(f"{path}, {where}: {error}") from error
     if not rows:
@@ -137,8 +145,6 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
         for text in (name, value):
             if isinstance(text, str) and not _is_unicode(text):
                 raise ValueError(f"{_shown(name)} holds half of a surrogate pair: {_shown(text)}")
-    if isinstance(row.get("path"), str):
-        row["path"] = with_home(row["path"])
     return row
 
 

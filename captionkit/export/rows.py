@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from captionkit.export.base import with_home
 from captionkit.export.errors import ExportError
 from captionkit.export.load import csv_rows, html_rows, json_lines_of, unguarded
+from captionkit.export.names import found_film
 from captionkit.system.hints import hint
 
 #: What a row may tell, and the names that other tools give its columns, in order of preference.
@@ -171,6 +171,8 @@ def _table(
                 f"are: {', '.join(map(str, record))}"
             )
         found = {name: _value(record, _names(name, columns)) for name in COLUMNS}
+        if isinstance(found["video"], str):
+            found["video"] = found_film(found["video"], file.parent)
         own = next((each for each in _names("text", columns) if each in record), None)
         if own is None:
             raise ExportError(
@@ -215,7 +217,7 @@ def _row(where: str, found: Mapping[str, Any], stage: Any = None) -> ForeignRow:
     return ForeignRow(
         where,
         text.strip(),
-        with_home(str(video)) if video is not None else None,
+        str(video) if video is not None else None,
         str(found["key"]) if found["key"] is not None else None,
         int(window) if window is not None else None,
         numbers["start"],

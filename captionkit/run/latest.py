@@ -21,7 +21,7 @@ _CAPTION = COLUMNS.index("warnings") - COLUMNS.index("stage")
 
 
 def caption_row(values: Sequence[Any], model: str | None, recipe: str | None) -> tuple[Any, ...]:
-    """Return a row of `Store.caption_rows` in the order of `captions.COLUMNS`."""
+    """Return a row of `store.results.Results.rows` in the order of `captions.COLUMNS`."""
     run, repeat, _, *rest = values
     window, caption = rest[:_FACTS], rest[_FACTS : _FACTS + _CAPTION]
     warnings, *human = rest[_FACTS + _CAPTION :]
@@ -49,7 +49,7 @@ def latest_captions(store: Store, keys: Sequence[str]) -> pd.DataFrame:
     order = {key: index for index, key in enumerate(keys)}
     recipes: dict[int, tuple[str, str] | tuple[None, None]] = {}
     rows = []
-    for values in store.latest_rows():
+    for values in store.results.latest():
         if values[0] not in recipes:
             recipes[values[0]] = _recipe(store, values[0])
         rows.append(caption_row(values, *recipes[values[0]]))

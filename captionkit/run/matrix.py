@@ -46,7 +46,7 @@ class Matrix:
         return {
             (video, number): key
             for run in self.runs.values()
-            for key, video, number, _ in run.store.window_facts(run.id)
+            for key, video, number in run.store.results.names(run.id)
         }
 
     def _repr_html_(self) -> str:

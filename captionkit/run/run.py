@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -150,14 +150,25 @@ class Run:
 
         A failed window has a row with its ``error``; an open window has no row.
         """
-        return self._captions()
+        return self._table(self.store.results.rows(self.id))
 
     def head(self, windows: int = display.MOST_ROWS) -> pd.DataFrame:
         """Return `captions` of the first windows that have a result; fast for a run of any size."""
-        return self._captions(windows)
+        return self._table(self.store.results.first_rows(self.id, windows))
 
-    def _captions(self, windows: int | None = None) -> pd.DataFrame:
-        recipe, rows = self.recipe.to_json(), self.store.caption_rows(self.id, windows)
+    def tables(self, windows: int, *, by_window: bool = False) -> Iterator[pd.DataFrame]:
+        """Yield `captions` of some windows at a time, for a run of any size.
+
+        ``by_window`` puts the repeats of a window together; otherwise each repeat has all windows.
+        """
+        end = self.store.results.end(self.id)
+        for repeat in [None] if by_window or self.repeats == 1 else range(self.repeats):
+            for first in range(0, end, windows):
+                last = first + windows - 1
+                yield self._table(self.store.results.rows(self.id, first, last, repeat))
+
+    def _table(self, rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+        recipe = self.recipe.to_json()
         made = [caption_row(values, self.recipe.model, recipe) for values in rows]
         return sound_table(made, self.store)
 

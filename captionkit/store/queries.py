@@ -75,8 +75,26 @@ WHERE {{which}} AND error IS NOT NULL
 ORDER BY 1, 2, 3, 15
 """  # noqa: S608
 
-# The captions of a run, up to a position.
-CAPTIONS = _CAPTIONS.format(which="jobs.run = :run AND jobs.position <= :last")
+# The captions of a run between two positions, of one repeat or all.
+CAPTIONS = _CAPTIONS.format(
+    which="""jobs.run = :run AND jobs.position BETWEEN :first AND :last
+    AND (:repeat IS NULL OR jobs.repeat = :repeat)"""
+)
+
+ANY_CAPTION = """
+SELECT 1 FROM jobs JOIN captions ON captions.result = jobs.result
+WHERE run = :run AND (:stage IS NULL OR stage = :stage) LIMIT 1
+"""
+
+FAILURES = """
+SELECT path, number, error FROM jobs
+JOIN windows ON key = jobs.window_key JOIN results ON results.id = result
+WHERE run = ? AND state = 2 ORDER BY jobs.repeat, position LIMIT ?
+"""
+
+LAST_POSITIONS = """
+SELECT clip, max(position) FROM jobs JOIN windows ON key = window_key WHERE run = ? GROUP BY clip
+"""
 
 # The captions of each window in the newest run with a result.
 LATEST = _CAPTIONS.format(
@@ -137,7 +155,7 @@ SELECT runs.id, runs.created, recipe, count(*), sum(state = 1), sum(state = 2), 
 FROM runs JOIN jobs ON jobs.run = runs.id GROUP BY runs.id ORDER BY runs.id DESC
 """
 
-CAPTIONED_KEYS = "SELECT DISTINCT window_key FROM jobs WHERE run = ? AND state = 1"
+CAPTIONED_KEYS = "SELECT window_key FROM jobs WHERE run = ? AND state = 1"
 
 CAPTIONED_BY_RECIPE = """
 SELECT DISTINCT window_key FROM results WHERE recipe_key = ? AND done AND error IS NULL
@@ -153,10 +171,6 @@ CHOOSE = """
 INSERT INTO choices (run_a, run_b, window_key, choice, created) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (run_a, run_b, window_key)
 DO UPDATE SET choice = excluded.choice, created = excluded.created
-"""
-
-WINDOWS_OF_A_RUN = """
-SELECT DISTINCT key, video, number, source FROM jobs JOIN windows ON key = window_key WHERE run = ?
 """
 
 DELETE_UNTOUCHED = """

@@ -7,7 +7,6 @@ that was reported as done, and several notebooks may share the file. Times are U
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from captionkit.sources import PlannedWindow
 from captionkit.store import queries
 from captionkit.store.earlier import Kind, adopt, earlier_kinds, runs_without_key
 from captionkit.store.file import StoreError, StoreFile
+from captionkit.store.results import Results
 from captionkit.store.reviews import Change, Reviews, joined
 from captionkit.store.shelf import Shelf
 from captionkit.store.view import WindowState, window_states
@@ -31,7 +31,6 @@ DEFAULT_PATH = Path(".captionkit") / "runs.sqlite"
 #: Stands for a run in `Store.states`: each window's best-rated caption.
 BEST = -1
 _AT_ONCE = 500
-_ALL = 2**62  # beyond the position of any window
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,8 @@ class Store:
         self._earlier: set[Kind] | None = None
         #: What people say of captions and windows, in steps that can be undone.
         self.reviews = Reviews(self._file)
+        #: Captions, failures and facts of runs, as rows.
+        self.results = Results(self._file)
         #: Saved prompts, and what a workbench keeps for its next opening.
         self.shelf = Shelf(self._file)
 
@@ -202,20 +203,6 @@ class Store:
         with self._file.transaction() as db:
             return sum(db.execute(queries.REOPEN, each).rowcount for each in some)
 
-    def caption_rows(self, run: int, windows: int | None = None) -> list[tuple[Any, ...]]:
-        """Return a run's captions, one row a window and stage, in the columns of `queries.CAPTIONS`.
-
-        ``windows`` takes only the first windows that have a result.
-        """
-        last = _ALL
-        if windows is not None:
-            ((last,),) = self._file.rows(queries.LAST_OF_FIRST, (run, windows))
-        return self._file.rows(queries.CAPTIONS, {"run": run, "last": last})
-
-    def latest_rows(self) -> list[tuple[Any, ...]]:
-        """Return the captions of each window in the newest run with a result, as `caption_rows`."""
-        return self._file.rows(queries.LATEST)
-
     def states(
         self,
         keys: Sequence[str] | None = None,
@@ -273,11 +260,6 @@ class Store:
     def history(self) -> list[tuple[Any, ...]]:
         """Return id, created, recipe (JSON), windows, done, failed, seconds, note; newest first."""
         return self._file.rows(queries.HISTORY)
-
-    def window_facts(self, run: int) -> list[tuple[str, str, int, dict[str, Any]]]:
-        """Return rows of key, video, number and the decoder's facts, for all windows of a run."""
-        rows = self._file.rows(queries.WINDOWS_OF_A_RUN, (run,))
-        return [(key, video, number, _facts(source)) for key, video, number, source in rows]
 
     def annotate(
         self,
@@ -350,15 +332,6 @@ class Store:
             db.execute(
                 "DELETE FROM results WHERE id NOT IN (SELECT result FROM jobs WHERE result NOT NULL)"
             )
-
-
-def _facts(source: Any) -> dict[str, Any]:
-    """Read a window's facts; those of a damaged row are empty."""
-    try:
-        facts = json.loads(source)
-    except (ValueError, TypeError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def open_store(store: Store | str | Path | None) -> Store:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from captionkit.export.dataset.options import DatasetOptions
 from captionkit.export.errors import ExportError
-from captionkit.export.formats.subtitles import file_name
+from captionkit.export.names import file_name
 from captionkit.prompts import placeholders, render
 from captionkit.review import faults
 from captionkit.review.checks.text import words_of

@@ -9,29 +9,35 @@ from typing import Any
 
 import pandas as pd
 
-from captionkit.export.base import Export
+from captionkit.export.base import AT_ONCE, Export
+from captionkit.export.names import file_name
 from captionkit.review import faults
 
 
-def curator(export: Export) -> dict[str, bytes]:
-    """Return the files of a run.
+def curator(export: Export, folder: Path) -> None:
+    """Write the files of a run.
 
     The last stage is ``<variant>_caption``, the first of two ``<variant>_stage1_caption``. The recipe
     and the faults of a caption have names of captionkit's own.
     """
-    run, table = export.run, export.table
-    facts = {key: source for key, _, _, source in run.store.window_facts(run.id)}
-    found = faults(table, run.recipe.schema) if export.checks else {}
-    return {
-        f"metas/v0/{clip}.json": _clip(group, facts[group["key"].iloc[0]], export, found)
-        for clip, group in table.groupby("clip", sort=False)
-    }
+    metas = folder / "metas" / "v0"
+    metas.mkdir(parents=True)
+    last = export.run.store.results.last_positions(export.run.id)
+    begun: dict[str, list[pd.DataFrame]] = {}
+    for turn, table in enumerate(export.tables(by_window=True), 1):
+        for clip, group in table.groupby("clip", sort=False):
+            begun.setdefault(clip, []).append(group)
+        for clip in [each for each in begun if last.get(each, 0) < turn * AT_ONCE]:
+            rows = pd.concat(begun.pop(clip), ignore_index=True)
+            (metas / f"{file_name(clip)}.json").write_bytes(_clip(rows, export))
 
 
-def _clip(
-    rows: pd.DataFrame, source: dict[str, Any], export: Export, found: dict[Any, list[str]]
-) -> bytes:
-    variant = Path(export.run.recipe.model).name
+def _clip(rows: pd.DataFrame, export: Export) -> bytes:
+    recipe = export.recipe
+    variant = Path(recipe.model).name
+    found = faults(rows, recipe.schema) if export.checks else {}
+    key = rows["key"].iloc[0]
+    source = export.run.store.results.facts([key])[key]
     windows = []
     errors: list[str] = []
     for number, group in rows.groupby("window", sort=False):
@@ -51,7 +57,7 @@ def _clip(
         **({"errors": errors} if errors else {}),
         "windows": windows,
         "valid": any(f"{variant}_caption" in window for window in windows),
-        "recipe": asdict(export.run.recipe),
+        "recipe": asdict(recipe),
     }
     return json.dumps(meta, ensure_ascii=False, indent=4).encode("utf-8")
 

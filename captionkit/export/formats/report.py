@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+from pathlib import Path
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ ROWS_ID = "captions"
 _SCRIPT = """
 const rows = [...document.querySelectorAll("tbody tr")];
 const [words, video, faults] = ["words", "video", "faults"].map((id) => document.getElementById(id));
+for (const name of new Set(rows.map((row) => row.dataset.video))) video.add(new Option(name, name));
 const count = document.getElementById("count");
 function show() {
   let shown = 0;
@@ -47,50 +49,50 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere}
 """
 
 
-def report(export: Export) -> bytes:
-    """Return the report of a run as one HTML file."""
-    run, table = export.run, export.table
-    found = faults(table, run.recipe.schema)
-    two = run.recipe.stage2 is not None
-    rows = [_row(export, key, group, found) for key, group in table.groupby("key", sort=False)]
-    heads = ["", "window", *(("stage 1", "stage 2") if two else ("caption",)), "findings"]
+def report(export: Export, path: Path) -> None:
+    """Write the report of a run as one HTML file."""
+    run, recipe = export.run, export.recipe
+    heads = ["", "window", *(("stage 1", "stage 2") if recipe.stage2 else ("caption",)), "findings"]
     head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    videos = table["video"].drop_duplicates()
-    choices = "".join(f"<option>{display.escape(each)}</option>" for each in videos)
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     )
     title = display.escape(f"captionkit, run {run.id}")
-    data = html.escape(json_lines(records_of(table), ascii_only=True).decode())
-    page = f"""<!doctype html>
+    with path.open("w", encoding="utf-8") as page:
+        page.write(f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{display.STYLE}{_STYLE}</style></head><body>
 <h1>{title}</h1><p>{display.escape(run.progress)}</p>
-<details><summary>Recipe</summary><pre>{display.escape(run.recipe.to_toml())}</pre></details>
+<details><summary>Recipe</summary><pre>{display.escape(recipe.to_toml())}</pre></details>
 <div class="bar"><label>Text <input id="words" type="search"></label>
-<label>Video <select id="video"><option value="">all</option>{choices}</select></label>
+<label>Video <select id="video"><option value="">all</option></select></label>
 <label><input id="faults" type="checkbox"> only with findings</label>
 <output id="count" aria-live="polite"></output></div>
 <table class="ck"><thead><tr>{head}</tr></thead><tbody>
-{"".join(rows)}
-</tbody></table>
+""")
+        for table in export.tables(by_window=True):
+            found = faults(table, recipe.schema)
+            for _, group in table.groupby(["video", "window"], sort=False):
+                page.write(_row(export, group, found) + "\n")
+        page.write(f"""</tbody></table>
 <details><summary>All columns, as JSON lines</summary>
-<pre id="{ROWS_ID}">{data}</pre></details>
-<script>{_SCRIPT}</script></body></html>
-"""
-    return page.encode("utf-8")
+<pre id="{ROWS_ID}">""")
+        for table in export.tables():
+            lines = json_lines(records_of(table), ascii_only=True).decode()
+            page.write(html.escape(lines))
+        page.write(f"</pre></details>\n<script>{_SCRIPT}</script></body></html>\n")
 
 
-def _row(export: Export, key: str, group: pd.DataFrame, found: dict[object, list[str]]) -> str:
+def _row(export: Export, group: pd.DataFrame, found: dict[object, list[str]]) -> str:
     """Return a window as a row of the page."""
     two = export.run.recipe.stage2 is not None
     first = group.iloc[0]
     texts = {int(row.stage): row.text for row in group.itertuples() if isinstance(row.text, str)}
     name = f"{first['video']}, window {first['window']}"
-    cells = [display.picture(export.run.thumbnail, key, name), display.where(first)]
+    cells = [display.picture(export.run.thumbnail, first["key"], name), display.where(first)]
     if two and len(texts) == 2:
         cells += display.diff_cells(display.word_diff(texts[1], texts[2]))
     else:

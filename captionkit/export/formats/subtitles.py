@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from captionkit.export.base import Export
+from captionkit.export.names import file_name
 from captionkit.recipe import Recipe
 from captionkit.review import faults
-
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -24,27 +25,39 @@ class Cue:
     text: str
 
 
-def vtt_files(export: Export) -> dict[str, bytes]:
-    """Return WebVTT with the recipe in a note."""
-    return _files(export, "vtt", vtt)
+def vtt(export: Export, folder: Path) -> None:
+    """Write WebVTT with the recipe in a note."""
+    _write(export, folder, "vtt", vtt_head(export.recipe), vtt_cue)
 
 
-def srt_files(export: Export) -> dict[str, bytes]:
-    """Return SubRip, a format without a place for the recipe."""
-    return _files(export, "srt", srt)
+def srt(export: Export, folder: Path) -> None:
+    """Write SubRip, a format without a place for the recipe."""
+    _write(export, folder, "srt", "", srt_cue)
 
 
-def _files(
-    export: Export, suffix: str, make: Callable[[Sequence[Cue], Recipe], bytes]
-) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    for video, group in export.table.groupby("video", sort=False):
-        name, number = file_name(video), 1
-        while f"{name}.{suffix}" in files:
-            number += 1
-            name = f"{file_name(video)}-{number}"
-        files[f"{name}.{suffix}"] = make(_cues(group, export), export.run.recipe)
-    return files
+def _write(
+    export: Export, folder: Path, suffix: str, head: str, write: Callable[[int, Cue], str]
+) -> None:
+    names: dict[str, str] = {}
+    written: Counter[str] = Counter()
+    for table in export.tables(by_window=True):
+        for video, group in table.groupby("video", sort=False):
+            if video not in names:
+                names[video] = _free_name(video, suffix, set(names.values()))
+            cues = _cues(group, export)
+            texts = [write(number, cue) for number, cue in enumerate(cues, written[video] + 1)]
+            # Open each time: a run may have more videos than a process may have files.
+            with (folder / names[video]).open("ab") as file:
+                file.write("".join([*([] if written[video] else [head]), *texts]).encode("utf-8"))
+            written[video] += len(cues)
+
+
+def _free_name(video: str, suffix: str, taken: Container[str]) -> str:
+    name, number = file_name(video), 1
+    while f"{name}.{suffix}" in taken:
+        number += 1
+        name = f"{file_name(video)}-{number}"
+    return f"{name}.{suffix}"
 
 
 def _cues(group: pd.DataFrame, export: Export) -> list[Cue]:
@@ -59,30 +72,24 @@ def _cues(group: pd.DataFrame, export: Export) -> list[Cue]:
     return cues
 
 
-def file_name(video: object) -> str:
-    """Return a video's name as a safe file name, short enough for a suffix on every file system."""
-    name = "".join(c if c.isalnum() or c in " ._-" else "_" for c in str(video)).lstrip(".")
-    return name.encode()[:_LONGEST_NAME].decode(errors="ignore") or "video"
-
-
-def vtt(cues: Sequence[Cue], recipe: Recipe) -> bytes:
-    """Return WebVTT with the recipe in a note."""
+def vtt_head(recipe: Recipe) -> str:
+    """Return the beginning of a WebVTT file, with the recipe in a note."""
     # Escape arrows, which a note must not contain.
     text = recipe.to_json().replace("-->", "--\\u003e")
-    blocks = ["WEBVTT", f"NOTE captionkit recipe\n{text}"]
-    for cue in cues:
-        text = html.escape(_lines(cue.text), quote=False)
-        blocks.append(f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{text}")
-    return ("\n\n".join(blocks) + "\n").encode("utf-8")
+    return f"WEBVTT\n\nNOTE captionkit recipe\n{text}\n"
 
 
-def srt(cues: Sequence[Cue], recipe: Recipe) -> bytes:
-    """Return SubRip, a format without a place for the recipe."""
-    blocks = []
-    for number, cue in enumerate(cues, 1):
-        text = _lines(cue.text).replace("-->", "->")
-        blocks.append(f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n{text}\n")
-    return "\n".join(blocks).encode("utf-8")
+def vtt_cue(_: int, cue: Cue) -> str:
+    """Return a cue of WebVTT."""
+    text = html.escape(_lines(cue.text), quote=False)
+    return f"\n{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{text}\n"
+
+
+def srt_cue(number: int, cue: Cue) -> str:
+    """Return a cue of SubRip; numbers begin at 1."""
+    text = _lines(cue.text).replace("-->", "->")
+    before = "\n" if number > 1 else ""
+    return f"{before}{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n{text}\n"
 
 
 def _lines(text: str) -> str:

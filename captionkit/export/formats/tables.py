@@ -7,15 +7,16 @@ in ``json.invalid_``. Checks are added as columns on request.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from captionkit import structured
 from captionkit.export.base import Export
+from captionkit.export.errors import ExportError
 from captionkit.review import check_table
 
 # First characters of a formula, which a spreadsheet would run.
@@ -25,39 +26,97 @@ GUARD = "'"
 _LARGEST, _LARGEST_FLOAT = 2**63 - 1, 2**53
 
 
-def jsonl(export: Export) -> bytes:
-    """Return one JSON object a line."""
-    return json_lines(records_of(_columns(export)))
+def jsonl(export: Export, path: Path) -> None:
+    """Write one JSON object a line."""
+    with path.open("wb") as file:
+        for table in export.tables():
+            file.write(json_lines(records_of(_columns(export, table))))
 
 
-def csv(export: Export) -> bytes:
-    """Return comma-separated values in UTF-8, with the byte-order mark that Excel expects.
+def csv(export: Export, path: Path) -> None:
+    """Write comma-separated values in UTF-8, with the byte-order mark that Excel expects.
 
     Put an apostrophe before a text that a spreadsheet would run, and before a text that begins with an
     apostrophe, so that `load_captions` restores both.
     """
-    guarded = _columns(export).copy()
-    for name in guarded.columns:
-        if not pd.api.types.is_numeric_dtype(guarded[name]):
-            guarded[name] = [
-                GUARD + value
-                if isinstance(value, str) and value.startswith((*FORMULA, GUARD))
-                else value
-                for value in guarded[name]
-            ]
-    # End lines with CRLF, so that a lone carriage return in a text is quoted too.
-    return guarded.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
+    with path.open("wb") as file:
+        for number, table in enumerate(export.tables()):
+            guarded = _columns(export, table).copy()
+            for name in guarded.columns:
+                if not pd.api.types.is_numeric_dtype(guarded[name]):
+                    guarded[name] = [_guarded(value) for value in guarded[name]]
+            # End lines with CRLF, so that a lone carriage return in a text is quoted too.
+            text = guarded.to_csv(index=False, header=number == 0, lineterminator="\r\n")
+            file.write(text.encode("utf-8" if number else "utf-8-sig"))
 
 
-def parquet(export: Export) -> bytes:
-    """Return Parquet, written by pyarrow.
+def _guarded(value: Any) -> Any:
+    return GUARD + value if isinstance(value, str) and value.startswith((*FORMULA, GUARD)) else value
+
+
+def parquet(export: Export, path: Path) -> None:
+    """Write Parquet with pyarrow.
 
     A column of Parquet has one type: write all values of a property as JSON text if they are of several
     types (numbers and texts, say), or if a number is too large.
     """
-    packed = io.BytesIO()
-    _columns(export, _cells_of_one_type).to_parquet(packed, index=False)
-    return packed.getvalue()
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    types = _property_types(export)
+
+    def cells(name: str, values: list[Any]) -> list[Any]:
+        if types[name] is not None:
+            return _cells(name, values)
+        return [None if value is None else _json(value) for value in values]
+
+    writer = None
+    try:
+        for table in export.tables():
+            columns = _columns(export, table, cells)
+            if writer is None:
+                kinds = {f"json.{name}": kind or "string" for name, kind in types.items()}
+                schema = pa.schema([(name, _kind(columns[name], kinds)) for name in columns])
+            made = pa.Table.from_pandas(columns, schema, preserve_index=False)
+            writer = writer or pq.ParquetWriter(path, made.schema)
+            writer.write_table(made)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ExportError(
+            f"run {export.run.id} got other values while it was exported ({error}); export it again"
+        ) from error
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _kind(column: pd.Series, kinds: Mapping[str, str]) -> str:
+    """Return Arrow's name for the type of a column."""
+    by_dtype = {"Int64": "int64", "float64": "float64", "boolean": "bool"}
+    return kinds.get(str(column.name)) or by_dtype.get(str(column.dtype), "string")
+
+
+def _property_types(export: Export) -> dict[str, str | None]:
+    """Return Arrow's type of each property's column; None for JSON text."""
+    schema = export.run.recipe.schema
+    if schema is None:
+        return {}
+    kinds: dict[str, set[type]] = {name: set() for name in structured.columns(schema)}
+    largest = dict.fromkeys(kinds, 0)
+    for table in export.tables():
+        read = structured.table(table["text"], schema)
+        for name in kinds:
+            found = [cell for cell in _cells(name, read[name].tolist()) if cell is not None]
+            kinds[name] |= set(map(type, found))
+            largest[name] = max([largest[name], *(abs(each) for each in found if type(each) is int)])
+    return {name: _type(kinds[name], largest[name]) for name in kinds}
+
+
+def _type(kinds: set[type], largest: int) -> str | None:
+    if kinds <= {int, float} and float in kinds:
+        return "float64" if largest <= _LARGEST_FLOAT else None
+    if len(kinds) > 1 or largest > _LARGEST:
+        return None
+    return {int: "int64", bool: "bool"}.get(next(iter(kinds), str), "string")
 
 
 def json_lines(records: Iterable[Mapping[str, Any]], *, ascii_only: bool = False) -> bytes:
@@ -77,31 +136,24 @@ def _plain(value: Any) -> object:
     return value.item()
 
 
-def _cells(values: list[Any]) -> list[Any]:
+def _cells(_: str, values: list[Any]) -> list[Any]:
     """Return the values of a property as cells: lists and objects as JSON text."""
     return [_json(value) if isinstance(value, (list, dict)) else _unicode(value) for value in values]
 
 
-def _cells_of_one_type(values: list[Any]) -> list[Any]:
-    """Return the values of a property as cells that fit into a column of Parquet."""
-    cells = _cells(values)
-    kinds = {type(cell) for cell in cells if cell is not None}
-    largest = _LARGEST_FLOAT if float in kinds else _LARGEST
-    fits = (len(kinds) < 2 or kinds == {int, float}) and not any(
-        isinstance(cell, int) and abs(cell) > largest for cell in cells
-    )
-    return cells if fits else [None if value is None else _json(value) for value in values]
-
-
-def _columns(export: Export, cells: Callable[[list[Any]], list[Any]] = _cells) -> pd.DataFrame:
-    table, schema = export.table, export.run.recipe.schema
+def _columns(
+    export: Export,
+    table: pd.DataFrame,
+    cells: Callable[[str, list[Any]], list[Any]] = _cells,
+) -> pd.DataFrame:
+    schema = export.run.recipe.schema
     if export.checks:
         table = table.join(check_table(table, schema=schema))
     if schema is None:
         return table
     read = structured.table(table["text"], schema)
     *names, invalid = read.columns
-    fields = {f"json.{name}": cells(read[name].tolist()) for name in names}
+    fields = {f"json.{name}": cells(name, read[name].tolist()) for name in names}
     fields[f"json.{invalid}"] = read[invalid].map(_unicode).tolist()
     return table.join(pd.DataFrame(fields, index=table.index, dtype=object))
 
