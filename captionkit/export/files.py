@@ -115,7 +115,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def _only_file(written: Path, run: Exportable, name: str) -> Path:
-    files = list(written.iterdir())
+    files = [each for each in written.rglob("*") if each.is_file()]
     if len(files) > 1:
         raise ExportError(
             f"run {run.id} has {len(files)} videos, and {name} has one file for each: give a folder"
