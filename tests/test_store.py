@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import programs
+import psutil
 import pytest
 from stores import CAPTION, WINDOWS, begin, claimed, done, failed, window
 
@@ -122,6 +123,43 @@ def test_jobs_of_a_killed_process_are_free_at_once(store):
     worker.communicate()
     assert not store.counts(run).working or store.begin_work(run).elsewhere() == 4
     assert len(store.begin_work(run).claim(4)) == 4
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_a_step_of_the_clock_ends_no_lease_and_frees_no_job(store, monkeypatch, step_s):
+    run = begin(store)
+    worker = programs.start("claim", store.path, run, stdout=subprocess.PIPE)
+    assert worker.stdout.readline() == "claimed 4\n"
+    now, created = time.time, psutil.Process.create_time
+    monkeypatch.setattr(time, "time", lambda: now() + step_s)
+    # The start of a process moves with the clock: it is counted from the boot, whose time moves.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: created(self) + step_s)
+    assert store.counts(run).working
+    assert store.begin_work(run).claim(4) == []
+    worker.kill()
+    worker.communicate()
+    assert len(store.begin_work(run).claim(4)) == 4
+
+
+def test_a_worker_from_before_the_machine_was_started_again_holds_no_job(store):
+    run = begin(store)
+    claimed(store, run)
+    with store._file.transaction() as db:
+        db.execute("UPDATE workers SET place = 'another-boot pid:[1]'")
+    assert not store.counts(run).working
+    assert len(store.begin_work(run).claim(4)) == 4
+
+
+def test_windows_of_a_page_are_found_by_an_index_also_in_an_earlier_store(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    Store(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP INDEX jobs_by_window")
+        db.execute("PRAGMA user_version = 3")
+    Store(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        query = "EXPLAIN QUERY PLAN SELECT run FROM jobs WHERE window_key IN ('a', 'b')"
+        assert "jobs_by_window" in str(db.execute(query).fetchall())
 
 
 def test_deleting_a_run_keeps_captions_of_another_run(store):

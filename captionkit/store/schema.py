@@ -25,7 +25,10 @@
     The workers on a run, with the expiry of each lease; see `store.work`.
 """
 
-VERSION = 3
+VERSION = 4
+
+# Find the runs of a window: a page of windows is read from a store of a million captions at once.
+_BY_WINDOW = "CREATE INDEX IF NOT EXISTS jobs_by_window ON jobs (window_key);"
 
 _WORKERS = """
 CREATE TABLE workers (
@@ -98,6 +101,7 @@ CREATE TABLE choices (
 );
 {_WORKERS}
 {_REVIEWS}
+{_BY_WINDOW}
 """
 
 # Migrate a file from a version to the next one. Version 1 belongs to captionkit 0.1: its recipes
@@ -126,4 +130,5 @@ ALTER TABLE windows ADD COLUMN tags TEXT NOT NULL DEFAULT '';
 ALTER TABLE captions ADD COLUMN tags TEXT;
 {_REVIEWS}
 """,
+    3: _BY_WINDOW,
 }

@@ -25,8 +25,6 @@ from captionkit.store.file import StoreError, StoreFile
 
 LEASE_S = 60.0
 RENEW_S = 10.0
-# Tolerate this difference between two readings of a process's start time.
-_CLOCK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Work:
         self.run = run
         self.owner = uuid.uuid4().hex
         process = psutil.Process()
-        self._identity = (self.owner, run, place(), process.pid, process.create_time())
+        self._identity = (self.owner, run, place(), process.pid, _started(process.pid))
         self._ended = False
         file.require_in_place("nothing was captioned: open a new session")
         self.renew()
@@ -94,7 +92,7 @@ class Work:
         # Insert again if another worker dropped the lease, say while this machine slept.
         db.execute(
             "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)",
-            (*self._identity, time.time() + LEASE_S),
+            (*self._identity, time.monotonic() + LEASE_S),
         )
 
     def add_caption(self, job: Job, caption: Caption) -> None:
@@ -174,8 +172,14 @@ def drop_dead(db: sqlite3.Connection) -> None:
 
 
 def lives(where: str, pid: int, started: float, lease: float) -> bool:
-    """Return whether a worker has a lease, and its process lives as far as can be seen from here."""
-    return lease > time.time() and (where != place() or _runs(pid, started))
+    """Return whether a worker has a lease, and its process lives as far as can be seen from here.
+
+    Leases count by the monotonic clock, which all processes of a machine share until it boots again: a
+    step of the wall clock ends no lease, and a sleep of the machine neither.
+    """
+    if where.split(" ")[0] != place().split(" ")[0]:
+        return False
+    return lease > time.monotonic() and (where != place() or _runs(pid, started))
 
 
 @functools.cache
@@ -189,11 +193,20 @@ def place() -> str:
 
 def _runs(pid: int, started: float) -> bool:
     try:
-        process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - started) < _CLOCK_S and process.status() != psutil.STATUS_ZOMBIE
-        )
+        return _started(pid) == started and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _started(pid: int) -> float:
+    """Return when a process began, by a clock that no step of the wall clock moves."""
+    facts = Path(f"/proc/{pid}/stat")
+    if not Path("/proc/self/stat").exists():
+        return psutil.Process(pid).create_time()
+    try:
+        # The name of a program is in parentheses and may hold some itself; 20 fields follow it.
+        return float(facts.read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
