@@ -414,6 +414,12 @@ def test_two_reviewers_rate_under_their_names_and_agree(bench):
         bench.review.reviewer.value = name
         for index, rating in enumerate(stars):
             ask(bench.browser, kind="rate", index=index, rating=rating)
+    assert bench.board.idle(30)
+    bench.browser.value = bench.board.windows[2].name
+    settle(bench)
+    bench.compare.sides[0].rating.value = 2
+    rated = {(who, stars) for _, _, who, stars in bench.session.store.reviews.ratings()}
+    assert ("Ben", 2) in rated
     table = ck.agreement(bench.session.store)
     assert list(table.loc[0, ["reviewer_a", "reviewer_b", "captions", "same"]]) == [
         "Ada",

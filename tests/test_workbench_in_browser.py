@@ -477,6 +477,18 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
             assert page.locator(".ckb-text").first.bounding_box()["height"] > 40
             shoot(notebook, f"{name}-at-{narrow}")
         page.set_viewport_size({"width": 1280, "height": 1000})
+        for tab in ("Review", "Prompts"):
+            page.get_by_role("tab", name=tab, exact=True).click()
+            page.locator(".ck-tabs").scroll_into_view_if_needed()
+            assert sticking_out(page) == []
+            assert page.evaluate(FAINT) == []
+            shoot(notebook, f"{name}-{tab.lower()}")
+        button(notebook, "More").click()
+        assert sticking_out(page) == []
+        assert page.evaluate(FAINT) == []
+        shoot(notebook, f"{name}-more")
+        button(notebook, "More").click()
+        page.get_by_role("tab", name="Compare", exact=True).click()
     page.get_by_role("tab", name="Compare", exact=True).scroll_into_view_if_needed()
     page.locator(".ck-right").scroll_into_view_if_needed()
     shoot(notebook, name + "-below")
@@ -488,7 +500,7 @@ def sticking_out(page):
     """Return the classes of what sticks out of the workbench to the right."""
     return page.evaluate(
         "() => { const box = document.querySelector('.ck-bench').getBoundingClientRect();"
-        " return [...document.querySelectorAll('.ckb *, .ck-tuner *')].filter((each) => {"
+        " return [...document.querySelectorAll('.ckb *, .ck-tuner *, .ck-tabs .ck-box *')].filter((each) => {"
         " const own = each.getBoundingClientRect();"
         " return own.width && own.right > box.right + 1; }).map((each) => each.className); }"
     )

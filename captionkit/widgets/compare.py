@@ -222,7 +222,7 @@ class CompareView(FormView):
         run = Run(self.board.session.store, number)
         try:
             if "rating" in values:
-                run.rate(*name, values["rating"], stage=stage)
+                run.rate(*name, values["rating"], stage=stage, reviewer=self.board.reviewer)
             if "edited_text" in values:
                 run.edit(*name, values["edited_text"], stage=stage)
             if "note" in values:

@@ -216,6 +216,8 @@ export class Player {
     });
     this.frames.clear();
     this.clips.clear();
+    this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.said.textContent = "";
     this.index = -1;
   }
 
