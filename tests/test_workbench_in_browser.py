@@ -500,7 +500,8 @@ def sticking_out(page):
     """Return the classes of what sticks out of the workbench to the right."""
     return page.evaluate(
         "() => { const box = document.querySelector('.ck-bench').getBoundingClientRect();"
-        " return [...document.querySelectorAll('.ckb *, .ck-tuner *, .ck-tabs .ck-box *')].filter((each) => {"
+        " const parts = '.ckb *, .ck-tuner *, .ck-tabs .ck-box *';"
+        " return [...document.querySelectorAll(parts)].filter((each) => {"
         " const own = each.getBoundingClientRect();"
         " return own.width && own.right > box.right + 1; }).map((each) => each.className); }"
     )
