@@ -128,7 +128,7 @@ def test_without_vllm_the_error_names_the_extra_to_install(harbour, monkeypatch,
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "vllm" else real(name, *a)
     )
-    monkeypatch.setattr(Engine, "_live", None)
+    monkeypatch.setattr(Engine, "_live", ())
     assert main(["caption", harbour]) == 1
     assert "captionkit[cpu]" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ def test_captions_in_float32_are_right_and_known_windows_are_not_encoded_again(t
     paths = [str(Path(__file__).parent / "no_bf16"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     monkeypatch.setenv("CAPTIONKIT_ENCODER_STATS", "1")
-    monkeypatch.setattr(Engine, "_live", None)
+    monkeypatch.setattr(Engine, "_live", ())
     scenes = json.loads((DATA / "videos" / "harbour.json").read_text())["scenes"]
     session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite")
     run = session.caption(temperature=0)

@@ -70,7 +70,9 @@ def test_a_starting_engine_tells_its_elapsed_and_expected_seconds(bench, monkeyp
     task = SimpleNamespace(
         run=SimpleNamespace(id=7, recipe=recipe), captioning=False, progress=now, started=0.0
     )
-    session = SimpleNamespace(endpoint=None, backend=None, model_dir=bench.session.model_dir)
+    session = SimpleNamespace(
+        endpoint=None, backend=None, model_dir=bench.session.model_dir, engine_options={}
+    )
     board = SimpleNamespace(
         session=session,
         opening=False,

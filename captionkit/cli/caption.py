@@ -30,10 +30,12 @@ from captionkit.cli.common import (
     add_limits,
     add_model_dir,
     add_store,
+    add_tensor_parallel,
     output,
     refuse_limits,
 )
 from captionkit.display import MOST_ROWS
+from captionkit.engine.several import Gpus, check_gpus
 from captionkit.export import JsonLines
 from captionkit.export.base import AT_ONCE
 from captionkit.export.formats.tables import records_of
@@ -74,7 +76,20 @@ def add_parser(commands: Any) -> None:
         elif name == "schema":
             how = {"metavar": "FILE"}
         caption.add_argument(option(name), dest=name, default=None, help=setting.help, **how)
-    caption.add_argument("--batch-size", type=int, default=16, help="captions that run at once")
+    caption.add_argument(
+        "--batch-size",
+        type=int,
+        help="captions that run at once in an engine; by default 16, or more on a GPU with room",
+    )
+    caption.add_argument(
+        "--gpus",
+        type=_gpus,
+        metavar="GPUS",
+        help="a number, indexes (0,2) or all: an engine on each; by default one on the first GPU",
+    )
+    caption.add_argument(
+        "--decoders", type=int, help="processes that read frames; by default one a core, up to 32"
+    )
     caption.add_argument("--reader", choices=READERS, default="pyav", help="video decoder")
     caption.add_argument("--recipe", type=Path, metavar="FILE", help="a saved recipe")
     caption.add_argument(
@@ -94,14 +109,20 @@ def add_parser(commands: Any) -> None:
     add_store(caption)
     add_model_dir(caption)
     add_limits(caption)
+    add_tensor_parallel(caption)
     caption.set_defaults(run=_caption)
 
 
 def _caption(options: argparse.Namespace, console: Console) -> int:
     recipe = _recipe(options)
-    if options.batch_size < 1:
-        raise UsageError(f"--batch-size is {options.batch_size}; give 1 or more")
+    for name in ("batch_size", "decoders"):
+        if (count := getattr(options, name)) is not None and count < 1:
+            raise UsageError(f"{option(name)} is {count}; give 1 or more")
     refuse_limits(options)
+    try:
+        check_gpus(options.gpus, options.tensor_parallel)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if not (options.videos or options.spans):
         raise UsageError("there is no video; give a file, a folder or a pattern, or --spans FILE")
     if options.spans and options.cut != CUTS[0]:
@@ -122,8 +143,11 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
             model_dir=options.model_dir,
             reader=options.reader,
             endpoint=options.endpoint,
+            decoders=options.decoders,
             max_model_len=options.max_model_len,
             memory_share=options.memory_share,
+            gpus=options.gpus,
+            tensor_parallel=options.tensor_parallel,
         )
     except (FileNotFoundError, ValueError) as error:
         console.print(f"[red]captionkit: {escape(str(error))}[/red]")
@@ -147,6 +171,10 @@ def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Cons
         raise UsageError("--ray cuts windows by frames: leave --spans and --cut out")
     if options.endpoint:
         raise UsageError("--ray starts its own engines: leave --endpoint out")
+    if options.gpus is not None or options.decoders is not None:
+        raise UsageError(
+            "--ray places engines and decoders itself: give --actors, not --gpus, --decoders"
+        )
     if not options.out:
         raise UsageError("--ray writes a folder of Parquet parts: give --out FOLDER")
     try:
@@ -155,11 +183,12 @@ def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Cons
             recipe,
             options.out,
             actors=options.actors,
-            batch_size=options.batch_size,
+            batch_size=16 if options.batch_size is None else options.batch_size,
             model_dir=options.model_dir,
             address=options.ray,
             max_model_len=options.max_model_len,
             memory_share=options.memory_share,
+            tensor_parallel=options.tensor_parallel,
         )
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
@@ -170,6 +199,16 @@ def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Cons
     )
     _print_failures(done["problems"].values(), console)
     return 1 if failed or done["problems"] else 0
+
+
+def _gpus(text: str) -> Gpus:
+    """Return the GPUs of ``--gpus``: a number, indexes with commas (``0,`` is the first), or all."""
+    if text == "all":
+        return "all"
+    try:
+        return [int(each) for each in text.split(",") if each.strip()] if "," in text else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, indexes (0,2) or all") from error
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -84,6 +84,17 @@ def refuse_limits(options: argparse.Namespace) -> None:
         raise UsageError(str(error)) from error
 
 
+def add_tensor_parallel(parser: argparse.ArgumentParser) -> None:
+    """Add the option for GPUs that share a model."""
+    parser.add_argument(
+        "--tensor-parallel",
+        type=int,
+        default=1,
+        metavar="GPUS",
+        help="GPUs that share the model in an engine, if it is too large for one",
+    )
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the option for the store of runs."""
     parser.add_argument(

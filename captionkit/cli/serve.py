@@ -14,15 +14,23 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from captionkit.cli.common import UsageError, add_limits, add_model_dir, refuse_limits
+from captionkit.cli.common import (
+    UsageError,
+    add_limits,
+    add_model_dir,
+    add_tensor_parallel,
+    refuse_limits,
+)
 from captionkit.engine.arguments import check_memory
 from captionkit.engine.hosts import is_loopback
 from captionkit.engine.process import environment, find_card, require_vllm
 from captionkit.engine.protocol import EngineKey
+from captionkit.engine.several import device_groups
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
 from captionkit.recipe import Recipe
 from captionkit.system import hardware
+from captionkit.system.cores import usable_cores
 from captionkit.system.lifetime import kill_session
 
 # Seconds that captions under way have to end once the server is stopped.
@@ -44,14 +52,18 @@ def add_parser(commands: Any) -> None:
     )
     add_model_dir(parser)
     add_limits(parser)
+    add_tensor_parallel(parser)
     parser.set_defaults(run=_serve)
 
 
 def _serve(options: argparse.Namespace, console: Console) -> int:
+    group: list[hardware.Gpu] = []
     try:
         variant = get_variant(options.model)
         if options.fp8:
             hardware.require_fp8()
+        if options.tensor_parallel != 1:
+            group = device_groups(None, options.tensor_parallel)[0]
     except ValueError as error:
         raise UsageError(str(error)) from error
     refuse_limits(options)
@@ -79,10 +91,11 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
         options.fp8,
         max_model_len=options.max_model_len,
         memory_share=options.memory_share,
+        tensor_parallel=options.tensor_parallel,
     )
     try:
         # Before vLLM loads; the server's own process sees the rest.
-        check_memory(key, Recipe(), find_card())
+        check_memory(key, Recipe(), find_card(group))
     except ValueError as error:
         raise UsageError(str(error)) from error
     address = f"http://{host}:{options.port}/v1"
@@ -95,6 +108,7 @@ def _serve(options: argparse.Namespace, console: Console) -> int:
     for name, limit in (
         ("--max-model-len", options.max_model_len),
         ("--memory-share", options.memory_share),
+        ("--tensor-parallel", options.tensor_parallel),
     ):
         words += [] if limit is None else [name, str(limit)]
     command = [sys.executable, "-m", "captionkit.engine.serve", *words]
@@ -106,7 +120,7 @@ def _run(command: list[str]) -> int:
 
     vLLM alone ignores SIGTERM while it loads, and waits without a limit for captions under way.
     """
-    server = subprocess.Popen(command, start_new_session=True, env=environment(os.cpu_count() or 1))
+    server = subprocess.Popen(command, start_new_session=True, env=environment(usable_cores()))
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup ignores SIGHUP.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from captionkit.engine.memory import plan_memory
 from captionkit.engine.plan import MemoryPlan
 from captionkit.engine.protocol import EngineKey
+from captionkit.engine.several import fullest
 from captionkit.engine.shapes import read_shape
 from captionkit.models.families import read_family
 from captionkit.system import hardware
@@ -58,7 +59,7 @@ def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], MemoryPlan]:
 
     on_cpu = current_platform.is_cpu()
     config = AutoConfig.from_pretrained(key.model, local_files_only=True).to_dict()
-    plan = _plan(key, config, hardware.find_processor() if on_cpu else _gpu(current_platform))
+    plan = _plan(key, config, hardware.find_processor() if on_cpu else _gpu(key, current_platform))
     family = read_family(Path(key.model))
     frames, width, height = plan.profile_video
     video: Any = 1
@@ -83,6 +84,13 @@ def engine_arguments(key: EngineKey) -> tuple[dict[str, Any], MemoryPlan]:
         "skip_mm_profiling": on_cpu,
         "trust_remote_code": False,
     }
+    if key.tensor_parallel > 1:
+        arguments |= {
+            "tensor_parallel_size": key.tensor_parallel,
+            # Each GPU encodes whole videos: a tower is too small to be worth dividing.
+            "mm_encoder_tp_mode": "data",
+            "distributed_executor_backend": "mp",
+        }
     if on_cpu:
         arguments["kv_cache_memory_bytes"] = plan.kv_bytes
     else:
@@ -119,16 +127,17 @@ def _plan(
         fp8=key.fp8,
         max_model_len=key.max_model_len,
         memory_share=key.memory_share,
+        tensor_parallel=key.tensor_parallel,
         engines=key.engines,
         host_bytes=hardware.memory()[0],
     )
 
 
-def _gpu(vllm_platform: Any) -> hardware.Gpu:
+def _gpu(key: EngineKey, vllm_platform: Any) -> hardware.Gpu:
     """Return the GPU in use; of vLLM's own knowledge where nvidia-smi is missing."""
-    gpus = hardware.find_gpus()
+    gpus = hardware.find_gpus()[: key.tensor_parallel]
     if gpus:
-        return gpus[0]
+        return fullest(gpus)
     capability = vllm_platform.get_device_capability()
     total = int(vllm_platform.get_device_total_memory()) >> 20
     return hardware.Gpu(vllm_platform.get_device_name(), float(capability.as_version_str()), total)

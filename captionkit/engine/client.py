@@ -13,9 +13,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from captionkit.engine.errors import CacheMissError, EngineError, EngineGoneErro
 from captionkit.engine.pending import PendingRequest, PendingRequests
 from captionkit.engine.process import EngineProcess
 from captionkit.engine.protocol import Completion, EngineKey, Request
+from captionkit.engine.several import start_together
 from captionkit.system import ipc
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Engine:
         The start was stopped.
     """
 
-    _live: ClassVar[Engine | None] = None
+    _live: ClassVar[tuple[Engine, ...]] = ()
     _live_lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
@@ -66,22 +68,34 @@ class Engine:
 
         Waits while another thread starts an engine; see `Engine`.
         """
+        return cls.get_all([key], stop)[0]
+
+    @classmethod
+    def get_all(cls, keys: Sequence[EngineKey], stop: threading.Event | None = None) -> list[Engine]:
+        """Return the engines of several keys; running ones of other keys are closed first.
+
+        The first starts alone: others then find the weights in memory, and its error comes early.
+        """
         with cls._live_lock:
             if stop is not None and stop.is_set():
                 raise EngineGoneError("the engine was stopped before it loaded")
-            if cls._live is not None:
-                if cls._live.key == key and not cls._live.closed:
-                    return cls._live
-                cls._live.close()
-                cls._live = None
-            cls._live = cls(key, stop)
-            return cls._live
+            kept = [each for each in cls._live if each.key in keys and not each.closed]
+            for each in cls._live:
+                if each not in kept:
+                    each.close()
+            cls._live = tuple(kept)
+            missing = [key for key in keys if key not in {each.key for each in kept}]
+            if missing:
+                cls._live += (cls(missing[0], stop),)
+            if missing[1:]:
+                cls._live += tuple(start_together([partial(cls, key) for key in missing[1:]], stop))
+            by_key = {each.key: each for each in cls._live}
+            return [by_key[key] for key in keys]
 
     @classmethod
     def live(cls) -> Engine | None:
-        """Return the running engine; None if there is none."""
-        running = cls._live
-        return running if running is not None and not running.closed else None
+        """Return the running engine, the first of several; None if there is none."""
+        return next((each for each in cls._live if not each.closed), None)
 
     def __init__(self, key: EngineKey, stop: threading.Event | None = None) -> None:
         self.key = key
@@ -109,6 +123,17 @@ class Engine:
     def log_path(self) -> Path:
         """File of vLLM's log."""
         return self._process.log_path
+
+    @property
+    def load(self) -> int:
+        """Number of requests without an answer."""
+        with self._lock:
+            return len(self._pending)
+
+    def works_on(self, uid: str) -> bool:
+        """Return whether a request for this window is under way."""
+        with self._lock:
+            return self._pending.has(uid)
 
     def knows(self, uid: str) -> bool:
         """Return whether a window was captioned under this id: its frames need not come again."""

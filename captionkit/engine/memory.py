@@ -11,7 +11,7 @@ from captionkit.engine.caches import GIB, WINDOW_TOKENS, encoder_tokens, process
 from captionkit.engine.errors import TooLittleMemoryError
 from captionkit.engine.plan import MemoryPlan, gib
 from captionkit.engine.precision import Precision, find_precision, loaded_bytes
-from captionkit.engine.shapes import Shape, read_shape
+from captionkit.engine.shapes import Shape, check_divides, parallel_sizes, read_shape
 from captionkit.models.families import Family, find_family
 from captionkit.system.hardware import BF16_CAPABILITY, Gpu, Processor
 
@@ -40,7 +40,6 @@ _MOST_A_PICTURE = 16_384
 # Bytes for each number of the vocabulary and each caption under way: logits, sorted, summed up.
 _SAMPLER = 28
 _STEP = 8192
-_SIZES = (1, 2, 4, 8)
 # (tokens of a sequence, tokens of a step, captions under way), from a roomy card to a full one.
 _LEVELS = (
     (32_768, 8192, 256),
@@ -161,11 +160,7 @@ def _check(shape: Shape, length: int | None, share: float | None, gpus: int) -> 
         raise ValueError(
             f"max_model_len is {length}, but this model holds {shape.positions} tokens; give less"
         )
-    if gpus not in parallel_sizes(shape):
-        fitting = ", ".join(map(str, parallel_sizes(shape)))
-        raise ValueError(
-            f"tensor_parallel is {gpus}, which does not divide this model; give one of {fitting}"
-        )
+    check_divides(shape, gpus)
 
 
 def check_limits(max_model_len: int | None, memory_share: float | None) -> None:
@@ -182,15 +177,6 @@ def check_limits(max_model_len: int | None, memory_share: float | None) -> None:
         raise ValueError(
             f"memory_share is {memory_share}; give 0.1 to 1, the engine's part of the memory"
         )
-
-
-def parallel_sizes(shape: Shape) -> tuple[int, ...]:
-    """Return the numbers of GPUs that can share a model: they divide its heads."""
-
-    def divides(size: int) -> bool:
-        return not shape.heads % size and not max(shape.kv_heads, size) % min(shape.kv_heads, size)
-
-    return tuple(size for size in _SIZES if divides(size))
 
 
 def longer_than_usual(recipe: Recipe, family: Family) -> int | None:

@@ -72,8 +72,12 @@ class PendingRequests:
         self._requests: dict[str, PendingRequest] = {}
         self._numbers = itertools.count()
 
-    def __bool__(self) -> bool:
-        return bool(self._requests)
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def has(self, uid: str) -> bool:
+        """Return whether a request is about this window."""
+        return any(each.request.video.uid == uid for each in self._requests.values())
 
     def add(self, request: Request, on_text: Callable[[str], None] | None) -> PendingRequest:
         """Append a request."""

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from captionkit.engine.errors import (
     read_log,
 )
 from captionkit.engine.protocol import EngineKey
+from captionkit.engine.several import fullest
 from captionkit.system import hardware, ipc, temp
+from captionkit.system.cores import usable_cores
 from captionkit.system.lifetime import kill_session
 
 # A 7B model takes a minute or two from a cold disk; a start that takes longer than this hangs.
@@ -71,6 +74,7 @@ class EngineProcess:
             threads=_threads(Path(key.model)) if on_cpu else None,
             # On GPUs NCCL may need the network, so do not isolate.
             isolated=on_cpu,
+            devices=key.devices,
         )
         self._outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         try:
@@ -172,7 +176,12 @@ def _explain(reason: str) -> str:
 
 
 def start_module(
-    module: str, log_path: Path, *, threads: int | None = None, isolated: bool = False
+    module: str,
+    log_path: Path,
+    *,
+    threads: int | None = None,
+    isolated: bool = False,
+    devices: Sequence[str] = (),
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a module that runs vLLM in a session of its own.
 
@@ -186,6 +195,8 @@ def start_module(
         Threads for each operation; None leaves threads and heap to vLLM.
     isolated
         Give it a network of its own.
+    devices
+        GPUs that it sees; empty leaves the environment as it is.
 
     Returns
     -------
@@ -202,7 +213,7 @@ def start_module(
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**(_KEEP_HEAP if threads else {}), **environment(threads)},
+            env={**(_KEEP_HEAP if threads else {}), **environment(threads, devices)},
         )
     return process, ours
 
@@ -216,9 +227,12 @@ def runs_on_cpu() -> bool:
     return True
 
 
-def find_card() -> hardware.Gpu | hardware.Processor:
-    """Return what an engine started here runs on: the processor, or the first visible GPU."""
-    return hardware.find_processor() if runs_on_cpu() else hardware.find_gpus()[0]
+def find_card(group: Sequence[hardware.Gpu] = ()) -> hardware.Gpu | hardware.Processor:
+    """Return what an engine started here runs on: the processor, or the fullest GPU of its group.
+
+    Without a group it is the first visible GPU.
+    """
+    return hardware.find_processor() if runs_on_cpu() else fullest(group or hardware.find_gpus()[:1])
 
 
 def core_apart() -> bool:
@@ -227,20 +241,23 @@ def core_apart() -> bool:
 
 
 def _threads(model: Path) -> int:
-    """Return the threads for each of a model's operations: all cores, or one for a small model.
+    """Return the threads for each of a model's operations: all usable cores, or one for a small model.
 
     A second video or a decoder uses a core better than a second thread. Measured on two cores, 64
     windows of the demo model took 10.2 s with one thread and 9.9 s with two.
     """
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    return 1 if 0 < size < _SMALL else os.cpu_count() or 1
+    return 1 if 0 < size < _SMALL else usable_cores()
 
 
-def environment(threads: int | None) -> dict[str, str]:
+def environment(threads: int | None, devices: Sequence[str] = ()) -> dict[str, str]:
     """Return the environment of a process that runs vLLM; variables that are set already stay.
 
-    Without a number of ``threads``, vLLM chooses.
+    Without a number of ``threads``, vLLM chooses. ``devices`` are the GPUs that it sees, by their
+    numbers or identifiers in nvidia-smi.
     """
+    # By itself, CUDA counts GPUs from the fastest, and nvidia-smi by their slots.
+    order = {"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     tuned = {
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "passive",
@@ -255,6 +272,7 @@ def environment(threads: int | None) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": "lo",
         "VLLM_NO_USAGE_STATS": "1",
         **os.environ,
+        **(order if devices else {}),
         # Weights are on disk before an engine starts; fetch nothing.
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",

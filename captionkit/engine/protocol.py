@@ -6,7 +6,7 @@ Used in the engine's process and in the kernel, so it needs numpy only.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +42,10 @@ class EngineKey:
         Share of the card's memory that the engine may take; None takes 0.95.
     engines
         Engines on this machine, which share its memory.
+    tensor_parallel
+        GPUs that share the model. They change captions by rounding alone.
+    devices
+        GPUs of the engine, as in ``CUDA_VISIBLE_DEVICES``; empty takes the environment's.
     """
 
     model: str
@@ -51,6 +55,13 @@ class EngineKey:
     max_model_len: int | None = None
     memory_share: float | None = None
     engines: int = 1
+    tensor_parallel: int = 1
+    devices: tuple[str, ...] = ()
+
+    @property
+    def anywhere(self) -> EngineKey:
+        """The same settings without their place: engines of one session have them in common."""
+        return replace(self, engines=1, devices=())
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--fp8", action="store_true")
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--memory-share", type=float)
+    parser.add_argument("--tensor-parallel", type=int, default=1)
     parser.add_argument("--parent", required=True, type=int, help="process to leave with")
     options = parser.parse_args()
     leave_with(options.parent)
@@ -43,6 +44,7 @@ def main() -> None:
         options.fp8,
         max_model_len=options.max_model_len,
         memory_share=options.memory_share,
+        tensor_parallel=options.tensor_parallel,
     )
     arguments, plan = engine_arguments(key)
     from vllm.engine.arg_utils import AsyncEngineArgs

@@ -12,6 +12,8 @@ from typing import Any
 
 # Keys under which configurations keep their language model; the first kinds have it at the top.
 _TEXT_KEYS = ("text_config", "llm_config", "language_config")
+# Numbers of GPUs that may share a model.
+_SIZES = (1, 2, 4, 8)
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -206,3 +208,28 @@ def _tower(tower: Mapping[str, Any], config: Mapping[str, Any], hidden: int) -> 
 def _side(size: int | list[int]) -> int:
     """Return one side of a square that is given as a number or as a list."""
     return int(size if isinstance(size, (int, float)) else size[0])
+
+
+def parallel_sizes(shape: Shape) -> tuple[int, ...]:
+    """Return the numbers of GPUs that can share a model: they divide its heads."""
+
+    def divides(size: int) -> bool:
+        return not shape.heads % size and not max(shape.kv_heads, size) % min(shape.kv_heads, size)
+
+    return tuple(size for size in _SIZES if divides(size))
+
+
+def check_divides(shape: Shape, gpus: int) -> None:
+    """Refuse a number of GPUs that cannot share a model.
+
+    Raises
+    ------
+    ValueError
+        If the model's heads are not divisible; the message has the numbers that fit.
+    """
+    if gpus not in parallel_sizes(shape):
+        fitting = ", ".join(map(str, parallel_sizes(shape)))
+        raise ValueError(
+            f"tensor_parallel is {gpus}, which does not divide this model's {shape.heads} heads with "
+            f"{shape.kv_heads} of keys and values; give one of {fitting}"
+        )

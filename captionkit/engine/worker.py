@@ -92,8 +92,11 @@ def _leave() -> NoReturn:
 
 
 def _key(fields: dict[str, Any]) -> EngineKey:
-    pixels = fields.pop("processor_pixels")
-    return EngineKey(**fields, processor_pixels=tuple(pixels) if pixels else None)
+    # JSON has no tuples.
+    made: dict[str, Any] = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()
+    }
+    return EngineKey(**made)
 
 
 class _Worker:
@@ -325,6 +328,9 @@ def _start_engine(key: EngineKey, patches: dict[str, Any]) -> tuple[Any, int, di
             "max_model_len": config.model_config.max_model_len,
             "mm_processor_cache_gb": config.model_config.get_multimodal_config().mm_processor_cache_gb,
             "encoder_cache_size": config.scheduler_config.encoder_cache_size,
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "tensor_parallel": key.tensor_parallel,
+            "devices": list(key.devices),
         },
     )
 

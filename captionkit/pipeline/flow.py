@@ -130,9 +130,10 @@ async def caption(
 ) -> AsyncGenerator[Event, None]:
     """Caption windows and yield events, each with its window, in no fixed order.
 
-    At most ``2 x batch_size`` windows hold frames in memory. Leaving the loop early cancels the rest. A
-    failed window ends with a `WindowDone` that has an ``error``; other windows keep their captions. If
-    the backend is gone, the rest would fail as well: they get no event, and the error is raised.
+    At most ``2 x batch_size`` windows of each engine hold frames in memory. Leaving the loop early
+    cancels the rest. A failed window ends with a `WindowDone` that has an ``error``; other windows keep
+    their captions. If the backend is gone, the rest would fail as well: they get no event, and the
+    error is raised.
 
     Parameters
     ----------
@@ -182,10 +183,12 @@ class _Flow:
 
     def __post_init__(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self.room = asyncio.Semaphore(2 * self.batch_size)
+        # A batch size counts for each of several engines.
+        under_way = self.batch_size * self.backend.info.get("engines", 1)
+        self.room = asyncio.Semaphore(2 * under_way)
         # Bound the windows without a first text. Decoding far ahead takes the cores that the
         # first captions need; each finished window adds a permit, so this binds only at start-up.
-        self.ahead = asyncio.Semaphore(self.pool.workers + self.batch_size // 4)
+        self.ahead = asyncio.Semaphore(self.pool.workers + under_way // 4)
         # Use own threads, because the caller shares asyncio's.
         self.threads = ThreadPoolExecutor(self.pool.workers, "captionkit-prepare")
 

@@ -42,9 +42,10 @@ import numpy as np
 from captionkit.captions import WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
 from captionkit.engine import EngineError, EngineGoneError, VideoInput
 from captionkit.engine.memory import check_limits
+from captionkit.engine.several import check_gpus
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import locate, needs_gpu
-from captionkit.pipeline.backends import open_backend
+from captionkit.pipeline.backends import check_parallel, open_backend
 from captionkit.pipeline.events import Caption
 from captionkit.pipeline.flow import caption_stages
 from captionkit.pipeline.prepared import PreparedWindow, prepare
@@ -75,6 +76,7 @@ def caption_videos(
     address: str | None = None,
     max_model_len: int | None = None,
     memory_share: float | None = None,
+    tensor_parallel: int = 1,
 ) -> dict[str, Any]:
     """Caption all windows of some videos on a Ray cluster; return the summary.
 
@@ -91,7 +93,7 @@ def caption_videos(
     output
         Folder or address for ``parts/*.parquet``, ``recipe.toml`` and ``summary.json``.
     actors
-        Number of engines; None takes one for each GPU of the cluster, or one without GPUs.
+        Number of engines; None takes as many as the cluster has GPUs for, or one without GPUs.
     batch_size
         Captions that run at once in an engine.
     model_dir
@@ -100,6 +102,8 @@ def caption_videos(
         Address of a running cluster; None takes this machine.
     max_model_len, memory_share
         Limits of each engine, as in `Session`.
+    tensor_parallel
+        GPUs that share the model in each engine, for which Ray is asked on one node.
 
     Raises
     ------
@@ -114,8 +118,13 @@ def caption_videos(
     if actors is not None and actors < 1:
         raise ValueError(f"actors is {actors}; give 1 or more")
     check_limits(max_model_len, memory_share)
-    limits = {"max_model_len": max_model_len, "memory_share": memory_share}
-    get_variant(recipe.model)
+    check_gpus(None, tensor_parallel)
+    limits = {
+        "max_model_len": max_model_len,
+        "memory_share": memory_share,
+        "tensor_parallel": tensor_parallel,
+    }
+    check_parallel(recipe, model_dir, tensor_parallel)
     videos, problems = find_videos(paths)
     parts = Parts(str(output))
     ray = _ray()
@@ -164,7 +173,10 @@ def _run(
     context = DataContext.get_current()
     context.target_max_block_size = _BLOCK_BYTES
     with_gpus = needs_gpu(get_variant(recipe.model), model_dir)
-    count = actors or max(1, int(ray.cluster_resources().get("GPU", 0)) if with_gpus else 1)
+    size = limits["tensor_parallel"] if with_gpus or limits["tensor_parallel"] > 1 else 0
+    gpus = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
+    fitting = engine_count(gpus, size)
+    count = actors or fitting
     # Each engine takes its part of a node's memory; several keep 4 GiB of windows each at most, since
     # windows at scale come once.
     options = {**limits, "engines": max(2, math.ceil(count / max(1, len(ray.nodes()))))}
@@ -182,7 +194,7 @@ def _run(
         fn_constructor_args=(recipe, parts.address, batch_size, model_dir, options),
         batch_size=batch_size,
         compute=ActorPoolStrategy(size=count, max_concurrent_calls_per_actor=_BATCHES_AT_ONCE),
-        num_gpus=1 if with_gpus else 0,
+        num_gpus=size,
         num_cpus=0 if with_gpus else 0.5,
     )
     for _ in captioned.iter_batches(batch_size=None):
@@ -319,6 +331,28 @@ def _local(video: str) -> Iterator[str]:
         files, remote = fsspec.core.url_to_fs(video)
         files.get_file(remote, path)
         yield path
+
+
+def engine_count(gpus: Sequence[int], size: int) -> int:
+    """Return the number of engines for which a cluster has GPUs, 1 without GPUs.
+
+    Parameters
+    ----------
+    gpus
+        GPUs of each node.
+    size
+        GPUs of an engine, all on one node; 0 for an engine without.
+
+    Raises
+    ------
+    ScaleError
+        If GPUs are to share a model, and no node has so many.
+    """
+    fitting = sum(each // size for each in gpus) if size else 1
+    if not fitting and size > 1:
+        most = max(gpus, default=0)
+        raise ScaleError(f"tensor_parallel is {size}, but a node here has at most {most} GPUs")
+    return max(1, fitting)
 
 
 def _ray() -> Any:

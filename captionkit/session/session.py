@@ -15,7 +15,13 @@ import pandas as pd
 
 from captionkit.engine import Backend
 from captionkit.models.weights import locate
-from captionkit.pipeline.backends import EngineOptions, check_length, check_options, open_backend
+from captionkit.pipeline.backends import (
+    EngineOptions,
+    check_length,
+    check_options,
+    default_batch_size,
+    open_backend,
+)
 from captionkit.pipeline.prepared import ModelFrames, model_frames
 from captionkit.recipe import Recipe
 from captionkit.run.matrix import Matrix
@@ -55,7 +61,10 @@ class Session(SessionSummaries):
     recipe
         Settings of every run; ``model`` and the arguments of `caption` change single ones.
     batch_size
-        Captions that run at once.
+        Captions that run at once in an engine. None takes 16, and on a GPU what its memory has room
+        for, up to 64; see `pipeline.default_batch_size`.
+    decoders
+        Processes that read frames; None takes one for each core that this process may use, up to 32.
     store
         Store of the runs: a path, or an open store, which `close` then leaves open.
     model_dir
@@ -68,7 +77,8 @@ class Session(SessionSummaries):
     backend
         Backend for every recipe, whatever its model; None starts an engine or takes the endpoint.
     engine_options
-        Memory of an engine: ``max_model_len``, ``memory_share``; see `pipeline.EngineOptions`.
+        Memory of an engine, ``max_model_len`` and ``memory_share``, and GPUs: ``gpus`` for one engine
+        on each, ``tensor_parallel`` for GPUs that share a model; see `pipeline.EngineOptions`.
 
     Raises
     ------
@@ -84,7 +94,8 @@ class Session(SessionSummaries):
         spans: Spans | None = None,
         cut: Cut = "frames",
         recipe: Recipe | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
+        decoders: int | None = None,
         store: Store | str | Path | None = None,
         model_dir: str = "models/qwen",
         reader: Reader = "pyav",
@@ -92,10 +103,15 @@ class Session(SessionSummaries):
         backend: Backend | None = None,
         **engine_options: Unpack[EngineOptions],
     ) -> None:
-        check_count("batch_size", batch_size)
+        for name, count in (("batch_size", batch_size), ("decoders", decoders)):
+            if count is not None:
+                check_count(name, count)
         check_options(engine_options)
         recipe = recipe or Recipe()
         self.recipe = replace(recipe, model=model) if model else recipe
+        if batch_size is None:
+            own = endpoint is None and backend is None
+            batch_size = default_batch_size(self.recipe, model_dir, **engine_options) if own else 16
         self.batch_size = batch_size
         self.model_dir = model_dir
         self.endpoint = endpoint
@@ -108,7 +124,7 @@ class Session(SessionSummaries):
         self._tasks: dict[int, RunTask] = {}
         self._lock = threading.Lock()
         videos, problems = video_requests(self.source, spans, cut)
-        rule, pool = CutRule(self.recipe, cut), DecodePool(reader=reader)
+        rule, pool = CutRule(self.recipe, cut), DecodePool(decoders, reader)
         self.sources = Sources(videos, rule, pool, problems, self.store.adopt)
         try:
             self._wait(first=True)
@@ -153,6 +169,7 @@ class Session(SessionSummaries):
             cut=cut,
             recipe=recipe,
             batch_size=self.batch_size,
+            decoders=self.sources.pool.workers,
             store=self.store,
             model_dir=self.model_dir,
             reader=self.sources.pool.reader,

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionkit.system import ipc
+from captionkit.system.cores import usable_cores
 from captionkit.system.temp import TempFolder
 from captionkit.video.cache import file_stamp
 from captionkit.video.encoding import Encoding, Excerpt
@@ -38,6 +39,9 @@ Source = str | Path | bytes
 
 # Looks for an answer within the time limit.
 _LOOKS = 10
+
+# Eight GPUs with 20 windows/s each would take more, but disks and the session's own process then limit.
+_MOST_WORKERS = 32
 
 READERS: tuple[Reader, ...] = ("pyav", "decord")
 
@@ -96,7 +100,7 @@ class DecodePool:
     Parameters
     ----------
     workers
-        Most processes; by default one a core, up to four.
+        Most processes; by default one for each core that this process may use, up to 32.
     reader
         ``"pyav"``, or ``"decord"`` for the streams that it reads exactly.
     timeout_s
@@ -114,7 +118,7 @@ class DecodePool:
     ) -> None:
         if reader not in READERS:
             raise ValueError(f"no reader is called {reader!r}; known: {', '.join(READERS)}")
-        count = workers or min(4, os.cpu_count() or 1)
+        count = workers or min(_MOST_WORKERS, usable_cores())
         self.workers = count
         self.reader = reader
         self._limit = timeout_s

@@ -99,8 +99,8 @@ def where(board: Board, recipe: Recipe) -> str:
         return "By the session's own backend: "
     if session.endpoint:
         return f"At {session.endpoint}: "
-    key, live = engine_key(recipe, session.model_dir, **session.engine_options), Engine.live()
-    if live is not None and live.key == key:
+    key = engine_key(recipe, session.model_dir, **session.engine_options).anywhere
+    if (live := Engine.live()) is not None and live.key.anywhere == key:
         return "Same engine: "
     seconds = board.rates.starts.get(key)
     how_long = f"about {seconds:.0f} s" if seconds else "how long is not measured yet"

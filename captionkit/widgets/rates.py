@@ -14,14 +14,14 @@ class Rates:
     def __init__(self) -> None:
         self._seen: dict[tuple[int, object], set[int]] = {}
         self._seconds: dict[tuple[object, ...], float] = {}
-        #: Seconds that engines took to start.
+        #: Seconds that engines took to start, by their `EngineKey.anywhere`.
         self.starts: dict[EngineKey, float] = {}
 
     def take(self, work: Work, windows: Rows) -> None:
         """Measure a run that ended."""
         engine, run = Engine.live(), work.task.run
         if engine is not None:
-            self.starts[engine.key] = engine.info["start_s"]
+            self.starts[engine.key.anywhere] = engine.info["start_s"]
         seen = self._seen.setdefault((_pid(engine), run.recipe.frames_key), set())
         captioned = run.store.captioned_keys(run.id)
         indexes = {windows.by_key[key] for key in captioned if key in windows.by_key}

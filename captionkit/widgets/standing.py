@@ -57,6 +57,8 @@ def _told(board: Board, task: RunTask) -> str:
 def _start(board: Board, task: RunTask) -> str:
     if board.session.backend is not None or Engine.live() is not None:
         return "begins…"
-    expected = board.rates.starts.get(engine_key(task.run.recipe, board.session.model_dir))
+    session = board.session
+    key = engine_key(task.run.recipe, session.model_dir, **session.engine_options)
+    expected = board.rates.starts.get(key.anywhere)
     usual = f" of about {expected:.0f} s" if expected else ""
     return f"the engine starts… {time.monotonic() - task.started:.0f} s{usual}"
