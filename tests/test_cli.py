@@ -145,7 +145,7 @@ def test_doctor_lists_findings_and_remedies(tmp_path):
 def test_a_model_that_does_not_fit_is_refused_before_it_loads_with_the_numbers(
     words, harbour, monkeypatch, capsys
 ):
-    monkeypatch.setattr(Engine, "_live", None)
+    monkeypatch.setattr(Engine, "_live", ())
     small = hardware.Processor("laptop", 16_000, 2000)
     monkeypatch.setattr(hardware, "find_processor", lambda: small)
     assert main([harbour if word == "FILM" else word for word in words]) == 1
