@@ -1,4 +1,6 @@
-"""Run NeMo Curator's reader, fixed-stride clips and writer with captionkit's stages, on Curator's Ray.
+"""Run NeMo Curator's reader, stride, previews and writer with captionkit's stages, on Curator's Ray.
+
+One clip of each video is corrupted on the way.
 
 ``python tests/curator_pipeline.py VIDEOS OUTPUT``; a program, so that Ray's processes end with it.
 """
@@ -10,15 +12,34 @@ import sys
 import ray
 from nemo_curator.backends.ray_data import RayDataExecutor
 from nemo_curator.pipeline import Pipeline
+from nemo_curator.stages.base import ProcessingStage
 from nemo_curator.stages.video.clipping.clip_extraction_stages import (
     ClipTranscodingStage,
     FixedStrideExtractorStage,
 )
 from nemo_curator.stages.video.io.clip_writer import ClipWriterStage
 from nemo_curator.stages.video.io.video_reader import VideoReader
+from nemo_curator.stages.video.preview.preview import PreviewStage
+from nemo_curator.tasks.video import VideoTask
 
 import captionkit as ck
 from captionkit.scale.nemo_curator import CaptionGenerationStage, CaptionPreparationStage
+
+
+class Corrupt(ProcessingStage[VideoTask, VideoTask]):
+    """Replaces the bytes of the second clip."""
+
+    name = "corrupt"
+
+    def inputs(self):
+        return ["data"], ["clips"]
+
+    def outputs(self):
+        return ["data"], ["clips"]
+
+    def process(self, task):
+        task.data.clips[1].buffer = b"no video at all"
+        return task
 
 
 def main(videos: str, output: str) -> None:
@@ -29,7 +50,9 @@ def main(videos: str, output: str) -> None:
     pipeline.add_stage(VideoReader(input_video_path=videos))
     pipeline.add_stage(FixedStrideExtractorStage(8.5, 8.5, min_clip_length_s=2.0, limit_clips=0))
     pipeline.add_stage(ClipTranscodingStage(encoder="libvpx-vp9", num_cpus_per_worker=1.0))
+    pipeline.add_stage(Corrupt())
     pipeline.add_stage(CaptionPreparationStage.from_recipe(recipe))
+    pipeline.add_stage(PreviewStage(num_cpus_per_worker=1.0))
     pipeline.add_stage(CaptionGenerationStage.from_recipe(recipe))
     pipeline.add_stage(
         ClipWriterStage(
@@ -38,9 +61,9 @@ def main(videos: str, output: str) -> None:
             upload_clips=False,
             dry_run=False,
             generate_embeddings=False,
-            generate_previews=False,
+            generate_previews=True,
             generate_captions=True,
-            caption_models=[recipe.model],
+            caption_models=[recipe.model, f"{recipe.model}_stage1"],
             enhanced_caption_models=[],
         )
     )

@@ -195,7 +195,9 @@ def test_an_old_ray_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.engine
-def test_nemo_curators_own_pipeline_runs_our_stages_with_a_working_second_stage(tmp_path):
+def test_nemo_curators_own_pipeline_has_both_stages_and_a_corrupt_clip_costs_itself(
+    tmp_path,
+):
     assert shutil.which("ffmpeg"), "no ffmpeg here, which NeMo Curator needs: apt-get install ffmpeg"
     (tmp_path / "in").mkdir()
     shutil.copy(VIDEOS / "winter.mp4", tmp_path / "in")
@@ -210,7 +212,11 @@ def test_nemo_curators_own_pipeline_runs_our_stages_with_a_working_second_stage(
     assert done.returncode == 0, done.stderr[-4000:]
     metas = [json.loads(path.read_text()) for path in (tmp_path / "out/metas/v0").glob("*.json")]
     assert len(metas) == 3
-    captions = [window["demo_caption"] for meta in metas for window in meta["windows"]]
-    assert len(captions) == 3
-    # The first stage alone would write one short sentence without the background.
-    assert all("snow" in caption for caption in captions)
+    (bad,) = (meta for meta in metas if "errors" in meta)
+    assert (bad["valid"], bad["windows"]) == (False, [])
+    windows = [window for meta in metas for window in meta["windows"]]
+    assert len(windows) == 2
+    # The first stage alone writes one short sentence without the background.
+    assert all("snow" in window["demo_caption"] for window in windows)
+    assert all("snow" not in window["demo_stage1_caption"] for window in windows)
+    assert len(list((tmp_path / "out/previews").rglob("*.webp"))) == 2

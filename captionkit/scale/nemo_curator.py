@@ -175,7 +175,10 @@ class CaptionPreparationStage(_Stage):
             self._stage = None
 
     def process(self, task: VideoTask) -> VideoTask:
-        """Prepare all clips of a task; record failures in ``clip.errors``."""
+        """Prepare all clips of a task; record failures in ``clip.errors``.
+
+        A buffer that NeMo Curator's own ffprobe cannot read either is emptied.
+        """
         self.setup()
         assert self._stage is not None
         self._stage.recipe = adapter.take_over(self)
@@ -188,6 +191,8 @@ class CaptionPreparationStage(_Stage):
             ours = Clip(str(clip.source_video), uuid=clip.uuid, buffer=bytes(clip.buffer))
             self._stage.process(OurTask(Video(ours.source_video, clips=[ours])))
             clip.errors.update(ours.errors)
+            if "video" in ours.errors:
+                _drop_unreadable(clip)
             for window in ours.windows:
                 made = _Window(window.start_frame, window.end_frame)
                 if self.generate_previews:
@@ -340,6 +345,15 @@ def _values(video: Any, clip: Any, window: Any) -> dict[str, str]:
         start, end = window.start_frame / rate, (window.end_frame + 1) / rate
         values |= {"start": f"{start:.2f}", "end": f"{end:.2f}", "duration": f"{end - start:.2f}"}
     return values
+
+
+def _drop_unreadable(clip: Any) -> None:
+    """Empty a buffer at which NeMo Curator's writer would stop, for all clips of the task."""
+    try:
+        clip.extract_metadata()
+    except Exception as error:  # any error of its ffprobe
+        clip.errors["buffer"] = f"dropped, since NeMo Curator cannot read it either: {error}"
+        clip.buffer = None
 
 
 def _set_captions(window: Any, variant: str, captioned: Window) -> None:
