@@ -224,8 +224,17 @@ def test_tried_prompts_have_their_rates_and_ratings(bench):
     assert list(table["prompt"]) == ["Second prompt.", "default"]
     assert (table["rating"][0], table["rated"][0], table["saved"][0]) == (3.5, 2, "second")
     assert table["windows_per_s"].gt(0).all()
+    bench.tuner.two_stages.value, bench.tuner.stage2.value = True, "Shorten {caption}"
+    caption_all(bench)
+    table = ck.prompts_tried(bench.session.store)
+    assert list(table["stage2"]) == ["Shorten {caption}", None, None]
+    assert list(table["saved"]) == [None, "second", None]
+    settle(bench)
     bench.prompts._list()
     assert "3.5 of 5 (2)" in bench.prompts.history.value
+    assert "stage 2: Shorten {caption}" in bench.prompts.history.value
+    assert "nan" not in bench.prompts.history.value
+    assert not any(bench.board.problems.values())
 
 
 # Tags, notes, search.

@@ -483,6 +483,8 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
             assert sticking_out(page) == []
             assert page.evaluate(FAINT) == []
             shoot(notebook, f"{name}-{tab.lower()}")
+        expect(page.locator(".ck-table").first).to_contain_text("run 2")
+        assert page.locator(".ckb-problem").is_hidden()
         button(notebook, "More").click()
         assert sticking_out(page) == []
         assert page.evaluate(FAINT) == []

@@ -31,7 +31,6 @@ def prompts_tried(store: Store | str | Path | None = None) -> pd.DataFrame:
     table = runs(opened)
     # A run that cannot be read has no prompt.
     table = table[table["prompt"].notna()]
-    table["stage2"] = [each if isinstance(each, str) else None for each in table["stage2"]]
     found = []
     for (prompt, stage2), group in table.groupby(["prompt", "stage2"], sort=False, dropna=False):
         second = stage2 if isinstance(stage2, str) else None
@@ -47,4 +46,9 @@ def prompts_tried(store: Store | str | Path | None = None) -> pd.DataFrame:
                 len(rated), mean,
             )
         )  # fmt: skip
-    return pd.DataFrame(found, columns=list(COLUMNS)).sort_values("last_run", ascending=False)
+    tried = pd.DataFrame(found, columns=list(COLUMNS))
+    for name in ("stage2", "saved"):
+        # Beside texts, pandas would make None a NaN.
+        values = [row[COLUMNS.index(name)] for row in found]
+        tried[name] = pd.Series(values, dtype=object)
+    return tried.sort_values("last_run", ascending=False, ignore_index=True)

@@ -44,7 +44,7 @@ class PromptsView(FormView):
         super().__init__(session, browser)
         self._known: dict[str, _Prompt] = {}
         self.saved_name = widgets.Text(
-            description="Name", placeholder="name for the form's prompt", layout=wide("20em"),
+            description="Name", placeholder="a name", layout=wide("20em"),
             style=_STYLE,
         )  # fmt: skip
         self.save = self._button("Save the form's prompt", self._save, "save")

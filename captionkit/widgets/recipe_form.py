@@ -82,7 +82,7 @@ class RecipeForm(FormView):
         self.window_seconds.value = 8.0
         self.cut_by = widgets.Dropdown(
             description="Cut by", options=[CUTS[0], _BY_SECONDS, *CUTS[1:]], style=WIDE_LABEL,
-            layout=wide(NARROW),
+            layout=wide("17em"),
             tooltip="cut windows of some frames; by scenes, also at each shot",
         )  # fmt: skip
         self.fp8 = widgets.Checkbox(
@@ -106,8 +106,9 @@ class RecipeForm(FormView):
             tooltip="how often each window is captioned, each time with its own seed",
         )  # fmt: skip
         self.preset = widgets.Dropdown(
-            description="Preset", options=["", *PRESETS], layout=wide("21em"), style=WIDE_LABEL,
+            description="Preset", layout=wide("21em"), style=WIDE_LABEL,
             tooltip="set several numbers at once",
+            options=[("choose…", ""), *((each, each) for each in PRESETS)],
         )  # fmt: skip
         self._fields = [
             self.pixel_budget, self.top_p, self.penalty, self.seed, self.repeats, self.fresh,

@@ -64,7 +64,7 @@ class ReviewView(FormView):
         )
         self.rating = widgets.Dropdown(
             description="Stars", layout=wide("12em"), style=_STYLE,
-            options=[("no rating", None), *(("★" * each, each) for each in range(1, 6))],
+            options=[("no rating", 0), *(("★" * each, each) for each in range(1, 6))],
         )  # fmt: skip
         self.rate = self._button("Rate", self._rate, "")
         self.tags = widgets.Text(
@@ -83,7 +83,7 @@ class ReviewView(FormView):
             "the earlier text stays in its run",
         )  # fmt: skip
         self.find = widgets.Text(description="Find", layout=wide("18em"), style=_STYLE)
-        self.replacement = widgets.Text(description="Replace by", layout=wide("18em"), style=_STYLE)
+        self.replacement = widgets.Text(description="Put", layout=wide("18em"), style=_STYLE)
         self.case = widgets.Checkbox(description="Case counts", indent=False, layout=wide("8em"))
         self.preview = self._button("Preview", self._preview, "show what would change")
         self.replace = self._button("Replace", self._replace, "", disabled=True)
@@ -191,7 +191,7 @@ class ReviewView(FormView):
         return None
 
     def _rate(self) -> str:
-        return f"{self.board.rate_all(self.indexes, self.rating.value)} captions rated"
+        return f"{self.board.rate_all(self.indexes, self.rating.value or None)} captions rated"
 
     def _add_tags(self) -> str:
         return f"{self.board.tag_all(self.indexes, self.tags.value)} captions tagged"

@@ -11,7 +11,7 @@ export class Filters {
     this.typing = 0;
     this.search = make("input", {
       type: "search",
-      placeholder: "Search text, names, notes, tags ( / )",
+      placeholder: "Text, names, notes, tags ( / )",
       "aria-label": "Search captions",
       title: `Searches ${model.get("_searched")}`,
     });
