@@ -18,6 +18,10 @@ from captionkit.stages import CaptionPreparationStage, QwenVL
 os.environ[ENCODER_STATS] = "1"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--million", action="store_true", help="measure a store of a million captions")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache_of_fixtures(tmp_path_factory):
     """Keep what tests learn of files out of the user's cache, also in processes that tests start."""
