@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import time
 from contextlib import closing
@@ -289,3 +290,50 @@ def test_a_store_whose_file_alone_was_replaced_is_named_as_the_reason(session):
     Store(session.store.path).close()
     with pytest.raises(StoreError, match="was replaced by another file while it was open"):
         session.caption("Say what it is.")
+
+
+class FailsOnce:
+    """A connection whose disk fails at one of its commits."""
+
+    def __init__(self, connection, commit):
+        self._connection, self._left = connection, commit
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+    def execute(self, statement, *values):
+        if statement == "COMMIT":
+            self._left -= 1
+            if not self._left:
+                raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(statement, *values)
+
+
+@pytest.mark.parametrize("commit", [1, 2, 3, 5, 8])
+def test_a_disk_that_fails_once_is_named_and_costs_no_earlier_caption(session, fake, commit):
+    session.caption("Say it.", windows=session.windows.head(1))
+    connection = session.store._file._db
+    session.store._file._db = FailsOnce(connection, commit)
+    with pytest.raises(StoreError, match=r"disk I/O error; the disk may.* goes on from there"):
+        session.caption("Say it.", batch_size=1)
+    session.store._file._db = connection
+    assert not connection.in_transaction
+    run = session.caption("Say it.")
+    assert (run.status, run.progress.done) == ("done", 4)
+    assert list(run.captions["window"]) == [0, 1, 2, 3]
+    assert len(fake.calls) <= 5
+
+
+def test_a_disk_that_fails_during_an_export_keeps_the_earlier_file(session, tmp_path, monkeypatch):
+    run = session.caption("Say it.")
+    path = run.export(tmp_path / "out" / "captions.csv")
+    before = path.read_bytes()
+
+    def fsync(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(ck.export.ExportError, match=r"cannot write .*\.csv: Input/output error"):
+        run.export(path, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
