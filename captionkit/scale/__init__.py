@@ -5,7 +5,8 @@ Ray (extra ``ray``) is imported at its first use; `scale.nemo_curator` needs the
 
 from __future__ import annotations
 
+from captionkit.scale.batches import map_batches
 from captionkit.scale.parts import ScaleError
 from captionkit.scale.ray_data import caption_videos
 
-__all__ = ["ScaleError", "caption_videos"]
+__all__ = ["ScaleError", "caption_videos", "map_batches"]

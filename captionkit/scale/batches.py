@@ -1,0 +1,148 @@
+"""A recipe as a function over batches, for Ray Data, `datasets.Dataset.map`, Daft and the like."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from captionkit.captions import COLUMNS, WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
+from captionkit.engine import Backend, EngineGoneError
+from captionkit.models.variants import get_variant
+from captionkit.models.weights import locate
+from captionkit.pipeline.backends import open_backend
+from captionkit.pipeline.events import WindowDone
+from captionkit.pipeline.flow import caption
+from captionkit.recipe import Recipe
+from captionkit.sources import SourceClip, plan
+from captionkit.system import loop
+from captionkit.video import DecodePool
+
+# Window number in the row of a video that cannot be read.
+_NO_WINDOW = -1
+
+
+class map_batches:  # noqa: N801 (a function to its users)
+    """Return a function from a batch of videos to their captions, a row for each stage of a window.
+
+    The function can be pickled. The engine starts at the first batch, one for each process, whichever
+    library calls::
+
+        dataset.map(ck.scale.map_batches(recipe), batched=True, remove_columns=dataset.column_names)
+        ray_dataset.map_batches(ck.scale.map_batches(recipe), batch_size=8)
+
+    Parameters
+    ----------
+    recipe
+        Settings of all captions.
+    column
+        Column of the videos: paths, or the bytes of files.
+    batch_size
+        Captions that run at once.
+    model_dir
+        Folder of downloaded weights.
+    backend
+        Backend of the captions; None starts the recipe's engine.
+
+    Raises
+    ------
+    ValueError
+        If the model is unknown, or ``batch_size`` is below 1.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        column: str = "video",
+        batch_size: int = 16,
+        model_dir: str | Path = "models/qwen",
+        backend: Backend | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; give 1 or more")
+        get_variant(recipe.model)
+        self.recipe = recipe
+        self.column = column
+        self.batch_size = batch_size
+        self.model_dir = str(Path(model_dir).resolve())
+        self.backend = backend
+
+    def __call__(self, batch: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
+        """Caption the videos of a batch; return columns as in `captions.CaptionRow`.
+
+        A video that cannot be read is a row with an ``error`` and the window -1; a window that
+        cannot be captioned has an ``error``.
+
+        Raises
+        ------
+        KeyError
+            If the batch lacks the column.
+        TypeError
+            If a value is neither a path nor bytes.
+        EngineError, WeightsError
+            If the engine does not start.
+        """
+        if self.column not in batch:
+            raise KeyError(
+                f"the batch has no column {self.column!r} but {', '.join(batch)}; give column="
+            )
+        videos = [_video(each) for each in batch[self.column]]
+        locate(self.recipe.model, self.model_dir)
+        try:
+            rows = self._caption(videos)
+        except EngineGoneError:
+            # Start the engine again for the whole batch, of which nothing has been returned.
+            rows = self._caption(videos)
+        plain = [asdict(row) for row in rows]
+        return {name: [row[name] for row in plain] for name in COLUMNS}
+
+    def _caption(self, videos: list[str | bytes]) -> list[CaptionRow]:
+        # `Engine.get` returns the engine that runs in this process.
+        backend = self.backend or open_backend(self.recipe, model_dir=self.model_dir)
+        rows: list[CaptionRow] = []
+        with DecodePool() as pool:
+            for video in videos:
+                rows += self._of_video(video, pool, backend)
+        return rows
+
+    def _of_video(self, video: str | bytes, pool: DecodePool, backend: Backend) -> list[CaptionRow]:
+        made = self.recipe
+        if isinstance(video, bytes):
+            name = path = f"sha256-{hashlib.sha256(video).hexdigest()[:16]}"
+        else:
+            name, path = Path(video).stem, video
+        try:
+            clip = SourceClip.open(pool, video, path)
+            spans = clip.cut(made.window_size, made.remainder_threshold, made.window_seconds)
+            windows = plan(clip, spans, name)
+        except ValueError as error:
+            nothing = dict.fromkeys(WINDOW_COLUMNS)
+            columns = {**nothing, "video": name, "path": path, "window": _NO_WINDOW}
+            return caption_rows(columns, made, [], str(error))
+
+        async def run() -> list[WindowDone]:
+            events = caption(windows, made, backend, pool, batch_size=self.batch_size)
+            return [each async for each in events if isinstance(each, WindowDone)]
+
+        done = sorted(loop.run(run()), key=lambda each: each.window.number)
+        return [
+            row
+            for each in done
+            for row in caption_rows(
+                window_columns(each.window), made, each.captions, each.error, each.warnings
+            )
+        ]
+
+
+def _video(value: Any) -> str | bytes:
+    """Return a path or a file's bytes, also of a dict as in `datasets.Video` without decoding."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, (str, Path)):
+        return str(value)
+    raise TypeError(f"a video is a {type(value).__name__}; give a path or the bytes of a file")

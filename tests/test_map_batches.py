@@ -1,0 +1,70 @@
+"""A recipe as a function over batches, as Ray Data, `datasets` and Daft call it."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from common import VIDEOS
+
+import captionkit as ck
+from captionkit.captions import COLUMNS
+from captionkit.scale import map_batches
+
+WINTER = str(VIDEOS / "winter.mp4")
+RECIPE = ck.Recipe(prompt="Say it.", stage2="More: {caption}")
+
+
+def test_paths_and_bytes_go_in_and_a_row_for_each_stage_comes_out(fake):
+    run = map_batches(RECIPE, backend=fake)
+    content = (VIDEOS / "winter.mp4").read_bytes()
+    out = run({"video": [WINTER, content, {"bytes": None, "path": WINTER}]})
+    assert tuple(out) == COLUMNS
+    assert out["window"] == [0, 0, 1, 1, 2, 2] * 3
+    assert out["stage"] == [1, 2] * 9
+    assert out["text"][:2] == ["Say it. at 0.00.", "Say it. at 0.00. More of it."]
+    assert out["key"][:6] == out["key"][6:12]
+    assert out["path"][0] == WINTER and out["path"][6].startswith("sha256-")
+
+
+def test_a_bad_video_and_a_bad_window_are_rows_with_their_errors(fake):
+    fake.fail = {"8.53"}
+    out = map_batches(RECIPE, backend=fake)({"video": [b"no video", WINTER]})
+    assert out["window"] == [-1, 0, 0, 1, 2, 2]
+    assert [bool(each) for each in out["error"]] == [True, False, False, True, False, False]
+
+
+def test_what_does_not_fit_is_refused_by_name(fake):
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        map_batches(RECIPE, batch_size=0)
+    run = map_batches(RECIPE, column="film", backend=fake)
+    with pytest.raises(KeyError, match="no column 'film' but video"):
+        run({"video": [WINTER]})
+    with pytest.raises(TypeError, match="a video is a int; give a path"):
+        run({"film": [3]})
+
+
+def test_the_function_can_be_sent_to_other_processes():
+    again = pickle.loads(pickle.dumps(map_batches(RECIPE, column="film")))
+    assert (again.recipe, again.column) == (RECIPE, "film")
+
+
+@pytest.mark.engine
+def test_datasets_map_calls_it_with_one_engine_for_all_batches():
+    datasets = pytest.importorskip("datasets", reason="needs Hugging Face datasets")
+    from captionkit.engine import Engine
+
+    films = datasets.Dataset.from_dict({"video": [WINTER, str(VIDEOS / "river.mp4")]})
+    engines = []
+    captions = map_batches(ck.Recipe(prompt="short", max_tokens=16))
+
+    def run(batch):
+        rows = captions(batch)
+        engines.append(Engine.live())
+        return rows
+
+    table = films.map(run, batched=True, batch_size=1, remove_columns=["video"])
+    assert tuple(table.column_names) == COLUMNS
+    assert table["window"][:] == [0, 1, 2, 0, 1, 2]
+    assert all(table["text"][:])
+    assert len(engines) == 2 and engines[0] is engines[1]
