@@ -310,7 +310,8 @@ def rehearse(on: Rehearsal, out: Path, steps: tuple[Step, ...] = STEPS) -> dict[
         row["seconds"] = round(time.monotonic() - begin, 1)
         result["steps"].append(row)
         out.write_text(json.dumps(result, indent=1, default=str) + "\n")
-        print(f"{row['step']}: {row['error'] or 'done'} ({row['seconds']} s)", flush=True)
+        sys.stdout.write(f"{row['step']}: {row['error'] or 'done'} ({row['seconds']} s)\n")
+        sys.stdout.flush()
     return result
 
 
