@@ -282,6 +282,27 @@ def test_a_film_that_changed_is_refused_until_it_is_opened_anew(pool, tmp_path):
     assert pool.read(path, [3], SIZE, pool.probe(path).identity).damage is None
 
 
+@pytest.mark.parametrize("share", ["4/3", "3/4"])
+def test_pixels_that_change_their_shape_within_a_stream_are_refused_in_words(share, pool, tmp_path):
+    parts = []
+    for name, ratio in (("one.ts", "1"), ("two.ts", share)):
+        with av.open(str(tmp_path / name), "w") as out:
+            stream = out.add_stream("mpeg2video", rate=25, options={"g": "12", "b": "4000000"})
+            stream.width, stream.height, stream.pix_fmt = barcodes.WIDTH, barcodes.HEIGHT, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = Fraction(ratio)
+            for number in range(40):
+                picture = av.VideoFrame.from_ndarray(barcodes.picture(number), format="rgb24")
+                out.mux(stream.encode(picture.reformat(format="yuv420p")))
+            out.mux(stream.encode())
+        parts.append((tmp_path / name).read_bytes())
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(parts))
+    frames = pool.read(path, list(range(30)), SIZE)
+    assert [barcodes.read_number(frame) for frame in frames.pixels] == list(range(30))
+    with pytest.raises(VideoError, match="shape of the picture changes"):
+        pool.read(path, [60, 61], SIZE)
+
+
 CUT_OFF = {
     "f.mp4": {"options": {"g": "30"}, "container_options": {"movflags": "faststart"}},
     "fragments.mp4": {

@@ -1,7 +1,7 @@
 """Measure the opening of collections: ``python -m captionkit.bench opening``.
 
-Clips of one second, a long mp4 film, and what a run of 100,000 windows costs to show. The cache of
-files is a new one.
+Clips of one second, a long mp4 film, the times that models are told at a variable rate, and what a run
+of 100,000 windows costs to show. The cache of files is a new one.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 from rich.table import Table
 
 from captionkit.bench.store import CAPTION, imaginary_film
 from captionkit.bench.work import repeat_film
 from captionkit.demo.videos import large_scenes, write_film
 from captionkit.display import no_images
+from captionkit.pipeline.prepared import prepare
 from captionkit.recipe import Recipe
 from captionkit.run import Run
-from captionkit.sources import CutRule, Sources, windows_table
+from captionkit.sources import CutRule, SourceClip, Sources, WindowSpan, plan, windows_table
 from captionkit.stages.adapter import video_requests
 from captionkit.store import Store
 from captionkit.system.temp import TempFolder
@@ -56,6 +60,7 @@ def bench_opening(clips: int, hours: float, windows: int) -> dict[str, str]:
         name = f"mp4 of {size:.1f} GB, {hours:g} h"
         found[f"{name}: first windows / all"] = f"{first_s:.2f} / {all_s:.2f} s"
         found["bytes read for it"] = f"{read / 1e6:,.1f} MB"
+        found["variable rate: largest error of a told time"] = f"{_told_error(folder):.2f} s"
         found |= _show(folder, windows)
     return found
 
@@ -168,6 +173,41 @@ def _open(source: Path) -> tuple[float, float, int]:
     if sources.problems:
         raise RuntimeError(f"the bench's own films are left out: {sources.problems}")
     return first_s, all_s, read.total
+
+
+def _told_error(folder: Path) -> float:
+    """Return how far the times that models compute lie, at most, from when the frame is on screen.
+
+    The film has 100 frames in 4 s, and then one a second. Models take each frame's own index, or equal
+    steps.
+    """
+    film = folder / "variable.mkv"
+    times = np.array([*range(0, 4000, 40), *range(4000, 54_000, 1000)]) / 1000
+    _write_at(film, times)
+    with DecodePool(workers=1) as pool:
+        clip = SourceClip.open(pool, str(film), str(film))
+        (window,) = plan(clip, [WindowSpan(0, len(times) - 1)], film.stem)
+        told = prepare(window, Recipe(), pool).video.metadata
+    shown = np.array(told["frames_indices"]) / told["fps"]
+    numbers = np.abs(times[:, None] - shown).argmin(axis=0)
+    even = np.arange(len(shown)) * (told["total_num_frames"] / told["fps"] / len(shown))
+    until = np.append(times[1:], clip.metadata.duration)[numbers]
+    return float(max(*np.abs(times[numbers] - shown), *(shown - even), *(even - until)))
+
+
+def _write_at(path: Path, times: NDArray[np.float64]) -> None:
+    """Write a film with frames at these seconds."""
+    import av
+
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, seconds in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
 
 
 def _show(folder: Path, windows: int) -> dict[str, str]:

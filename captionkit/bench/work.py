@@ -80,7 +80,7 @@ def planned(work: Work, workers: int | None = None) -> list[PlannedWindow]:
     """
     made = recipe(work)
     clip = SourceClip.open(decoders(workers), work.path, work.path)
-    spans = clip.cut(made.window_size, made.remainder_threshold)
+    spans = clip.cut(made.window_size, made.remainder_threshold, made.window_seconds)
     if len(spans) < work.windows:
         raise ValueError(f"{work.path} has {len(spans)} windows; the work needs {work.windows}")
     return plan(clip, spans[: work.windows], Path(work.path).stem)

@@ -109,7 +109,7 @@ class Film:
 
     def captions(self, recipe: Recipe) -> list[str]:
         """Caption each scene and return the final texts."""
-        return caption_film(self._path, replace(recipe, window_size=FRAMES_A_SCENE))
+        return caption_film(self._path, recipe.cut_by(FRAMES_A_SCENE))
 
     def ask(self, prompts: Sequence[str], model: str) -> list[str]:
         """Ask each scene a prompt of its own and return the answers."""
@@ -135,7 +135,7 @@ class Film:
 def windows_of(path: Path, recipe: Recipe, pool: DecodePool) -> list[PlannedWindow]:
     """Cut a film into the windows of a recipe."""
     clip = SourceClip.open(pool, str(path), str(path))
-    spans = clip.cut(recipe.window_size, recipe.remainder_threshold)
+    spans = clip.cut(recipe.window_size, recipe.remainder_threshold, recipe.window_seconds)
     return plan(clip, spans, path.stem)
 
 

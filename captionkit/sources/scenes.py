@@ -101,7 +101,7 @@ def shot_starts(
     Raises
     ------
     ValueError
-        If PySceneDetect is not installed, or ``on_share`` stopped the search.
+        If PySceneDetect is not installed, ``on_share`` stopped the search, or the film has changed.
     """
     check_scenes()
     kind = f"scenes, {importlib.metadata.version('av')}"
@@ -131,8 +131,10 @@ def _found(
             raise ValueError("the search for scenes was stopped")
         numbers = list(range(begin, min(count, begin + _AT_ONCE)))
         try:
-            pixels = pool.read(file, numbers, size).pixels
+            pixels = pool.read(file, numbers, size, metadata.identity).pixels
         except VideoError:
+            if not isinstance(file, bytes) and pool.probe(file).identity != metadata.identity:
+                raise
             continue
         for number, rgb in zip(numbers, pixels, strict=True):
             timecode = FrameTimecode(number, fps=fps)

@@ -100,14 +100,14 @@ class CaptionPreparationStage(ProcessingStage):
         jobs = [
             (clip, source, number)
             for clip in task.data.clips
-            if (source := self._cut(task.data, clip, self._pool)) is not None
+            if (source := self._cut(recipe, task.data, clip, self._pool)) is not None
             for number in range(len(clip.windows))
         ]
         with ThreadPoolExecutor(self._pool.workers) as threads:
             list(threads.map(lambda job: self._prepare(recipe, *job), jobs))
         return task
 
-    def _cut(self, video: Video, clip: Clip, pool: DecodePool) -> SourceClip | None:
+    def _cut(self, recipe: Recipe, video: Video, clip: Clip, pool: DecodePool) -> SourceClip | None:
         """Open a clip, and cut a clip without windows; return None if the clip cannot be read."""
         span = clip.span if clip.buffer is None else None
         try:
@@ -118,7 +118,8 @@ class CaptionPreparationStage(ProcessingStage):
         if clip.buffer is None and video.metadata is None:
             video.metadata = source.metadata
         try:
-            for cut in clip.windows or source.cut(self.window_size, self.remainder_threshold):
+            lengths = (recipe.window_size, recipe.remainder_threshold, recipe.window_seconds)
+            for cut in clip.windows or source.cut(*lengths):
                 if not isinstance(cut, Window):
                     clip.windows.append(Window(cut.start, cut.end))
         except ValueError as error:

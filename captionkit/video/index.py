@@ -284,9 +284,15 @@ def _times(
     return timeline.mend(seconds, frame_s, bool(_formats(container) & _BROADCAST))
 
 
-def shown_size(stream: Any, frame: Any) -> tuple[int, int]:
-    """Return width and height as shown: pixels that are not square widen or narrow the picture."""
+def shown_size(stream: Any, frame: Any, *, now: bool = False) -> tuple[int, int]:
+    """Return width and height as shown: pixels that are not square widen or narrow the picture.
+
+    ``now`` takes the pixels that were decoded last, else those that the file begins with.
+    """
     ratio = stream.sample_aspect_ratio
+    if now and _formats(stream.container) & (_BROADCAST | _UNTIMED):
+        # Only the coded stream tells it, and may change it.
+        ratio = stream.codec_context.sample_aspect_ratio or ratio
     width = frame.width
     if ratio and ratio != 1:
         width = max(1, round(width * ratio))

@@ -287,14 +287,16 @@ class PyAVReader:
             raise VideoError(f"{self._path}: {error}") from error
         if orientation != self._index.orientation:
             raise VideoError(f"{self._path}: the orientation of the picture changes within the file")
-        width, height = shown_size(self._stream, frame)
-        if orientation.turns % 2:
-            width, height = height, width
-        if abs(width * shown.height / (height * shown.width) - 1) > 0.02:
-            raise VideoError(
-                f"{self._path}: the shape of the picture changes within the file, from {shown.width} x "
-                f"{shown.height} to {width} x {height}"
-            )
+        # The decoder may lose frames where the picture changes, also if its pixels make up for it.
+        for now in (False, True):
+            width, height = shown_size(self._stream, frame, now=now)
+            if orientation.turns % 2:
+                width, height = height, width
+            if abs(width * shown.height / (height * shown.width) - 1) > 0.02:
+                raise VideoError(
+                    f"{self._path}: the shape of the picture changes within the file, from "
+                    f"{shown.width} x {shown.height} to {width} x {height}"
+                )
 
     def _picture(self, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
         orientation = self._index.orientation

@@ -57,7 +57,7 @@ def mend(
     step = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else frame_s
     limit = largest_gap(values, broadcast)
     wrong = np.zeros(len(values), bool)
-    clocks, at = 0, 1
+    clocks, at, closed = 0, 1, 0.0
     while True:
         good = np.flatnonzero(~wrong)
         gaps = np.diff(values[good])
@@ -74,6 +74,7 @@ def mend(
         if len(outliers):
             wrong[good[outliers]] = True
             continue
+        closed += max(0.0, float(values[good[at]] - values[good[at - 1]]))
         values[good[at] :] += values[good[at - 1]] + step - values[good[at]]
         clocks += 1
     times[known] = np.where(wrong, np.nan, values)
@@ -82,7 +83,8 @@ def mend(
     if mended:
         notes.append(f"{mended} of {len(times)} timestamps are missing, repeated or absurd")
     if clocks:
-        notes.append(f"the clock jumps {clocks} times")
+        gap = f" ({closed:.1f} s without a frame are closed)" if closed else ""
+        notes.append(f"the clock jumps {clocks} times{gap}")
     return _filled(times, step), "; ".join(notes) or None
 
 
