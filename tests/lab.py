@@ -35,9 +35,9 @@ def chromium() -> str:
 
 
 class Lab:
-    """JupyterLab in a folder; ends with its kernels."""
+    """JupyterLab, or Notebook 7, in a folder; ends with its kernels."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, app: str = "lab") -> None:
         self.folder = folder
         self.token = secrets.token_hex(16)
         with socket.socket() as probe:
@@ -48,7 +48,7 @@ class Lab:
         self.log = (home / "lab.log").open("wb")
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
+                sys.executable, "-m", "jupyter", app, "--no-browser", "--allow-root",
                 "--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0",
                 f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={self.token}",
                 "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",

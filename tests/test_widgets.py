@@ -543,7 +543,7 @@ def test_hostile_captions_are_text_in_every_view(bench, fake, text, monkeypatch)
     bench.compare.mode.value = "stage 1 and stage 2"
     assert bench.board.idle(30)
     html = [side.text.value for side in bench.compare.sides]
-    html += [bench.compare.table.value, bench._results()]
+    html += [bench.compare.table.value, bench._static()]
     for each in html:
         for raw in ("<img src=x", "<script", "\x1b", "\x00", "\u202e", "\u2066"):
             assert raw not in each
@@ -566,8 +566,8 @@ def test_a_saved_notebook_stays_small_with_fifty_windows(fake, tmp_path):
         for key, widget in registry._instances.items()
         if key not in others and widget.comm is not None
     )
-    assert len(bench._results()) < 150_000
-    assert len(bench._results()) > 2_000
+    assert len(bench._static()) < 150_000
+    assert len(bench._static()) > 2_000
     bench.close()
     session.close()
     assert state < 300_000
@@ -660,7 +660,7 @@ def test_ten_thousand_windows_are_filtered_and_sorted(session):
     board.close()
 
 
-@pytest.mark.parametrize("name", ["browser.js", "file_link.js"])
+@pytest.mark.parametrize("name", ["browser.js", "file_link.js", "twin.js"])
 def test_the_modules_of_a_page_join_into_one_without_a_name_twice(name):
     text = bundle(name)
     assert not re.findall(r"^import|^export (?!default)", text, re.MULTILINE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -22,14 +23,26 @@ STYLE = """
 .ck {border-collapse: collapse; font: 13px/1.45 system-ui, sans-serif}
 .ck th, .ck td {text-align: left; vertical-align: top; padding: 5px 9px;
   border-bottom: 1px solid rgba(128, 128, 128, .35); white-space: pre-wrap;
-  overflow-wrap: anywhere; max-width: 34em}
+  overflow-wrap: break-word; max-width: 34em}
 .ck img {display: block; width: 128px; border-radius: 4px}
 .ck ins {background: rgba(46, 160, 67, .14); text-decoration: underline; color: inherit}
 .ck del {background: rgba(218, 54, 51, .12); text-decoration: line-through; color: inherit}
 .ck mark {background: rgba(128, 128, 128, .16); border-bottom: 1px dotted; color: inherit}
-.ck .e, .ck-m .e {color: #d1242f; font-weight: 600}
-.ck-m {font: 13px/1.6 system-ui, sans-serif; margin: 2px 0 6px}
 """
+# Styles inside the tags: sanitizers of code hosts remove style sheets, or show them as text.
+_TABLE = "border-collapse:collapse;font:13px/1.45 system-ui,sans-serif"
+_CELL = (
+    "text-align:left;vertical-align:top;padding:5px 9px;border-bottom:1px solid rgba(128,128,128,.35);"
+    "white-space:pre-wrap;overflow-wrap:break-word;max-width:34em"
+)
+_NOTE = "font:13px/1.6 system-ui,sans-serif;margin:2px 0 6px"
+_MARKS = {
+    "<ins>": "background:rgba(46,160,67,.14);text-decoration:underline;color:inherit",
+    "<del>": "background:rgba(218,54,51,.12);text-decoration:line-through;color:inherit",
+    "<mark>": "background:rgba(128,128,128,.16);border-bottom:1px dotted;color:inherit",
+}
+# Mixed with the colour of the text around it, red is readable on light and on dark.
+_FAULT = "font-weight:600;color:color-mix(in srgb,#d32f2f 62%,currentcolor)"
 
 
 # Show control characters and direction marks instead of obeying them.
@@ -64,17 +77,36 @@ def picture(images: Images, key: str, name: str) -> str:
     data = images(key)
     if data is None:
         return ""
-    return f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+    source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return f'<img alt="{escape(name)}" width="128" src="{source}">'
 
 
 def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """Return a table as HTML; ``rows`` are HTML already, ``heads`` and ``caption`` are text."""
-    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    above = f'<div class="ck-m">{escape(caption)}</div>' if caption else ""
+    head = "".join(f'<th scope="col" style="{_CELL}">{escape(each)}</th>' for each in heads)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    for tag, style in _MARKS.items():
+        body = body.replace(tag, f'{tag[:-1]} style="{style}">')
+    above = f'<div style="{_NOTE}">{escape(caption)}</div>' if caption else ""
     return (
-        f'<style>{STYLE}</style>{above}<table class="ck"><thead><tr>{head}</tr></thead>'
+        f'{above}<table class="ck" style="{_TABLE}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
+    )
+
+
+def frame_html(table: pd.DataFrame) -> str:
+    """Return a table of figures and texts, without its index, as HTML; what is missing stays empty."""
+
+    def cell(value: object) -> str:
+        if pd.api.types.is_scalar(value) and pd.isna(value):
+            return ""
+        return escape(f"{value:.3g}" if isinstance(value, float) else value)
+
+    return table_html(
+        [str(name) for name in table.columns],
+        [[cell(value) for value in row] for row in table.itertuples(index=False)],
     )
 
 
@@ -100,7 +132,21 @@ def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
     return left, right
 
 
-class WindowTable(pd.DataFrame):
+class TextTable(pd.DataFrame):
+    """A table with texts, kept through operations of pandas; a notebook shows it aligned left."""
+
+    @property
+    def _constructor(self) -> Callable[..., TextTable]:
+        return TextTable
+
+    def _repr_html_(self) -> str | None:
+        html = super()._repr_html_()
+        if html is None:
+            return None
+        return re.sub(r"<(t[hd])(?=[ >])", r'<\1 style="text-align:left"', html)
+
+
+class WindowTable(TextTable):
     """Windows as rows, kept through operations of pandas; a notebook shows thumbnails."""
 
     _metadata = ["images", "left_out"]  # noqa: RUF012
@@ -162,7 +208,7 @@ def _stage(group: pd.DataFrame, stage: int) -> str:
     texts = []
     for row in group[group["stage"] == stage].itertuples():
         if isinstance(row.error, str):
-            texts.append(f'<span class="e">failed: {escape(row.error)}</span>')
+            texts.append(f'<span style="{_FAULT}">failed: {escape(row.error)}</span>')
         else:
             texts.append(escape(row.text))
     return "\n".join(texts)
@@ -195,7 +241,8 @@ def matrix_html(
     for index, row in table.head(MOST_ROWS).iterrows():
         video, number = index
         cells = [
-            escape(text) if isinstance(text, str) else '<span class="e">failed</span>' for text in row
+            escape(text) if isinstance(text, str) else f'<span style="{_FAULT}">failed</span>'
+            for text in row
         ]
         shown = picture(images, keys[index], f"{video}, window {number}")
         rows.append([shown, f"{escape(video)} {number}", *cells])
@@ -214,7 +261,7 @@ def left_out_html(problems: Mapping[str, str]) -> str:
     if len(problems) > len(shown):
         items.append(f"<li>… {len(problems) - len(shown):,} more in session.problems</li>")
     return (
-        f'<details class="ck-m"><summary class="e">{len(problems):,} left out: '
+        f'<details style="{_NOTE}"><summary style="{_FAULT}">{len(problems):,} left out: '
         f"{escape(_names(problems))}</summary><ul>{''.join(items)}</ul></details>"
     )
 

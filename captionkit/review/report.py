@@ -59,11 +59,8 @@ class SetReport:
             ("Phrases", self.phrases.head(_MOST_SHOWN)),
             ("Videos", self.videos),
         )
-        tables = "".join(
-            f"<h4>{name}</h4>{table.to_html(index=False, escape=True, float_format='{:.2f}'.format)}"
-            for name, table in parts
-        )
-        facts = self.summary.to_frame("").to_html(escape=True, float_format="{:.4g}".format)
+        tables = "".join(f"<h4>{name}</h4>{display.frame_html(table)}" for name, table in parts)
+        facts = display.frame_html(self.summary.rename_axis("").reset_index(name="value"))
         return f"{facts}{tables}"
 
 

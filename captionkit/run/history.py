@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from captionkit.display import TextTable
 from captionkit.recipe import Recipe
 from captionkit.review import AB, Comparison, agreements
 from captionkit.review import compare as compare_runs
@@ -46,7 +47,7 @@ def runs(store: Store | str | Path | None = None) -> pd.DataFrame:
                 note,
             )
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS)).set_index("run")
+    return TextTable(rows, columns=list(COLUMNS)).set_index("run")
 
 
 def open_run(id: int, store: Store | str | Path | None = None) -> Run:  # noqa: A002

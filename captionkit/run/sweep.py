@@ -108,9 +108,7 @@ class Sweep:
         return display.sweep_figure(self.table)
 
     def _repr_html_(self) -> str:
-        return str(
-            self.table.to_html(index=False, float_format="{:.3g}".format, na_rep="", escape=True)
-        )
+        return display.frame_html(self.table)
 
 
 def sweep(

@@ -32,6 +32,7 @@ from captionkit.widgets.names import (
 )
 from captionkit.widgets.rows import SEARCHED, all_tags, check_filter, choices, listed, load_before
 from captionkit.widgets.standing import status
+from captionkit.widgets.twin import windows_html
 
 # A list shows the beginning of a caption; its whole text crosses for the chosen window only.
 _SHOWN = 240
@@ -132,6 +133,10 @@ class Browser(BoardView, anywidget.AnyWidget):
     def listed(self) -> list[int]:
         """The indexes in ``board.windows`` of the windows that the filter leaves, in their order."""
         return list(self._listed)
+
+    def static_html(self) -> str:
+        """Return the last run's captions, or the first windows, as HTML that needs no kernel."""
+        return windows_html(self.board)
 
     def caption(self, recipe: Recipe | None = None) -> None:
         """Caption the chosen window before all others; returns at once."""

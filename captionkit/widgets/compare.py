@@ -47,7 +47,7 @@ class CompareView(FormView):
         self._index = browser.index if browser is not None else None
         style = {"description_width": "5em"}
         self.mode = widgets.Dropdown(
-            description="Compare", options=MODES, layout=wide("19em"), style=style
+            description="Compare", options=MODES, layout=wide("22em"), style=style
         )
         self.run_a = widgets.Dropdown(description="Run A", layout=wide("26em"), style=style)
         self.run_b = widgets.Dropdown(description="Run B", layout=wide("26em"), style=style)

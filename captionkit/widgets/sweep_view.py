@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from captionkit.display import escape, png
+from captionkit.display import escape, frame_html, png
 from captionkit.recipe import Recipe
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.session import Session
@@ -153,5 +153,4 @@ class SweepView(FormView):
 
 def _table(table: pd.DataFrame) -> str:
     shown = table[[name for name in _SHOWN if name in table]]
-    html = shown.to_html(index=False, float_format="{:.3g}".format, na_rep="", escape=True)
-    return f'<div class="ck-scroll">{html}</div>'
+    return f'<div class="ck-scroll">{frame_html(shown)}</div>'

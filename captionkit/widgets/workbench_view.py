@@ -26,11 +26,7 @@ from captionkit.widgets.prompts_view import PromptsView
 from captionkit.widgets.review_view import ReviewView
 from captionkit.widgets.sweep_view import SweepView
 from captionkit.widgets.tuner import Tuner
-
-# A saved notebook with so many pictures stays well under 300 kB.
-_MOST_PICTURES = 24
-_MOST_KEPT_TEXT = 100_000
-
+from captionkit.widgets.twin import Twin, static_html, windows_html
 
 #: The views below the browser, a tab each; a new view is its own file and one more entry here.
 TABS: tuple[type[FormView], ...] = (CompareView, ReviewView, PromptsView, ExportPanel, SweepView)
@@ -41,8 +37,8 @@ class Workbench:
 
     ``browser``, ``tuner`` and each of `TABS` by its name (``compare``, ``review``, ``prompts``,
     ``export``, ``sweep``) are its views, ``run`` is the last run. In a saved notebook that is opened
-    without a kernel, the last run's captions show as a plain table. Running the same cell again closes
-    the workbench that it opened before.
+    without a kernel, the last run's captions, the recipe, and what is compared show as HTML. Running
+    the same cell again closes the workbench that it opened before.
 
     Parameters
     ----------
@@ -60,6 +56,8 @@ class Workbench:
         self.board = Board(session, owned=_owned)
         self.browser = Browser(self.board)
         self.tuner = Tuner(self.board, self.browser)
+        self.compare: CompareView
+        self.sweep: SweepView
         tabs = [view(self.board, self.browser) for view in TABS]
         vars(self).update({view.name: view for view in tabs})
         self._tabs = widgets.Tab(
@@ -81,7 +79,9 @@ class Workbench:
             [self._style, self.banner, self._grid], layout=widgets.Layout(width="100%")
         )
         self.widget.add_class("ck-bench")
-        self._kept: Any = None
+        self._twin = Twin(self.board, self.widget, repr(self), self._static)
+        self._twin.follow(self.compare)
+        self._twin.follow(self.sweep)
         # Choose a window, so that the page begins with something to look at.
         self.browser.value = self.board.windows[0].name
         self.board.listen(self._on_change)
@@ -102,15 +102,13 @@ class Workbench:
         return f"<Workbench: {self.session!r}{', closed' if self.board.closed else ''}>"
 
     def _ipython_display_(self) -> None:
-        from IPython.display import HTML  # a kernel has it; nothing else needs it
-        from IPython.display import display as show
-
         if self.board.closed:
+            from IPython.display import HTML  # a kernel has it; nothing else needs it
+            from IPython.display import display as show
+
             show(HTML("<em>this workbench was closed; run its cell again</em>"))
             return
-        # Name the workbench where a page has no widgets, as on a code host; its results follow.
-        show({**self.widget._repr_mimebundle_(), "text/plain": repr(self)}, raw=True)
-        self._kept = show(HTML(self._results()), display_id=True)
+        self._twin.show()
 
     def _show_left_out(self) -> None:
         """Show which videos are left out, and why, above the browser."""
@@ -121,38 +119,23 @@ class Workbench:
     def _on_change(self, change: Change) -> None:
         if change.grown or change.recut:
             self._show_left_out()
-        if change.ended and self._kept is not None:
-            from IPython.display import HTML
+        self._twin.on_change(change)
 
-            self._kept.update(HTML(self._results()))
-
-    def _results(self) -> str:
-        """The last run as a table that needs no kernel; folded, since a live page shows it above."""
-        if self.run is None:
-            return ""
-        table = self.run.head()
-        two = self.run.recipe.stage2 is not None
-        few = len(table) <= _MOST_PICTURES * (2 if two else 1)
-        share = _MOST_KEPT_TEXT // max(1, min(len(table), 2 * display.MOST_ROWS))
-        table["text"] = [
-            text if not isinstance(text, str) or len(text) <= share else text[:share] + "…"
-            for text in table["text"]
-        ]
-        summary = f"run {self.run.id}: {self.run.recipe.model}, {self.run.status}, {self.run.progress}"
-        html = display.run_html(
-            table,
-            self.session.thumbnail if few else display.no_images,
-            two_stages=two,
-            summary=summary,
-            total=self.run.progress.total,
-        )
-        return f"<details><summary>Captions of run {self.run.id}</summary>{html}</details>"
+    def _static(self) -> str:
+        """What is shown as HTML that needs no kernel."""
+        shown = [self.left_out.value, windows_html(self.board), static_html(self.tuner)]
+        if self.run is not None:
+            shown.append(static_html(self.compare))
+        if self.sweep.result is not None:
+            shown.append(static_html(self.sweep))
+        return "".join(shown)
 
     def close(self) -> None:
         """Take it off the page; runs under way are stopped, the engine stays for others."""
         if self._open.get(self._key) is self:
             del self._open[self._key]
         self.board.forget(self._on_change)
+        self._twin.close()
         for view in (self.browser, self.tuner, *self._tabs.children):
             view.close()
         self.board.close()

@@ -44,6 +44,7 @@ _STYLE = """
 body {font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1280px; padding: 0 1em}
 .bar {display: flex; gap: 1em; flex-wrap: wrap; align-items: center; margin: 1em 0}
 input, select {font: inherit; padding: 3px 6px}
+.fault {font-weight: 600; color: color-mix(in srgb, #d32f2f 62%, CanvasText)}
 .ck {width: 100%; font-size: 14px}
 pre {white-space: pre-wrap; overflow-wrap: anywhere}
 """
@@ -98,7 +99,8 @@ def _row(export: Export, group: pd.DataFrame, found: dict[object, list[str]]) ->
     else:
         cells += [display.escape(texts.get(stage, "")) for stage in export.run.recipe.stages]
     findings = [
-        f'<span class="e">failed: {display.escape(error)}</span>' for error in group["error"].dropna()
+        f'<span class="fault">failed: {display.escape(error)}</span>'
+        for error in group["error"].dropna()
     ]
     findings += sorted({name for index in group.index for name in found[index]})
     cells.append("\n".join(findings))
