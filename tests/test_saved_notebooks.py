@@ -53,10 +53,17 @@ def test_notebook_7_opens_the_workbench_captions_and_shows_results_again_without
     name = seven.write("saved")
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.goto(f"http://127.0.0.1:{seven.port}/notebooks/{name}?token={seven.token}")
-    idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-    expect(idle).to_be_visible()
-    page.locator(".jp-CodeCell .jp-InputArea-editor").first.click()
-    page.get_by_role("button", name="Run this cell and advance").click()
+    prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
+
+    def started():
+        # Notebook 7 drops a press before its kernel is connected, and shows nothing of that.
+        if prompt.text_content() == "[ ]:":
+            page.locator(".jp-CodeCell .jp-InputArea-editor").first.click()
+            page.keyboard.press("Control+Enter")
+            page.wait_for_timeout(500)
+        return prompt.text_content() != "[ ]:"
+
+    until(started)
     listed = page.get_by_role("listbox", name="Windows")
     expect(listed.get_by_role("option").first).to_contain_text("harbour 0")
     page.get_by_role("button", name="All windows").click()
