@@ -82,7 +82,7 @@ def picture(images: Images, key: str, name: str) -> str:
 
 
 def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """Return a table as HTML; ``rows`` are HTML already, ``heads`` and ``caption`` are text."""
+    """Return a table as HTML; ``rows`` are HTML already, ``heads`` and ``caption`` text."""
     head = "".join(f'<th scope="col" style="{_CELL}">{escape(each)}</th>' for each in heads)
     body = "".join(
         "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) + "</tr>" for row in rows
@@ -91,8 +91,8 @@ def table_html(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str
         body = body.replace(tag, f'{tag[:-1]} style="{style}">')
     above = f'<div style="{_NOTE}">{escape(caption)}</div>' if caption else ""
     return (
-        f'{above}<table class="ck" style="{_TABLE}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
+        f'{above}<table class="ck" style="{_TABLE}">'
+        f"{f'<thead><tr>{head}</tr></thead>' if heads else ''}<tbody>{body}</tbody></table>"
     )
 
 

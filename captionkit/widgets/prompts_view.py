@@ -201,7 +201,7 @@ def _table(tried: Any) -> str:
     heads = ("prompt", "saved as", "runs", "last", "captions", "windows/s", "rating")
     lines = []
     for row in tried.itertuples():
-        second = "" if row.stage2 is None else f" + stage 2: {_short(row.stage2)}"
+        second = f" + stage 2: {_short(row.stage2)}" if isinstance(row.stage2, str) else ""
         rate = f"{row.windows_per_s:.2f}" if row.windows_per_s == row.windows_per_s else "-"
         rating = f"{row.rating:.1f} of 5 ({row.rated})" if row.rated else "-"
         cells = (

@@ -180,4 +180,4 @@ def _box(box: widgets.Box) -> str:
         return "".join(cells)
     if not all(isinstance(child, widgets.Box) for child in box.children):
         return "".join(cells)
-    return display.table_html([""] * len(cells), [cells])
+    return display.table_html([], [cells])
