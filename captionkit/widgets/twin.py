@@ -157,7 +157,8 @@ def static_html(widget: widgets.Widget) -> str:
     if isinstance(widget, widgets.Box):
         return _box(widget)
     if isinstance(widget, widgets.HTML):
-        html = _LIVE_ONLY.sub("", widget.value)
+        # What is announced, as a cost or a progress, is about the moment.
+        html = "" if "aria-live" in widget.value else _LIVE_ONLY.sub("", widget.value)
         if len(html) > _MOST_HTML and "<img" not in html:
             return "<div>too long to be kept without a kernel</div>"
         return f"<div>{html}</div>" if html else ""
