@@ -247,6 +247,8 @@ def test_the_command_prints_the_plan_of_the_model_that_is_asked_for(smi, tmp_pat
         assert word in printed
     assert main([*words, "--max-model-len", "32768", "--memory-share", "0.7"]) == 1
     assert "are missing" in capsys.readouterr().out.replace("\n", " ")
+    main([*words, "--tensor-parallel", "3"])
+    assert "tensor_parallel" in capsys.readouterr().out
     assert main([*words, "--memory-share", "7"]) == 2
     assert main(["doctor", "--model", "nonesuch"]) == 2
     assert "known: demo" in capsys.readouterr().err

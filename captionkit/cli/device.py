@@ -187,6 +187,7 @@ def examine_model(
     fp8: bool = False,
     max_model_len: int | None = None,
     memory_share: float | None = None,
+    tensor_parallel: int = 1,
 ) -> list[Finding]:
     """Return what an engine of a model takes of each GPU, or of the processor.
 
@@ -196,7 +197,7 @@ def examine_model(
         The model; one that is not downloaded is judged by its published configuration.
     model_dir
         Folder of downloaded weights.
-    fp8, max_model_len, memory_share
+    fp8, max_model_len, memory_share, tensor_parallel
         As for `plan_memory`.
     """
     on_cpu = runs_on_cpu()
@@ -222,6 +223,7 @@ def examine_model(
                 fp8=fp8,
                 max_model_len=max_model_len,
                 memory_share=memory_share,
+                tensor_parallel=tensor_parallel,
                 host_bytes=hardware.memory()[0],
             )
         except TooLittleMemoryError as error:

@@ -14,7 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captionkit.cli.common import UsageError, add_limits, add_model_dir, output, refuse_limits
+from captionkit.cli.common import (
+    UsageError,
+    add_limits,
+    add_model_dir,
+    add_tensor_parallel,
+    output,
+    refuse_limits,
+)
 from captionkit.cli.device import Finding, examine_device, examine_model
 from captionkit.engine.process import core_apart
 from captionkit.models.variants import Variant, get_variant
@@ -32,6 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--fp8", action="store_true", help="the same with weights in fp8")
     add_model_dir(parser)
     add_limits(parser)
+    add_tensor_parallel(parser)
     parser.set_defaults(run=_doctor)
 
 
@@ -47,6 +55,7 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
         fp8=options.fp8,
         max_model_len=options.max_model_len,
         memory_share=options.memory_share,
+        tensor_parallel=options.tensor_parallel,
     )
     table = Table("", "found", "what to do", highlight=False)
     findings = [*examine(options.model_dir, variant), *model]

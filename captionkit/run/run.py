@@ -25,7 +25,7 @@ from captionkit.review import (
 from captionkit.run.dataset import export_dataset
 from captionkit.run.latest import caption_row, sound_table
 from captionkit.sources import Sources
-from captionkit.store import Store
+from captionkit.store import RunCounts, Store
 from captionkit.store.reviews import joined
 from captionkit.system.hints import hint
 
@@ -99,10 +99,10 @@ class Run:
         self._session = session
 
     def __repr__(self) -> str:
-        return f"<Run {self._summary()}>"
+        return f"<Run {self._summary(self.store.counts(self.id))}>"
 
-    def _summary(self) -> str:
-        return f"{self.id}: {self.recipe.model}, {self.status}, {self.progress}"
+    def _summary(self, counts: RunCounts) -> str:
+        return f"{self.id}: {self.recipe.model}, {_status(counts)}, {_progress(counts)}"
 
     @property
     def status(self) -> str:
@@ -110,18 +110,12 @@ class Run:
 
         Work by another kernel counts as ``running``.
         """
-        counts = self.store.counts(self.id)
-        if not counts.total:
-            return "deleted"
-        if counts.done + counts.failed < counts.total:
-            return "running" if counts.working else "interrupted"
-        return "failed" if counts.failed else "done"
+        return _status(self.store.counts(self.id))
 
     @property
     def progress(self) -> Progress:
         """Counts of the run's windows."""
-        counts = self.store.counts(self.id)
-        return Progress(counts.done, counts.failed, counts.total)
+        return _progress(self.store.counts(self.id))
 
     def resume(self) -> RunWork:
         """Resume the open windows; return at once.
@@ -363,10 +357,24 @@ class Run:
 
     def _repr_html_(self) -> str:
         two = self.recipe.stage2 is not None
-        summary = f"run {self._summary()}"
+        # Count once: in a run of a million windows each count takes about 50 ms.
+        counts = self.store.counts(self.id)
+        summary = f"run {self._summary(counts)}"
         return display.run_html(
-            self.head(), self.thumbnail, two_stages=two, summary=summary, total=self.progress.total
+            self.head(), self.thumbnail, two_stages=two, summary=summary, total=counts.total
         )
+
+
+def _status(counts: RunCounts) -> str:
+    if not counts.total:
+        return "deleted"
+    if counts.done + counts.failed < counts.total:
+        return "running" if counts.working else "interrupted"
+    return "failed" if counts.failed else "done"
+
+
+def _progress(counts: RunCounts) -> Progress:
+    return Progress(counts.done, counts.failed, counts.total)
 
 
 def last_stages(captions: pd.DataFrame) -> pd.DataFrame:

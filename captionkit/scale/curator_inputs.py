@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ _DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711]).reshape(3, 1, 1)
 # Whole numbers that normalised colours, which lie between -2 and 3, become as uint8.
 _CUT_OFF = (0, 1, 2, 254, 255)
 _DEFAULT_FPS = 2.0
+_NO_TIMES = (
+    "these windows hold frames without times, as NeMo Curator up to 1.2 makes them: they are told to "
+    "the model as 2 frames a second; sample at sampling_fps=2, or prepare with captionkit's "
+    "CaptionPreparationStage"
+)
 
 
 def to_curator(inputs: LlmInputs, name: str) -> dict[str, Any]:
@@ -199,6 +205,8 @@ def _metadata(count: int, told: dict[str, Any]) -> dict[str, Any]:
             f"the window has {count} frames, {len(indices)} frames_indices and {fps:g} frames a second;"
             " give as many indices as frames, and a rate above 0"
         )
+    if not told.get("fps"):
+        warnings.warn(_NO_TIMES, stacklevel=2)
     return {
         "fps": fps,
         "frames_indices": indices,
