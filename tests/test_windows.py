@@ -116,8 +116,6 @@ def test_frames_at_a_variable_rate_are_sampled_by_time():
 
 @given(st.lists(st.floats(0.01, 5), min_size=4, max_size=200))
 def test_each_frame_sampled_at_a_variable_rate_is_on_screen_at_its_moment(gaps):
-    # The last frame of a film is taken to be shown for the median of the steps.
-    gaps = [*gaps[:-1], float(np.median(gaps[:-1]))]
     starts = np.concatenate([[0.0], np.cumsum(gaps)])
     times, seconds = starts[:-1], float(starts[-1])
     frames = np.array(sample_frames(WindowSpan(0, len(times) - 1), seconds, 2.0, times))
@@ -125,6 +123,15 @@ def test_each_frame_sampled_at_a_variable_rate_is_on_screen_at_its_moment(gaps):
     early, late = times[frames] - moments, moments - starts[frames + 1]
     # By number where that is as true to a frame and 0.1 s, as at a constant rate.
     assert max(early.max(), late.max()) <= 1e-5 or np.ptp(gaps) < 0.4
+
+
+def test_a_still_that_follows_an_even_window_is_sampled_by_time():
+    times = np.arange(256) / 25
+    frames = np.array(sample_frames(WindowSpan(0, 255), 30.2, 2.0, times))
+    moments = np.arange(len(frames)) * 30.2 / len(frames)
+    until = np.append(times[1:], 30.2)[frames]
+    assert (times[frames] <= moments + 1e-6).all()
+    assert (moments < until).all()
 
 
 def test_frames_of_a_slow_uneven_film_are_sampled_by_time():

@@ -126,7 +126,7 @@ def _told_times(window: PlannedWindow, numbers: list[int]) -> dict[str, Any]:
         "duration": seconds,
         "do_sample_frames": False,
     }
-    if not is_constant_rate(_times(window)):
+    if not is_constant_rate(np.append(_times(window), window.end_s)):
         times = window.source.metadata.frame_times[numbers] - window.start_s
         metadata["fps"] = _FINE_FPS
         metadata["frames_indices"] = np.round(times * _FINE_FPS).astype(int).tolist()

@@ -164,7 +164,8 @@ def sample_frames(
     wanted = math.floor(round(seconds * sampling_fps, 9))
     count = min(max(wanted, LEAST_FRAMES), MOST_FRAMES, len(span))
     count -= count % 2
-    if times is not None and not is_constant_rate(times):
+    # The end counts: the last frame may be a still that stays for long.
+    if times is not None and not is_constant_rate(np.append(times, times[0] + seconds)):
         moments = times[0] + np.arange(count) * (seconds / count)
         # A frame that comes a rounded microsecond later than its moment is on screen.
         on_screen = np.searchsorted(times, moments + 1e-6, side="right") - 1
