@@ -77,7 +77,7 @@ def canonical(schema: Schema) -> str:
 
 def _check(content: Any) -> None:
     if not isinstance(content, dict):
-        raise ValueError(f"schema is {json.dumps(content)[:60]}; a JSON schema is an object")
+        raise ValueError(f"schema is {content!r:.60}; a JSON schema is an object")
     schemas.check_schema(content)
     properties = content.get("properties")
     if content.get("type") != "object" or not isinstance(properties, dict) or not properties:
@@ -98,11 +98,9 @@ def read(text: str, schema: str) -> tuple[dict[str, Any], str | None]:
     Empty values if the text is not JSON; kept values if the text only violates the schema.
     """
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return {}, f"not JSON: {error}"
-    if not isinstance(content, dict):
-        return {}, "not a JSON object"
+        content = schemas.read_object(text)
+    except ValueError as error:
+        return {}, str(error)
     return content, schemas.misfit(content, schema)
 
 
