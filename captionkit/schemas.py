@@ -218,14 +218,19 @@ def _of_schemas() -> Any:
 
 
 def _bounded(budget: _Budget) -> Any:
-    import attrs
     from jsonschema import Draft202012Validator, validators
 
     extend: Any = validators.extend
     made = extend(Draft202012Validator, _bounded_rules(budget))
     # The library's own takes the unbounded rules wherever a part of the schema has a "$schema".
-    made.evolve = attrs.evolve
+    made.evolve = _evolved
     return made
+
+
+def _evolved(validator: Any, **changes: Any) -> Any:
+    own = validator.__attrs_attrs__
+    given = {each.alias: getattr(validator, each.name) for each in own if each.init}
+    return type(validator)(**{**given, **changes})
 
 
 def _mark(value: Any) -> Hashable:
