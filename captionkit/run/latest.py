@@ -60,7 +60,7 @@ def latest_captions(store: Store, keys: Sequence[str]) -> pd.DataFrame:
 def _recipe(store: Store, run: int) -> tuple[str, str] | tuple[None, None]:
     try:
         recipe: Recipe = store.facts(run).recipe
-    except StoreError:
+    except (StoreError, KeyError):
         # A damaged run of a stranger's store must not hide the captions of others.
         return None, None
     return recipe.model, recipe.to_json()

@@ -18,7 +18,7 @@ _INDEXES = "CREATE INDEX IF NOT EXISTS {0}_by_window ON {0} (window_key)"
 _KINDS = """
 SELECT DISTINCT start_frame, end_frame,
     json_extract(source, '$.width'), json_extract(source, '$.height')
-FROM windows WHERE key < ?
+FROM windows WHERE key < ? AND json_valid(source)
 """
 _COPY = """
 INSERT INTO windows (key, path, clip, start_frame, end_frame, start_s, end_s, source, note, tags)

@@ -172,6 +172,7 @@ class StoreFile:
         with self._lock, self._explained():
             # Begin and commit inside: an interrupt may come between a statement and the next line.
             try:
+                self._db.text_factory = _readable
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
@@ -180,6 +181,8 @@ class StoreFile:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._db.text_factory = str
 
     def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""

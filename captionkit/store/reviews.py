@@ -115,7 +115,8 @@ class Reviews:
         """Return result, stage, person and last rating of each caption that a person rated."""
         rows = self._file.rows(
             "SELECT result, stage, reviewer, after FROM changes JOIN steps ON steps.id = step "
-            "WHERE field = 'rating' AND NOT undone ORDER BY changes.rowid"
+            "WHERE field = 'rating' AND NOT undone AND typeof(reviewer) = 'text' "
+            "AND (after IS NULL OR after IN (1, 2, 3, 4, 5)) ORDER BY changes.rowid"
         )
         last = {(result, stage, reviewer): rating for result, stage, reviewer, rating in rows}
         return [(*key, rating) for key, rating in last.items()]

@@ -58,7 +58,11 @@ class Shelf:
 
     def prompts(self) -> dict[str, SavedPrompt]:
         """Return the saved prompts by name, in the order of the names."""
-        rows = self._file.rows("SELECT name, prompt, stage2 FROM prompts ORDER BY name")
+        # A damaged row of a stranger's store must not hide the others.
+        rows = self._file.rows(
+            "SELECT name, prompt, stage2 FROM prompts WHERE typeof(name) = 'text' "
+            "AND typeof(prompt) = 'text' AND typeof(stage2) IN ('text', 'null') ORDER BY name"
+        )
         return {name: SavedPrompt(name, prompt, stage2) for name, prompt, stage2 in rows}
 
     def save_prompt(self, prompt: SavedPrompt) -> None:

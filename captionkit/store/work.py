@@ -177,6 +177,9 @@ def lives(where: str, pid: int, started: float, lease: float) -> bool:
     Leases count by the monotonic clock, which all processes of a machine share until it boots again: a
     step of the wall clock ends no lease, and a sleep of the machine neither.
     """
+    # A row of a stranger's store may hold anything.
+    if not all(map(isinstance, (where, pid, started, lease), (str, int, float, float))):
+        return False
     if where.split(" ")[0] != place().split(" ")[0]:
         return False
     return lease > time.monotonic() and (where != place() or _runs(pid, started))
