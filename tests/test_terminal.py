@@ -6,13 +6,14 @@ import io
 import json
 import logging
 import shutil
+import warnings
 
 import pyte
 import pytest
 from common import VIDEOS
 from fakes import FakeBackend
 
-from captionkit.cli import main
+from captionkit.cli import main, runs
 from captionkit.cli.common import Printed
 from captionkit.engine import EngineError
 from captionkit.session import Session
@@ -109,3 +110,25 @@ def test_warnings_and_errors_of_an_engine_do_not_steer_the_terminal(hostile, cap
     assert "Last lines of its log" in shown
     assert "of �]0;owned" in shown
     assert events(shown) == []
+
+
+def test_warnings_and_tracebacks_do_not_steer_the_terminal(hostile, capsys, monkeypatch):
+    def fail(*_):
+        warnings.warn(f"of {STEERING}\x1b]52;c;b3duZWQ=\x07", stacklevel=1)
+        raise ZeroDivisionError(f"in {STEERING}\x1b]52;c;b3duZWQ=\x07")
+
+    monkeypatch.setattr(runs, "existing_store", fail)
+    printed = Printed()
+    logging.getLogger("py.warnings").addHandler(printed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            assert main(["runs"]) == 1
+    finally:
+        logging.getLogger("py.warnings").removeHandler(printed)
+    shown = capsys.readouterr().err
+    assert "UserWarning: of \ufffd]0;owned" in shown
+    assert "Traceback" in shown
+    assert "ZeroDivisionError: in \ufffd]0;owned" in shown
+    assert events(shown) == []
+    assert not set("\a\x9b\x9d\b\x0e\u202e") & set(shown)

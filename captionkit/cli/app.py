@@ -1,12 +1,14 @@
 """The command line: ``captionkit caption``, ``runs``, ``export``, ``import`` and the others below.
 
 Every error that a user can cause is one line with the file or option and the remedy. Exit codes: 0 for
-success, 1 if something failed (finished work is on disk), 2 for bad usage, 130 if interrupted.
+success, 1 if something failed (finished work is on disk), 2 for bad usage, 130 if interrupted. Warnings
+and the traceback of an unexpected error are printed as safely as all else.
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     console = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
     # Does nothing if the program that calls this one has handlers already.
     logging.basicConfig(handlers=[Printed()])
+    logging.captureWarnings(True)
     try:
         return int(options.run(options, console))
     except UsageError as error:
@@ -43,6 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted; finished captions are kept, and the same command resumes")
         return 130
+    except Exception:
+        # A traceback quotes file names and captions, which Python itself would print as they are.
+        console.print(traceback.format_exc(), markup=False)
+        return 1
+    finally:
+        logging.captureWarnings(False)
 
 
 def _print_error(console: Console, error: Exception) -> None:
