@@ -296,13 +296,19 @@ def _whole(value: Any) -> Any:
     return int(number) if number.is_integer() else value
 
 
-def _parquet(path: Path) -> _Records:
+def parquet_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file; missing values are None."""
     try:
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        plain = table.astype(object).where(table.notna(), None)
+        return plain.to_dict("records")
+    # A damaged file lets the libraries raise errors of any kind.
+    except Exception as error:
         raise ExportError(f"{path} is not a sound Parquet file: {error}") from error
-    plain = table.astype(object).where(table.notna(), None)
-    for number, record in enumerate(plain.to_dict("records")):
+
+
+def _parquet(path: Path) -> _Records:
+    for number, record in enumerate(parquet_rows(path)):
         for name, kind in KINDS.items():
             if kind is int and isinstance(record.get(name), float):
                 record[name] = _whole(record[name])

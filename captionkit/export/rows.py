@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from captionkit.export.errors import ExportError
-from captionkit.export.load import csv_rows, html_rows, json_lines_of, unguarded
+from captionkit.export.load import csv_rows, html_rows, json_lines_of, parquet_rows, unguarded
 from captionkit.export.names import found_film
 from captionkit.system.hints import hint
 
@@ -117,7 +116,9 @@ def _rows(file: Path, columns: Mapping[str, str], encoding: str) -> Iterator[For
             f"{file} is {suffix or 'without a suffix'}; give one of {', '.join(sorted(_SUFFIXES))}"
         )
     if suffix == ".parquet":
-        yield from _table(file, _parquet(file), columns)
+        yield from _table(
+            file, ((f"row {n}", row) for n, row in enumerate(parquet_rows(file))), columns
+        )
         return
     try:
         content = file.read_bytes()
@@ -148,16 +149,6 @@ def _rows(file: Path, columns: Mapping[str, str], encoding: str) -> Iterator[For
         yield from _table(file, lines, columns)
     else:
         yield from _json(file, text, columns)
-
-
-def _parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        table = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{file} is not a sound Parquet file: {error}") from error
-    plain = table.astype(object).where(table.notna(), None)
-    for number, record in enumerate(plain.to_dict("records")):
-        yield f"row {number}", record
 
 
 def _table(
@@ -210,7 +201,9 @@ def _row(where: str, found: Mapping[str, Any], stage: Any = None) -> ForeignRow:
             for name in ("window", "start", "end")
         }
         order = int(float(stage or 0))
-    except (TypeError, ValueError) as error:
+        if not all(math.isfinite(each) for each in numbers.values() if each is not None):
+            raise ValueError("not a finite number")
+    except (TypeError, ValueError, OverflowError) as error:
         return ForeignRow(where, None, problem=f"a time or a number cannot be read: {error}")
     window = numbers["window"]
     video = found["video"]
@@ -232,6 +225,15 @@ def _json(file: Path, text: str, columns: Mapping[str, str]) -> Iterator[Foreign
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ExportError(f"{file} is not JSON: {error}") from error
+    try:
+        yield from _rows_of_json(file, content, columns)
+    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
+        raise ExportError(
+            f"{file} holds captions in a form that cannot be read: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _rows_of_json(file: Path, content: Any, columns: Mapping[str, str]) -> Iterator[ForeignRow]:
     if isinstance(content, list) and all(isinstance(each, dict) for each in content):
         yield from _table(file, ((f"entry {n}", each) for n, each in enumerate(content)), columns)
     elif isinstance(content, dict) and isinstance(content.get("windows"), list):
