@@ -63,7 +63,7 @@ class ReviewView(FormView):
             description="Change", options=[_TICKED, _LISTED], layout=wide("18em"), style=_STYLE
         )
         self.rating = widgets.Dropdown(
-            description="Stars", layout=wide("12em"), style=_STYLE,
+            description="Stars", layout=wide("15em"), style=_STYLE,
             options=[("no rating", 0), *(("★" * each, each) for each in range(1, 6))],
         )  # fmt: skip
         self.rate = self._button("Rate", self._rate, "")
