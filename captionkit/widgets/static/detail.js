@@ -140,7 +140,10 @@ export class Detail {
     this.row = message.row;
     this.raw = message.raw;
     this.run = message.run;
-    for (const [input, text] of [[this.tags, message.tags], [this.note, message.note]]) {
+    for (const [input, text] of [
+      [this.tags, message.tags],
+      [this.note, message.note],
+    ]) {
       if (document.activeElement === input) continue;
       input.value = text;
       input.defaultValue = text;

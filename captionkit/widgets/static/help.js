@@ -25,7 +25,12 @@ export class Help {
     );
     this.close = makeButton("✕", () => this.toggle(), { "aria-label": "Close the keys" });
     const table = make("table", {}, make("tbody", {}, ...rows));
-    this.root = make("div", { class: "ckb-help", role: "dialog", "aria-label": "Keys" }, this.close, table);
+    this.root = make(
+      "div",
+      { class: "ckb-help", role: "dialog", "aria-label": "Keys" },
+      this.close,
+      table,
+    );
     this.root.hidden = true;
     this.root.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" && event.key !== "?") return;

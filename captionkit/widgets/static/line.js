@@ -60,7 +60,13 @@ function fillRow(line, row, ticked, mark) {
   state.dataset.state = row.state;
   const elsewhere = row.elsewhere.length ? `reviewed in run ${row.elsewhere.join(", ")}` : "";
   const tags = row.tags.map((each) => `#${each}`);
-  const said = [...row.faults, row.edited ? "edited" : "", stars, ...tags, row.noted ? "noted" : ""];
+  const said = [
+    ...row.faults,
+    row.edited ? "edited" : "",
+    stars,
+    ...tags,
+    row.noted ? "noted" : "",
+  ];
   said.push(elsewhere);
   marks.textContent = said.filter(Boolean).join(" · ");
   marks.title = marks.textContent;
