@@ -147,7 +147,7 @@ ORDER BY newest.window_key, stage
 # Reopen the failed jobs of a run, all or those of a window.
 REOPEN = """
 UPDATE jobs SET state = 0, result = NULL, owner = NULL
-WHERE run = ?1 AND state = 2 AND (?2 IS NULL OR window_key = ?2)
+WHERE run = ? AND state = 2 AND window_key = ifnull(?, window_key)
 """
 
 HISTORY = """

@@ -11,6 +11,7 @@ import functools
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -140,6 +141,8 @@ class FileCache:
         except BaseException:
             db.close()
             raise
+        # Close the connection of a cache that nobody closed.
+        weakref.finalize(self, db.close)
         return db
 
     def _shrink(self, db: sqlite3.Connection) -> None:
