@@ -101,7 +101,8 @@ class Engine:
         self.key = key
         self.closed = False
         self._pending = PendingRequests()
-        self._known: OrderedDict[str, None] = OrderedDict()
+        # The id under which the engine holds each known window.
+        self._known: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.RLock()
         self._encoder_runs: Future[int | None] = Future()
         self._process = EngineProcess(key, stop)
@@ -283,12 +284,14 @@ class Engine:
             self._post(pending)
 
     def _post(self, pending: PendingRequest) -> None:
-        request = pending.request
+        video = pending.request.video
         with self._lock:
-            known = request.video.uid in self._known and not self.key.disable_mmcache
-        if known and not pending.resent:
-            request = replace(request, video=replace(request.video, frames=None))
-        self._process.send(*protocol.pack_request(pending.id, request))
+            held = None if self.key.disable_mmcache else self._known.get(video.uid)
+        if pending.resent:
+            video = replace(video, uid=_anew(pending))
+        elif held is not None:
+            video = replace(video, uid=held, frames=None)
+        self._process.send(*protocol.pack_request(pending.id, replace(pending.request, video=video)))
 
     def _read(self, process: EngineProcess) -> None:
         """Take the process's messages until it ends, then start the next one."""
@@ -351,7 +354,7 @@ class Engine:
             case "delta":
                 pending.grow(message["text"])
             case "done":
-                self._remember(pending.request.video.uid)
+                self._remember(pending.request.video.uid, _anew(pending) if pending.resent else None)
                 fields = {name: message[name] for name in Completion.__dataclass_fields__}
                 if self._remove(pending):
                     pending.finish(Completion(**fields))
@@ -384,9 +387,14 @@ class Engine:
         with self._lock:
             return self._pending.remove(pending)
 
-    def _remember(self, uid: str) -> None:
+    def _remember(self, uid: str, held: str | None = None) -> None:
         with self._lock:
-            self._known[uid] = None
+            self._known[uid] = held or self._known.get(uid, uid)
             self._known.move_to_end(uid)
             while len(self._known) > _KNOWN_WINDOWS:
                 self._known.popitem(last=False)
+
+
+def _anew(pending: PendingRequest) -> str:
+    """Return a new id for frames sent again: after a cancel, vLLM's front may hold the old one back."""
+    return f"{pending.request.video.uid}~{pending.id}"
