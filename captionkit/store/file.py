@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,8 @@ class StoreFile:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+
+def now() -> str:
+    """Return the time of day for a row: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,11 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from captionkit.store import queries
-from captionkit.store.file import StoreFile
+from captionkit.store.file import StoreFile, now
 
 _CAPTION = ("rating", "edited_text", "note", "tags")
 _WINDOW = ("note", "tags")
@@ -66,7 +65,7 @@ class Reviews:
                 return 0
             step = db.execute(
                 "INSERT INTO steps (created, reviewer, what) VALUES (?, ?, ?)",
-                (_now(), reviewer, what),
+                (now(), reviewer, what),
             ).lastrowid
             for each, value in found:
                 _set(db, each, each.value)
@@ -129,7 +128,7 @@ class Reviews:
     def choose(self, run_a: int, run_b: int, window_key: str, choice: str) -> None:
         """Record a person's preference between two runs for a window: ``a``, ``b`` or ``tie``."""
         with self._file.transaction() as db:
-            db.execute(queries.CHOOSE, (run_a, run_b, window_key, choice, _now()))
+            db.execute(queries.CHOOSE, (run_a, run_b, window_key, choice, now()))
 
     def choices(self, run_a: int, run_b: int) -> dict[str, str]:
         """Return the preferences between two runs, by window key."""
@@ -176,7 +175,3 @@ def _set(db: sqlite3.Connection, change: Change, value: Any) -> None:
     if change.result is None and value is None:
         value = ""
     db.execute(f"UPDATE {table} SET {change.field} = ? {condition}", (value, *values))  # noqa: S608
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

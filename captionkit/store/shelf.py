@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from captionkit import prompts
-from captionkit.store.file import StoreFile
+from captionkit.store.file import StoreFile, now
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,10 @@ class Shelf:
     def save_prompt(self, prompt: SavedPrompt) -> None:
         """Save a prompt; one of the same name is replaced. Raise as `SavedPrompt.check`."""
         prompt.check()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._file.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO prompts (name, prompt, stage2, created) VALUES (?, ?, ?, ?)",
-                (prompt.name, prompt.prompt, prompt.stage2, now),
+                (prompt.name, prompt.prompt, prompt.stage2, now()),
             )
 
     def delete_prompt(self, name: str) -> None:

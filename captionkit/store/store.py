@@ -10,7 +10,6 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
 from captionkit.store import queries
 from captionkit.store.earlier import Kind, adopt, earlier_kinds, runs_without_key
-from captionkit.store.file import StoreError, StoreFile
+from captionkit.store.file import StoreError, StoreFile, now
 from captionkit.store.results import Results
 from captionkit.store.reviews import Change, Reviews, joined
 from captionkit.store.shelf import Shelf
@@ -125,7 +124,7 @@ class Store:
             run = db.execute(
                 "INSERT INTO runs (key, recipe, recipe_key, repeats, batch_size, created) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (key, recipe.to_json(), recipe.key, repeats, batch_size, _now()),
+                (key, recipe.to_json(), recipe.key, repeats, batch_size, now()),
             ).lastrowid
             assert run is not None
             _add_windows(db, windows)
@@ -363,7 +362,3 @@ def _run_key(recipe_key: str, repeats: int, windows: Iterable[str]) -> str:
     """Return the key of a run's work: its recipe, its repeats and the keys of its windows."""
     work = "\n".join([recipe_key, str(repeats), *windows])
     return hashlib.sha256(work.encode()).hexdigest()[:16]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
