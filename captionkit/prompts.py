@@ -44,6 +44,18 @@ STAGE2_DEFAULT = (
     "and add what is missing."
 )
 
+# Questions about captions that are there, each asked of the window with its own placeholders.
+QUESTIONS: dict[str, str] = {
+    "claim": "Is this statement true of the video? Answer yes or no.\nStatement: {claim}",
+    "judge": "Which caption describes the video better? Answer A, B or tie.\nA: {a}\nB: {b}",
+    "judge-truth": (
+        "Which caption says fewer false things about the video? Answer A, B or tie.\nA: {a}\nB: {b}"
+    ),
+    "judge-detail": (
+        "Which caption says more true things about the video? Answer A, B or tie.\nA: {a}\nB: {b}"
+    ),
+}
+
 STAGE1_PLACEHOLDERS = ("start", "end", "duration", "video")
 STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
 

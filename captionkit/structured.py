@@ -40,7 +40,48 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "required": ["shot", "subject", "action", "setting"],
         "additionalProperties": False,
     },
-}
+    # Seconds count from the start of the window.
+    "events": {
+        "type": "object",
+        "properties": {
+            "events": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "start": {"type": "number", "minimum": 0},
+                        "end": {"type": "number", "minimum": 0},
+                        "text": {"type": "string", "minLength": 2, "maxLength": 160},
+                    },
+                    "required": ["start", "end", "text"],
+                    "additionalProperties": False,
+                },
+                "maxItems": 16,
+            }
+        },
+        "required": ["events"],
+        "additionalProperties": False,
+    },
+    "camera": {
+        "type": "object",
+        "properties": {
+            "camera": {
+                "type": "array",
+                "items": {
+                    "enum": [
+                        "static", "pan left", "pan right", "tilt up", "tilt down", "zoom in",
+                        "zoom out", "dolly in", "dolly out", "truck left", "truck right",
+                        "pedestal up", "pedestal down", "roll", "orbit", "handheld",
+                    ]
+                },
+                "minItems": 1,
+                "maxItems": 4,
+            }
+        },
+        "required": ["camera"],
+        "additionalProperties": False,
+    },
+}  # fmt: skip
 
 
 def canonical(schema: Schema) -> str:

@@ -144,3 +144,13 @@ def test_the_command_line_takes_an_example_a_file_or_json_text(tmp_path, capsys)
     recipe = ck.Recipe(schema=Shot)
     words = shlex.split(as_code.command([film], recipe, 16))
     assert words[words.index("--schema") + 1] == recipe.schema
+
+
+def test_the_ready_schemas_hold_what_their_examples_say():
+    for name, text in {
+        "events": '{"events": [{"start": 0, "end": 2.5, "text": "A car stops."}]}',
+        "camera": '{"camera": ["pan left", "zoom in"]}',
+    }.items():
+        assert structured.read(text, structured.canonical(name))[1] is None
+    wrong = '{"camera": ["sideways"]}'
+    assert "sideways" in structured.read(wrong, structured.canonical("camera"))[1]
