@@ -64,10 +64,7 @@ class Engine:
 
     @classmethod
     def get(cls, key: EngineKey, stop: threading.Event | None = None) -> Engine:
-        """Return the running engine of this key; a running one of another key is closed first.
-
-        Waits while another thread starts an engine; see `Engine`.
-        """
+        """Return the running engine of this key, or start it; waits for one that starts."""
         return cls.get_all([key], stop)[0]
 
     @classmethod
@@ -79,7 +76,7 @@ class Engine:
         with cls._live_lock:
             if stop is not None and stop.is_set():
                 raise EngineGoneError("the engine was stopped before it loaded")
-            kept = [each for each in cls._live if each.key in keys and not each.closed]
+            kept = [each for each in cls._live if each.key in keys and each.running]
             for each in cls._live:
                 if each not in kept:
                     each.close()
@@ -95,7 +92,7 @@ class Engine:
     @classmethod
     def live(cls) -> Engine | None:
         """Return the running engine, the first of several; None if there is none."""
-        return next((each for each in cls._live if not each.closed), None)
+        return next((each for each in cls._live if each.running), None)
 
     def __init__(self, key: EngineKey, stop: threading.Event | None = None) -> None:
         self.key = key
@@ -107,8 +104,15 @@ class Engine:
         self._encoder_runs: Future[int | None] = Future()
         self._process = EngineProcess(key, stop)
         self._up = True
+        # The process ended while no request waited; the next request starts another.
+        self._asleep = False
         self._listen()
         atexit.register(self.close)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs, or is started again after it died in the middle of its work."""
+        return not (self.closed or self._asleep)
 
     @property
     def pid(self) -> int:
@@ -167,6 +171,9 @@ class Engine:
             if request.video.frames is None and request.video.uid not in self._known:
                 raise CacheMissError(f"the engine has not seen {request.video.uid}: give its frames")
             pending = self._pending.add(request, on_text)
+            wakes, self._asleep = self._asleep, False
+        if wakes:
+            threading.Thread(target=self._bring_up, args=([],), daemon=True).start()
         self._post_next()
         return pending
 
@@ -218,6 +225,7 @@ class Engine:
         with self._lock:
             if self.closed:
                 raise EngineGoneError(_CLOSED)
+            self._asleep = False
             lost = self._set_down(died=False)
         self._bring_up(lost)
 
@@ -288,7 +296,7 @@ class Engine:
         with self._lock:
             held = None if self.key.disable_mmcache else self._known.get(video.uid)
         if pending.resent:
-            video = replace(video, uid=_anew(pending))
+            video = replace(video, uid=pending.uid_anew)
         elif held is not None:
             video = replace(video, uid=held, frames=None)
         self._process.send(*protocol.pack_request(pending.id, replace(pending.request, video=video)))
@@ -312,12 +320,12 @@ class Engine:
             # Only the reader of the present process may start the next one.
             if self.closed or process is not self._process or not self._up:
                 return
-            if not self._pending:
-                self.closed = True
-                process.end()
-                return
+            idle = self._asleep = not self._pending
             lost = self._set_down(died=True)
-        self._bring_up(lost)
+        if idle:
+            process.end()
+        else:
+            self._bring_up(lost)
 
     def _watch(self, process: EngineProcess) -> None:
         """Kill a process that hangs; its reader then starts the next one."""
@@ -354,7 +362,7 @@ class Engine:
             case "delta":
                 pending.grow(message["text"])
             case "done":
-                self._remember(pending.request.video.uid, _anew(pending) if pending.resent else None)
+                self._remember(pending.request.video.uid, pending.uid_anew if pending.resent else None)
                 fields = {name: message[name] for name in Completion.__dataclass_fields__}
                 if self._remove(pending):
                     pending.finish(Completion(**fields))
@@ -376,12 +384,9 @@ class Engine:
             case "cancelled":
                 if self._remove(pending):
                     pending.future.cancel()
-            case "window":
-                if self._remove(pending):
-                    pending.fail(RequestError(f"{pending.request.video.name} {message}"))
-            case _:
-                if self._remove(pending):
-                    pending.fail(RequestError(message + advice(message)))
+            case _ if self._remove(pending):
+                of_window = f"{pending.request.video.name} {message}"
+                pending.fail(RequestError(of_window if kind == "window" else message + advice(message)))
 
     def _remove(self, pending: PendingRequest) -> bool:
         with self._lock:
@@ -393,8 +398,3 @@ class Engine:
             self._known.move_to_end(uid)
             while len(self._known) > _KNOWN_WINDOWS:
                 self._known.popitem(last=False)
-
-
-def _anew(pending: PendingRequest) -> str:
-    """Return a new id for frames sent again: after a cancel, vLLM's front may hold the old one back."""
-    return f"{pending.request.video.uid}~{pending.id}"

@@ -48,6 +48,11 @@ class PendingRequest:
     deaths: int = 0
     resent: bool = False
 
+    @property
+    def uid_anew(self) -> str:
+        """A new id for frames sent again: after a cancel, vLLM's front may hold the old one back."""
+        return f"{self.request.video.uid}~{self.id}"
+
     def grow(self, text: str) -> None:
         """Add text, and pass all of it on."""
         self.text += text
