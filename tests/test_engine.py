@@ -205,21 +205,6 @@ def test_an_engine_that_dies_twice_loses_no_window(engine):
     assert all(each.future.result(timeout=180).text for each in pending)
 
 
-def test_an_engine_that_died_idle_starts_again_for_whoever_holds_it_already(model, engine):
-    known = request(3090)
-    wanted = texts(engine, [known])
-    pid = engine.pid
-    kill(engine)
-    until(lambda: not engine.running)
-    assert Engine.live() is None
-    with pytest.raises(CacheMissError):
-        engine.submit(dataclasses.replace(known, video=dataclasses.replace(known.video, frames=None)))
-    # A run that has the engine, and whose first window is still decoded when it dies.
-    assert texts(engine, [known]) == wanted
-    assert engine.pid != pid
-    assert Engine.live() is engine
-
-
 def test_a_window_that_kills_the_engine_is_set_aside_and_costs_no_neighbour(engine):
     others = [engine.submit(request(3100 + n, batch_size=4)) for n in range(6)]
     poison = engine.submit(request(3150, batch_size=4), on_text=lambda _: kill(engine))
