@@ -56,7 +56,12 @@ QUESTIONS: dict[str, str] = {
     ),
 }
 
-STAGE1_PLACEHOLDERS = ("start", "end", "duration", "video")
+#: Texts beside the picture: what is said in a window, the caption of the window before, and, instead of
+#: COLUMN, any column of a table of the user's; see `session.texts`.
+SPEECH, PREVIOUS, META = "speech", "previous", "meta."
+ANY_COLUMN = f"{META}COLUMN"
+
+STAGE1_PLACEHOLDERS = ("start", "end", "duration", "video", SPEECH, PREVIOUS, ANY_COLUMN)
 STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
 
 # A name, or a name of a window's own facts: a property of a caption, a column of a table.
@@ -103,6 +108,13 @@ def placeholders(template: str) -> list[str]:
     return list(dict.fromkeys(name for name in found if name))
 
 
+def beside(*templates: str | None) -> tuple[str, ...]:
+    """Return the placeholders of templates that stand for texts beside the picture, without repeats."""
+    used = [name for template in templates for name in placeholders(template or "")]
+    wanted = [name for name in used if name in (SPEECH, PREVIOUS) or name.startswith(META)]
+    return tuple(dict.fromkeys(wanted))
+
+
 def check_template(template: str, known: tuple[str, ...]) -> None:
     """Refuse a template with a placeholder outside ``known``.
 
@@ -112,7 +124,8 @@ def check_template(template: str, known: tuple[str, ...]) -> None:
         If a placeholder is unknown; the message names the placeholder and lists the known ones.
     """
     for name in placeholders(template):
-        if name not in known:
+        of_a_table = name.startswith(META) and ANY_COLUMN in known
+        if name not in known and not of_a_table:
             listed = ", ".join("{" + each + "}" for each in known)
             raise ValueError(
                 f"the prompt has the unknown placeholder {{{name}}}{hint(name, known)}; known here: "

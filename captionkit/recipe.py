@@ -194,6 +194,25 @@ class Recipe:
         return prompts.resolve(self.prompt)
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Placeholders for texts beside the picture: ``speech``, ``previous``, ``meta.COLUMN``."""
+        return prompts.beside(self.prompt_text, self.stage2)
+
+    def refuse_texts(self, where: str) -> None:
+        """Refuse texts beside the picture where nothing fills them in.
+
+        Raises
+        ------
+        ValueError
+            If a prompt has such a placeholder; the message names it and ``where``.
+        """
+        if self.texts:
+            raise ValueError(
+                f"the prompt has {{{self.texts[0]}}}, which {where} does not fill in; caption in a "
+                "session, or with captionkit caption without --ray"
+            )
+
+    @property
     def stages(self) -> tuple[int, ...]:
         """The stages of a window: (1,) or (1, 2)."""
         return (1,) if self.stage2 is None else (1, 2)

@@ -67,6 +67,11 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="take windows from a CSV (video, start_s, end_s; or PySceneDetect's) or clip metas",
     )
+    caption.add_argument(
+        "--meta",
+        metavar="FILE",
+        help="table (.csv, .parquet, .jsonl) whose columns prompts may have as {meta.COLUMN}",
+    )
     for name, setting in SETTINGS.items():
         how: dict[str, Any] = {"type": setting.kind}
         if setting.kind is bool:
@@ -136,6 +141,7 @@ def _caption(options: argparse.Namespace, console: Console) -> int:
         session = Session(
             options.videos,
             spans=options.spans,
+            meta=options.meta,
             cut=options.cut,
             recipe=recipe,
             batch_size=options.batch_size,
@@ -169,6 +175,8 @@ def _refuse_inputs(out: Path, videos: Iterable[str], session: Session) -> None:
 def _caption_with_ray(options: argparse.Namespace, recipe: Recipe, console: Console) -> int:
     if options.spans or options.cut != CUTS[0]:
         raise UsageError("--ray cuts windows by frames: leave --spans and --cut out")
+    if options.meta:
+        raise UsageError("--ray fills in no {meta.COLUMN}: leave --meta out")
     if options.endpoint:
         raise UsageError("--ray starts its own engines: leave --endpoint out")
     if options.gpus is not None or options.decoders is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from captionkit.export.errors import ExportError
 from captionkit.export.load import csv_rows, html_rows, json_lines_of, parquet_rows, unguarded
 from captionkit.export.names import found_film
+from captionkit.sources.subtitles import cues, decoded
 from captionkit.system.hints import hint
 
 #: What a row may tell, and the names that other tools give its columns, in order of preference.
@@ -27,12 +27,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "start": ("start_s", "start", "start_time", "begin", "timestamp_start"),
     "end": ("end_s", "end", "end_time", "timestamp_end"),
 }  # fmt: skip
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 @dataclass(frozen=True)
@@ -122,8 +116,7 @@ def _rows(file: Path, columns: Mapping[str, str], encoding: str) -> Iterator[For
         return
     try:
         content = file.read_bytes()
-        used = next((name for mark, name in _MARKS if content.startswith(mark)), encoding)
-        text = content.decode(used)
+        text, used = decoded(content, encoding)
     except (UnicodeDecodeError, LookupError) as error:
         problem = f"not {encoding} ({error}); save the file as UTF-8, or give its encoding"
         if suffix not in (".txt", ".vtt", ".srt"):
@@ -288,31 +281,13 @@ def _nemo(file: Path, content: dict[str, Any]) -> Iterator[ForeignRow]:
 
 def _cues(file: Path, text: str) -> Iterator[ForeignRow]:
     """Read WebVTT or SubRip; the film has the file's name."""
-    blocks = text.replace("\r\n", "\n").replace("\r", "\n").split("\n\n")
-    for number, block in enumerate(blocks):
-        lines = [line for line in block.split("\n") if line.strip()]
-        at = next((n for n, line in enumerate(lines) if "-->" in line), None)
-        if at is None or lines[0].startswith(("NOTE", "STYLE")):
+    for cue in cues(text, vtt=file.suffix.lower() == ".vtt"):
+        where = f"{file}, cue {cue.number}"
+        if cue.problem is not None:
+            yield ForeignRow(where, None, problem=f"its times cannot be read: {cue.problem!r}")
             continue
-        where = f"{file}, cue {number}"
-        try:
-            start, end = (_seconds(each.split()[0]) for each in lines[at].split("-->"))
-        except (ValueError, IndexError):
-            yield ForeignRow(where, None, problem=f"its times cannot be read: {lines[at]!r}")
-            continue
-        said = "\n".join(lines[at + 1 :])
-        if file.suffix.lower() == ".vtt":
-            said = said.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-        found = {**dict.fromkeys(COLUMNS), "text": said, "video": str(file.with_suffix(""))}
-        yield _row(where, found | {"start": start, "end": end})
-
-
-def _seconds(clock: str) -> float:
-    """Return the seconds of ``01:02:03.456``; hours may be missing, a comma may stand for the point."""
-    seconds = 0.0
-    for part in clock.replace(",", ".").split(":"):
-        seconds = seconds * 60 + float(part)
-    return seconds
+        found = {**dict.fromkeys(COLUMNS), "text": cue.text, "video": str(file.with_suffix(""))}
+        yield _row(where, found | {"start": cue.start_s, "end": cue.end_s})
 
 
 _SUFFIXES = {".jsonl", ".json", ".csv", ".parquet", ".html", ".txt", ".vtt", ".srt"}

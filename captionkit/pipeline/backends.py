@@ -61,7 +61,7 @@ _BATCH_SIZE, _MOST_AT_ONCE = 16, 64
 
 # What sessions take beside these options, for hints.
 _OF_A_SESSION = (
-    "source", "model", "spans", "cut", "recipe", "batch_size", "store", "model_dir", "reader",
+    "source", "model", "spans", "meta", "cut", "recipe", "batch_size", "store", "model_dir", "reader",
     "endpoint", "backend", "decoders",
 )  # fmt: skip
 

@@ -127,6 +127,7 @@ async def caption(
     priority: int = 0,
     salt: str = "",
     given: Mapping[str, str] = MappingProxyType({}),
+    texts: Callable[[PlannedWindow], Mapping[str, str]] = lambda window: {},
 ) -> AsyncGenerator[Event, None]:
     """Caption windows and yield events, each with its window, in no fixed order.
 
@@ -151,13 +152,16 @@ async def caption(
         Part of each window's id in the backend; see `prepare`.
     given
         Captions of stage 1 by window key, for a recipe with `Recipe.given`.
+    texts
+        Texts beside the picture of a window, for a recipe with `Recipe.texts`; a `ValueError` is the
+        error of that window.
 
     Raises
     ------
     EngineGoneError
         If the engine was closed, or the server is away.
     """
-    flow = _Flow(recipe, backend, pool, batch_size, priority, salt, given)
+    flow = _Flow(recipe, backend, pool, batch_size, priority, salt, given, texts)
     running = asyncio.create_task(flow.run(windows))
     try:
         while (event := await flow.events.get()) is not None:
@@ -180,6 +184,7 @@ class _Flow:
     priority: int
     salt: str
     given: Mapping[str, str]
+    texts: Callable[[PlannedWindow], Mapping[str, str]]
 
     def __post_init__(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -280,7 +285,14 @@ class _Flow:
     async def _prepare(self, window: PlannedWindow, *, frames: bool) -> PreparedWindow:
         return await asyncio.get_running_loop().run_in_executor(
             self.threads,
-            lambda: prepare(window, self.recipe, self.pool, frames=frames, salt=self.salt),
+            lambda: prepare(
+                window,
+                self.recipe,
+                self.pool,
+                frames=frames,
+                salt=self.salt,
+                texts=self.texts(window),
+            ),
         )
 
 

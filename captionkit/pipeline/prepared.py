@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +63,7 @@ def prepare(
     frames: bool = True,
     model_resizes: bool = False,
     salt: str = "",
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> PreparedWindow:
     """Prepare a window for the backend.
 
@@ -77,6 +80,8 @@ def prepare(
     salt
         Part of the window's id in the backend: a new salt makes the window new to all caches, for
         measurements.
+    texts
+        Texts beside the picture by placeholder, for a recipe with `Recipe.texts`.
 
     Raises
     ------
@@ -97,6 +102,7 @@ def prepare(
         "end": f"{window.end_s:.2f}",
         "duration": f"{seconds:.2f}",
         "video": window.path.replace("\\", "/").rsplit("/", 1)[-1],
+        **texts,
     }
     metadata = _told_times(window, numbers)
     # Identify the exact pixels: vLLM returns the cached video for a known id.

@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +19,7 @@ from captionkit.engine import Backend, EngineError
 from captionkit.models.weights import WeightsError
 from captionkit.pipeline.events import Caption, WindowDone
 from captionkit.pipeline.flow import caption
-from captionkit.prompts import resolve
+from captionkit.prompts import PREVIOUS, resolve
 from captionkit.recipe import Recipe
 from captionkit.review import MEASURES, Comparison, compare_tables, scores
 from captionkit.run.run import Run
@@ -50,6 +50,11 @@ class Measurable(Protocol):
 
     def select(self, windows: pd.DataFrame | None) -> list[PlannedWindow]:
         """Return the windows of some rows; None takes all."""
+
+    def texts(
+        self, recipe: Recipe, windows: Sequence[PlannedWindow]
+    ) -> Callable[[PlannedWindow], Mapping[str, str]]:
+        """Return the texts beside the picture that a recipe's prompts have."""
 
     def open_backend(self, recipe: Recipe, stop: threading.Event | None = None) -> Backend:
         """Start the backend of a recipe; the event ends the start."""
@@ -162,6 +167,11 @@ def sweep(
         row: dict[str, Any] = {"prompt": prompt, "fp8": eight, "batch_size": batch_size}
         try:
             recipe = session.make_recipe(prompt, **{**settings, "fp8": eight})
+            if PREVIOUS in recipe.texts:
+                raise ValueError(
+                    "a sweep captions windows in any order, so it cannot fill in {previous}"
+                )
+            texts = session.texts(recipe, chosen)
             backend = session.open_backend(recipe, stopped)
         except (ValueError, EngineError, WeightsError) as error:
             if stopped.is_set():
@@ -169,7 +179,7 @@ def sweep(
             rows.append({**row, "error": str(error)})
             on_row(rows[-1])
             continue
-        setting = _Setting(session.sources, recipe, backend, batch_size, uuid.uuid4().hex)
+        setting = _Setting(session.sources, recipe, backend, batch_size, uuid.uuid4().hex, texts)
         for cache in ("cold", "warm"):
             measured, texts = setting.measure(chosen, stopped)
             if stopped.is_set():
@@ -215,6 +225,7 @@ class _Setting:
     backend: Backend
     batch_size: int
     salt: str
+    texts: Callable[[PlannedWindow], Mapping[str, str]]
 
     def measure(
         self, windows: Sequence[PlannedWindow], stopped: threading.Event
@@ -225,7 +236,7 @@ class _Setting:
         async def work() -> None:
             events = caption(
                 windows, self.recipe, self.backend, self.sources.pool,
-                batch_size=self.batch_size, salt=self.salt,
+                batch_size=self.batch_size, salt=self.salt, texts=self.texts,
             )  # fmt: skip
             async for event in events:
                 if stopped.is_set():

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from captionkit.engine import Backend
 from captionkit.pipeline.events import Event, StageDone, WindowDone
 from captionkit.pipeline.flow import caption
+from captionkit.prompts import PREVIOUS
 from captionkit.recipe import Recipe
 from captionkit.run.run import Progress, Run
 from captionkit.sources import PlannedWindow
-from captionkit.store import Job, StoreError
+from captionkit.store import Job, StoreError, texts_key
 from captionkit.store.work import RENEW_S
 from captionkit.system import loop
 from captionkit.video import DecodePool
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two checks of jobs that other workers have claimed.
 _LOOK_S = 0.5
+_NO_PREVIOUS = "the window before failed, so {previous} is empty"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class RunTask:
         Captions that run at once.
     priority
         Lower goes first: -1 for windows on the screen.
+    texts
+        Texts beside the picture of a window, with an empty ``previous``; for a recipe with
+        `Recipe.texts`.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class RunTask:
         *,
         batch_size: int,
         priority: int = 0,
+        texts: Callable[[PlannedWindow], Mapping[str, str]] = lambda window: {},
     ) -> None:
         self.run = run
         self._windows = windows
@@ -76,6 +82,10 @@ class RunTask:
         self._batch_size = batch_size
         self._priority = priority
         self._callbacks: list[Callable[[Event | RunEnded], None]] = []
+        self._texts = texts
+        self._in_order = PREVIOUS in run.recipe.texts
+        # The caption before each window under way; None if that one failed.
+        self._before: dict[str, str | None] = {}
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._cancelled = False
@@ -87,6 +97,7 @@ class RunTask:
         self._ended: float | None = None
         self._finished = 0
         self._work = run.store.begin_work(run.id)
+        self._window_ended = asyncio.Event()
         self._future = loop.submit(self._run())
 
     def __repr__(self) -> str:
@@ -234,7 +245,7 @@ class RunTask:
             self._began = time.monotonic()
         events = caption(
             self._claimed(repeat), recipe, backend, self._pool,
-            batch_size=self._batch_size, priority=self._priority, given=given,
+            batch_size=self._batch_size, priority=self._priority, given=given, texts=self._texts_of,
         )  # fmt: skip
         async with contextlib.aclosing(events):
             async for event in events:
@@ -243,25 +254,62 @@ class RunTask:
     async def _claimed(self, repeat: int) -> AsyncIterator[PlannedWindow]:
         """Yield windows of claimed jobs until no job of the run is open, here or at another worker."""
         while True:
+            self._window_ended.clear()
             claimed = self._work.claim(self._batch_size, repeat)
             for job in claimed:
                 # Skip a window under way here: its job came back from a worker that died meanwhile.
                 if job.window_key not in self._jobs:
                     self._jobs[job.window_key] = job
-                    yield self._windows[job.window_key]
+                    window = self._windows[job.window_key]
+                    if self.run.recipe.texts:
+                        self._fill_in(job, window)
+                    yield window
             if not claimed:
-                if not self._work.elsewhere(repeat):
+                # Another window may wait for one under way here.
+                waits = self._in_order and bool(self._jobs)
+                if not waits and not self._work.elsewhere(repeat):
                     return
-                await asyncio.sleep(_LOOK_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._window_ended.wait(), _LOOK_S)
+
+    def _fill_in(self, job: Job, window: PlannedWindow) -> None:
+        """Note what a window's prompt is filled with, and give its job the key of these texts."""
+        if job.follows is not None:
+            self._before[window.key] = self._work.text_before(job)
+        self._work.set_texts(job, self._key_of(window))
+
+    def _texts_of(self, window: PlannedWindow) -> Mapping[str, str]:
+        texts = self._texts(window)
+        return {**texts, PREVIOUS: self._before.get(window.key) or ""} if self._in_order else texts
+
+    def _key_of(self, window: PlannedWindow) -> str:
+        """Return the key of a window's texts; of one whose texts cannot be read, the empty key."""
+        try:
+            return texts_key(self._texts_of(window))
+        except ValueError:
+            return ""
 
     def _record(self, event: Event) -> None:
         """Store the result of an event, then emit the event."""
         if isinstance(event, StageDone):
             self._work.add_caption(self._jobs[event.window.key], event.caption)
         elif isinstance(event, WindowDone):
-            self._work.finish(self._jobs.pop(event.window.key), event.error, event.warnings)
+            if self._before.pop(event.window.key, "") is None:
+                event = replace(event, warnings=(*event.warnings, _NO_PREVIOUS))
+            job = self._jobs.pop(event.window.key)
+            self._work.finish(job, event.error, event.warnings)
+            if self._in_order:
+                self._look_at_next(job, event)
             self._finished += 1
+            self._window_ended.set()
         self._emit(event)
+
+    def _look_at_next(self, job: Job, event: WindowDone) -> None:
+        """Caption the next window of the film again if it had another text of this one before."""
+        key = self._work.next_key(job)
+        if key in self._windows:
+            self._before[key] = event.captions[-1].text if event.error is None else None
+            self._work.reopen_next(job, self._key_of(self._windows[key]))
 
     def _emit(self, event: Event | RunEnded) -> None:
         for callback in list(self._callbacks):

@@ -63,6 +63,7 @@ class map_batches:  # noqa: N801 (a function to its users)
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give 1 or more")
+        recipe.refuse_texts("map_batches")
         get_variant(recipe.model)
         self.recipe = recipe
         self.column = column

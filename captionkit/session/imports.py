@@ -6,7 +6,6 @@ import abc
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,11 @@ import pandas as pd
 
 from captionkit.display import WindowTable
 from captionkit.export import ExportError
-from captionkit.export.dataset.choose import plain_name
 from captionkit.export.rows import ForeignRow, foreign_rows
 from captionkit.pipeline import Caption
 from captionkit.recipe import Recipe
 from captionkit.run.run import Run
+from captionkit.session.films import Films
 from captionkit.session.windows import SessionWindows
 from captionkit.sources import PlannedWindow
 from captionkit.store import Store
@@ -30,9 +29,6 @@ logger = logging.getLogger(__name__)
 #: Name of the model of imported captions.
 IMPORTED = "imported"
 CORRECT = "Correct this caption: {caption}"
-# Least share of the time that a row and its window cover together; half leaves no second window.
-_LEAST_SHARED = 0.5
-_NUMBERED = re.compile(r"(.+)-(\d{4,})")
 _AT_ONCE = 1000
 _MOST_NAMED = 3
 
@@ -218,7 +214,7 @@ def match(
     rows: Iterable[ForeignRow], windows: Iterable[PlannedWindow]
 ) -> tuple[list[tuple[PlannedWindow, ForeignRow]], list[_Unmatched]]:
     """Return each window with its row, and the rows without a window with the reason."""
-    films = _Films(windows)
+    films = Films(windows)
     found: dict[str, tuple[PlannedWindow, ForeignRow]] = {}
     unmatched: list[_Unmatched] = []
     for row in rows:
@@ -238,73 +234,3 @@ def match(
         found[window.key] = window, row
     order = {window.key: index for index, window in enumerate(films.windows)}
     return sorted(found.values(), key=lambda pair: order[pair[0].key]), unmatched
-
-
-class _Films:
-    """Windows by key, and by the names that a row may give their film."""
-
-    def __init__(self, windows: Iterable[PlannedWindow]) -> None:
-        self.windows = list(windows)
-        self._by_key = {window.key: window for window in self.windows}
-        self._of_film: dict[str, list[PlannedWindow]] = {}
-        self._names: dict[str, set[str]] = {}
-        for window in self.windows:
-            self._of_film.setdefault(window.video, []).append(window)
-            path = Path(window.path)
-            for name in (window.path, str(path.with_suffix("")), path.name, path.stem, window.video):
-                self._names.setdefault(name, set()).add(window.video)
-            self._names.setdefault(plain_name(window.video), set()).add(window.video)
-
-    def window_of(self, row: ForeignRow) -> PlannedWindow | str:
-        """Return the window of a row, or the reason that there is none."""
-        if row.key in self._by_key:
-            return self._by_key[row.key or ""]
-        if row.video is None:
-            return "it names no film and no known key"
-        videos, number = self._videos(row.video), row.window
-        numbered = _NUMBERED.fullmatch(_stem(row.video))
-        if not videos and numbered:
-            videos, number = self._names.get(numbered[1], set()), int(numbered[2])
-        if not videos:
-            return f"no film of this session is called {row.video}"
-        if len(videos) > 1:
-            return f"{row.video} may be {' or '.join(sorted(videos))}"
-        return self._of_one_film(row, self._of_film[next(iter(videos))], number)
-
-    def _videos(self, name: str) -> set[str]:
-        for each in (name, Path(name).name, _stem(name)):
-            if each in self._names:
-                return self._names[each]
-        return set()
-
-    @staticmethod
-    def _of_one_film(
-        row: ForeignRow, windows: list[PlannedWindow], number: int | None
-    ) -> PlannedWindow | str:
-        film = windows[0].video
-        if row.start_s is not None and row.end_s is not None:
-            best = max(windows, key=lambda window: _shared(row, window))
-            if _shared(row, best) < _LEAST_SHARED:
-                return f"no window of {film} lies at {row.start_s:g} to {row.end_s:g} s"
-            return best
-        if number is not None:
-            numbered = [window for window in windows if window.number == number]
-            return numbered[0] if numbered else f"{film} has no window {number}"
-        if len(windows) > 1:
-            return f"{film} has {len(windows)} windows, and it tells no key, time or number"
-        return windows[0]
-
-
-def _stem(name: str) -> str:
-    """Return a name without folder and suffix; a dot in the name of a text file is kept."""
-    path = Path(name)
-    return path.stem if re.fullmatch(r"\.[A-Za-z0-9]{2,4}", path.suffix) else path.name
-
-
-def _shared(row: ForeignRow, window: PlannedWindow) -> float:
-    """Return the time that row and window have in common, as a share of the time that either has."""
-    assert row.start_s is not None
-    assert row.end_s is not None
-    common = min(row.end_s, window.end_s) - max(row.start_s, window.start_s)
-    either = max(row.end_s, window.end_s) - min(row.start_s, window.start_s)
-    return common / either if either > 0 else 0.0

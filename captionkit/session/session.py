@@ -5,6 +5,7 @@ A session knows the windows of its videos, runs recipes on them and keeps every 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -30,12 +31,15 @@ from captionkit.run.run import Run
 from captionkit.run.sweep import Sweep, sweep
 from captionkit.run.task import RunTask
 from captionkit.session.summaries import SessionSummaries
+from captionkit.session.texts import Meta, WindowTexts
 from captionkit.session.windows import check_count
-from captionkit.sources import Cut, CutRule, Sources, Spans, refuse_recut, rows
+from captionkit.sources import Cut, CutRule, PlannedWindow, Sources, Spans, refuse_recut, rows
 from captionkit.stages.adapter import video_requests
 from captionkit.stages.tasks import VideoTask
 from captionkit.store import Store, open_store
 from captionkit.video import DecodePool, Reader
+
+logger = logging.getLogger(__name__)
 
 _AT_ONCE_S = 0.5
 
@@ -54,6 +58,9 @@ class Session(SessionSummaries):
     spans
         Table or file of windows to take instead of cutting, see `sources.span_requests`; its videos are
         looked for in ``source``, if needed.
+    meta
+        Table (pandas, ``.csv``, ``.parquet``, ``.jsonl``) whose columns stand in prompts as
+        ``{meta.COLUMN}``, see `session.texts`; None takes ``spans``, if that is a table.
     cut
         ``"frames"``, or ``"scenes"`` to cut at shots as well (extra ``scenes``; see `sources.scenes`).
     model
@@ -92,6 +99,7 @@ class Session(SessionSummaries):
         model: str | None = None,
         *,
         spans: Spans | None = None,
+        meta: Meta | None = None,
         cut: Cut = "frames",
         recipe: Recipe | None = None,
         batch_size: int | None = None,
@@ -120,7 +128,7 @@ class Session(SessionSummaries):
         self.store = open_store(store)
         self._owns_store = self.store is not store
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source or [])
-        self.spans, self.cut = spans, cut
+        self.spans, self.cut, self.meta = spans, cut, meta
         self._tasks: dict[int, RunTask] = {}
         self._lock = threading.Lock()
         videos, problems = video_requests(self.source, spans, cut)
@@ -166,6 +174,7 @@ class Session(SessionSummaries):
         return Session(
             source,
             spans=spans,
+            meta=self.meta,
             cut=cut,
             recipe=recipe,
             batch_size=self.batch_size,
@@ -225,10 +234,15 @@ class Session(SessionSummaries):
         chosen = self.select(windows)
         if not chosen:
             raise ValueError("there is no window to caption: the table of windows is empty")
-        number = self.store.add_run(made, chosen, repeats=repeats, batch_size=size, fresh=fresh)
+        texts = self.texts(made, chosen)
+        for line in texts.missing():
+            logger.warning("%s", line)
+        number = self.store.add_run(
+            made, chosen, repeats=repeats, batch_size=size, fresh=fresh, texts=texts.known()
+        )
         if retry_failed:
             self.store.forget_failures(number)
-        return self._work(Run(self.store, number, self), size, priority)
+        return self._work(Run(self.store, number, self), size, priority, texts)
 
     def caption(
         self,
@@ -296,9 +310,17 @@ class Session(SessionSummaries):
         if not all(key in self.sources.by_key for key in waiting):
             self._wait()
             rows.refuse_missing(waiting, self.sources.by_key, run.id)
-        return self._work(run, batch_size or self.batch_size, 0)
+        chosen = [self.sources.by_key[key] for key in waiting]
+        return self._work(run, batch_size or self.batch_size, 0, self.texts(run.recipe, chosen))
 
-    def _work(self, run: Run, batch_size: int, priority: int) -> RunTask:
+    def texts(self, recipe: Recipe, windows: Sequence[PlannedWindow]) -> WindowTexts:
+        """Return the texts beside the picture that a recipe's prompts have; see `session.texts`."""
+        spans = self.spans if isinstance(self.spans, pd.DataFrame) else None
+        if isinstance(self.spans, (str, Path)) and Path(self.spans).suffix.lower() == ".csv":
+            spans = self.spans
+        return WindowTexts(recipe.texts, windows, self.meta if self.meta is not None else spans)
+
+    def _work(self, run: Run, batch_size: int, priority: int, texts: WindowTexts) -> RunTask:
         """Return the work under way on a run in this session; start one if there is none."""
         with self._lock:
             self._tasks = {id_: task for id_, task in self._tasks.items() if task.running}
@@ -310,6 +332,7 @@ class Session(SessionSummaries):
                     self.sources.pool,
                     batch_size=batch_size,
                     priority=priority,
+                    texts=texts,
                 )
             return self._tasks[run.id]
 

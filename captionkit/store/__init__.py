@@ -11,6 +11,7 @@ from captionkit.store.store import (
     StoreError,
     open_store,
 )
+from captionkit.store.texts import texts_key
 from captionkit.store.view import StoredStage, WindowState
 from captionkit.store.work import Job, Work
 
@@ -30,4 +31,5 @@ __all__ = [
     "WindowState",
     "Work",
     "open_store",
+    "texts_key",
 ]

@@ -16,15 +16,33 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET path = excluded.path
 """
 
-# Take over earlier captions of the same recipe on the same window and repeat, for free jobs.
-TAKE_OVER = """
-UPDATE jobs SET state = 1, result = (
-    SELECT max(id) FROM results WHERE recipe_key = :recipe AND window_key = jobs.window_key
-    AND results.repeat = jobs.repeat AND done AND error IS NULL)
-WHERE run = :run AND state = 0 AND (owner IS NULL OR owner NOT IN (SELECT owner FROM workers))
-    AND EXISTS (
-    SELECT 1 FROM results WHERE recipe_key = :recipe AND window_key = jobs.window_key
-    AND results.repeat = jobs.repeat AND done AND error IS NULL)
+# Select the newest caption of a recipe for a window, a repeat and the texts in its prompt.
+EARLIER = """
+SELECT max(id) FROM results WHERE recipe_key = :recipe AND window_key = jobs.window_key
+    AND results.repeat = jobs.repeat AND results.texts = jobs.texts AND done AND error IS NULL
+"""
+
+# Take over earlier captions of the same work, for free jobs that need not wait for another one.
+TAKE_OVER = f"""
+UPDATE jobs SET state = 1, result = ({EARLIER})
+WHERE run = :run AND state = 0 AND follows IS NULL
+    AND (owner IS NULL OR owner NOT IN (SELECT owner FROM workers))
+    AND ({EARLIER}) NOT NULL
+"""  # noqa: S608
+
+# The same for a job whose window before is captioned, with its texts.
+TAKE_OVER_ONE = f"""
+UPDATE jobs SET state = 1, texts = :texts, result = ({EARLIER.replace("jobs.texts", ":texts")})
+WHERE run = :run AND repeat = :repeat AND position = :position AND state = 0
+    AND (owner IS NULL OR owner NOT IN (SELECT owner FROM workers))
+    AND ({EARLIER.replace("jobs.texts", ":texts")}) NOT NULL
+"""  # noqa: S608
+
+# Select the state and the last text of a job.
+ENDED = """
+SELECT state, (SELECT text FROM captions WHERE captions.result = jobs.result
+    ORDER BY stage DESC LIMIT 1)
+FROM jobs WHERE run = ? AND repeat = ? AND position = ?
 """
 
 # Delete the results of interrupted tries that TAKE_OVER has replaced.
@@ -37,9 +55,11 @@ DELETE FROM results WHERE recipe_key = ? AND NOT done
 CLAIM = """
 UPDATE jobs SET owner = :owner WHERE run = :run AND (repeat, position) IN (
     SELECT repeat, position FROM jobs WHERE run = :run AND state = 0 AND repeat = :repeat AND (
-        owner IS NULL OR owner NOT IN (SELECT owner FROM workers))
+        owner IS NULL OR owner NOT IN (SELECT owner FROM workers)) AND (
+        follows IS NULL OR EXISTS (SELECT 1 FROM jobs AS first WHERE first.run = jobs.run
+            AND first.repeat = jobs.repeat AND first.position = jobs.follows AND first.state != 0))
     ORDER BY position LIMIT :count)
-RETURNING position, repeat, window_key
+RETURNING position, repeat, window_key, follows
 """
 
 JOBS = """
@@ -144,6 +164,12 @@ LEFT JOIN captions ON captions.result = newest.result
 ORDER BY newest.window_key, stage
 """
 
+# Reopen the job after another one in its film, if it was captioned with other texts.
+REOPEN_NEXT = """
+UPDATE jobs SET state = 0, result = NULL, owner = NULL
+WHERE run = ? AND repeat = ? AND follows = ? AND state != 0 AND texts != ?
+"""
+
 # Reopen the failed jobs of a run, all or those of a window.
 REOPEN = """
 UPDATE jobs SET state = 0, result = NULL, owner = NULL
@@ -158,7 +184,7 @@ FROM runs JOIN jobs ON jobs.run = runs.id GROUP BY runs.id ORDER BY runs.id DESC
 CAPTIONED_KEYS = "SELECT window_key FROM jobs WHERE run = ? AND state = 1"
 
 CAPTIONED_BY_RECIPE = """
-SELECT DISTINCT window_key FROM results WHERE recipe_key = ? AND done AND error IS NULL
+SELECT DISTINCT window_key, texts FROM results WHERE recipe_key = ? AND done AND error IS NULL
 """
 
 # Select the last stage's text of each window that a recipe has captioned; the newest result comes last.

@@ -7,9 +7,11 @@
 ``jobs``
     The windows of a run, named and numbered as in its session. ``state`` is 0 for an open job, 1 for
     captioned, 2 for failed. ``owner`` is the worker that claimed the job, valid while its lease in
-    ``workers`` is.
+    ``workers`` is. ``texts`` is the key of the texts that fill in the window's prompt (see
+    `store.texts`), ``follows`` the position of the job that must end first, if the prompt has the
+    caption of the window before.
 ``results``
-    The result of a job. Jobs of several runs may share one result.
+    The result of a job, with the ``texts`` of its prompt. Jobs of several runs may share one result.
 ``captions``
     The stages of a result, with a person's rating, edit and note.
 ``choices``
@@ -25,7 +27,7 @@
     The workers on a run, with the expiry of each lease; see `store.work`.
 """
 
-VERSION = 4
+VERSION = 5
 
 # Find the runs of a window: a page of windows is read from a store of a million captions at once.
 _BY_WINDOW = "CREATE INDEX IF NOT EXISTS jobs_by_window ON jobs (window_key);"
@@ -74,7 +76,7 @@ CREATE TABLE windows (
 CREATE TABLE results (
     id INTEGER PRIMARY KEY, recipe_key TEXT NOT NULL, window_key TEXT NOT NULL,
     repeat INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, error TEXT,
-    warnings TEXT NOT NULL DEFAULT '[]', created TEXT NOT NULL
+    warnings TEXT NOT NULL DEFAULT '[]', created TEXT NOT NULL, texts TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX results_by_work ON results (recipe_key, window_key, repeat);
 CREATE TABLE jobs (
@@ -82,6 +84,7 @@ CREATE TABLE jobs (
     repeat INTEGER NOT NULL, window_key TEXT NOT NULL REFERENCES windows,
     result INTEGER REFERENCES results ON DELETE SET NULL,
     state INTEGER NOT NULL DEFAULT 0, owner TEXT, video TEXT NOT NULL, number INTEGER NOT NULL,
+    texts TEXT NOT NULL DEFAULT '', follows INTEGER,
     PRIMARY KEY (run, position, repeat)
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_result ON jobs (result);
@@ -131,4 +134,9 @@ ALTER TABLE captions ADD COLUMN tags TEXT;
 {_REVIEWS}
 """,
     3: _BY_WINDOW,
+    4: """
+ALTER TABLE results ADD COLUMN texts TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN texts TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN follows INTEGER;
+""",
 }

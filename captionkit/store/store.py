@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from captionkit.prompts import PREVIOUS
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
 from captionkit.store import queries
@@ -21,6 +23,7 @@ from captionkit.store.file import StoreError, StoreFile, now
 from captionkit.store.results import Results
 from captionkit.store.reviews import Change, Reviews, joined
 from captionkit.store.shelf import Shelf
+from captionkit.store.texts import chains, take_over_in_order, texts_key
 from captionkit.store.view import WindowState, window_states
 from captionkit.store.work import Job, Work, drop_dead, lives
 
@@ -103,13 +106,17 @@ class Store:
         repeats: int,
         batch_size: int,
         fresh: bool,
+        texts: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> int:
         """Add a run, or find the run of the same work; return its id.
 
         Windows that the same recipe has captioned before are done at once, also in a run that is found.
-        ``fresh`` always adds a run and takes over nothing.
+        ``fresh`` always adds a run and takes over nothing. ``texts`` fill in the prompt of each window,
+        by its key, for a recipe with `Recipe.texts`; ``previous`` is empty there, and a window of such
+        a run waits for the window before in its film.
         """
-        key = _run_key(recipe.key, repeats, (window.key for window in windows))
+        keys = {window.key: texts_key(texts.get(window.key, {})) for window in windows}
+        key = _run_key(recipe.key, repeats, (each + texts for each, texts in keys.items()))
         with self._file.transaction() as db:
             for number, recipe_key, times, keys in runs_without_key(db):
                 values = (_run_key(recipe_key, times, keys), number)
@@ -119,7 +126,7 @@ class Store:
                     "SELECT id FROM runs WHERE key = ? ORDER BY id DESC", (key,)
                 ).fetchone()
                 if known:
-                    _take_over(db, known[0], recipe.key)
+                    _take_over(db, known[0], recipe, repeats, windows, texts)
                     return int(known[0])
             run = db.execute(
                 "INSERT INTO runs (key, recipe, recipe_key, repeats, batch_size, created) "
@@ -128,17 +135,24 @@ class Store:
             ).lastrowid
             assert run is not None
             _add_windows(db, windows)
+            follows: dict[int, int] = {}
+            if PREVIOUS in recipe.texts:
+                for film in chains(windows):
+                    follows.update(zip(film[1:], film, strict=False))
             db.executemany(
-                "INSERT INTO jobs (run, position, repeat, window_key, video, number) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (run, position, repeat, window_key, video, number, texts, follows) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (run, position, repeat, window.key, window.video, window.number)
+                    (
+                        run, position, repeat, each.key, each.video, each.number, keys[each.key],
+                        follows.get(position),
+                    )
                     for repeat in range(repeats)
-                    for position, window in enumerate(windows)
+                    for position, each in enumerate(windows)
                 ),
-            )
+            )  # fmt: skip
             if not fresh:
-                _take_over(db, run, recipe.key)
+                _take_over(db, run, recipe, repeats, windows, texts)
             return run
 
     def adopt(self, windows: Sequence[PlannedWindow]) -> None:
@@ -251,10 +265,15 @@ class Store:
         """Return the text that a recipe has written last for each window, by window key."""
         return dict(self._file.rows(queries.FINAL_TEXTS, (recipe_key,)))
 
-    def captioned_by(self, recipe_key: str, keys: Iterable[str]) -> set[str]:
-        """Return the windows that a recipe has captioned, in any run."""
-        known = self._file.rows(queries.CAPTIONED_BY_RECIPE, (recipe_key,))
-        return {key for (key,) in known}.intersection(keys)
+    def captioned_by(
+        self,
+        recipe_key: str,
+        keys: Iterable[str],
+        texts: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> set[str]:
+        """Return the windows that a recipe has captioned, in any run, with these texts."""
+        known = set(self._file.rows(queries.CAPTIONED_BY_RECIPE, (recipe_key,)))
+        return {key for key in keys if (key, texts_key(texts.get(key, {}))) in known}
 
     def history(self) -> list[tuple[Any, ...]]:
         """Return id, created, recipe (JSON), windows, done, failed, seconds, note; newest first."""
@@ -351,11 +370,20 @@ def _add_windows(db: sqlite3.Connection, windows: Iterable[PlannedWindow]) -> No
     )  # fmt: skip
 
 
-def _take_over(db: sqlite3.Connection, run: int, recipe_key: str) -> None:
-    """Give free jobs of a run what the same recipe has captioned in other runs."""
+def _take_over(
+    db: sqlite3.Connection,
+    run: int,
+    recipe: Recipe,
+    repeats: int,
+    windows: Sequence[PlannedWindow],
+    texts: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Give free jobs of a run what the same recipe has captioned in other runs, with the same texts."""
     drop_dead(db)
-    db.execute(queries.TAKE_OVER, {"run": run, "recipe": recipe_key})
-    db.execute(queries.DROP_REPLACED, (recipe_key,))
+    db.execute(queries.TAKE_OVER, {"run": run, "recipe": recipe.key})
+    if PREVIOUS in recipe.texts:
+        take_over_in_order(db, run, recipe.key, repeats, windows, texts)
+    db.execute(queries.DROP_REPLACED, (recipe.key,))
 
 
 def _run_key(recipe_key: str, repeats: int, windows: Iterable[str]) -> str:

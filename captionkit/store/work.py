@@ -36,6 +36,8 @@ class Job:
     window_key: str
     done: bool = False
     error: str | None = None
+    #: Position of the job before in its film, if the prompt has that one's caption.
+    follows: int | None = None
 
 
 class Work:
@@ -65,7 +67,7 @@ class Work:
             drop_dead(db)
             values = {"owner": self.owner, "run": self.run, "repeat": repeat, "count": count}
             rows = db.execute(queries.CLAIM, values).fetchall()
-        return [Job(*row) for row in sorted(rows)]
+        return [Job(*row[:3], follows=row[3]) for row in sorted(rows)]
 
     def waiting(self, repeat: int = 0) -> int:
         """Count all open jobs, claimed or not."""
@@ -94,6 +96,31 @@ class Work:
             "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)",
             (*self._identity, time.monotonic() + LEASE_S),
         )
+
+    def text_before(self, job: Job) -> str | None:
+        """Return the last text of the job that a job follows; None if that one failed."""
+        where = (self.run, job.repeat, job.follows)
+        ((state, text),) = self._file.rows(queries.ENDED, where)
+        return str(text) if state == 1 else None
+
+    def set_texts(self, job: Job, texts: str) -> None:
+        """Set the key of the texts that fill in the prompt of a claimed job."""
+        with self._file.transaction() as db:
+            db.execute(
+                "UPDATE jobs SET texts = ? WHERE run = ? AND position = ? AND repeat = ? AND owner = ?",
+                (texts, self.run, job.position, job.repeat, self.owner),
+            )
+
+    def next_key(self, job: Job) -> str | None:
+        """Return the window of the job that follows a job, or None."""
+        query = "SELECT window_key FROM jobs WHERE run = ? AND repeat = ? AND follows = ?"
+        found = self._file.rows(query, (self.run, job.repeat, job.position))
+        return str(found[0][0]) if found else None
+
+    def reopen_next(self, job: Job, texts: str) -> None:
+        """Reopen the job that follows a job, if it was captioned with other texts than these."""
+        with self._file.transaction() as db:
+            db.execute(queries.REOPEN_NEXT, (self.run, job.repeat, job.position, texts))
 
     def add_caption(self, job: Job, caption: Caption) -> None:
         """Record a stage of a window; stage 1 replaces the rest of an interrupted try.
@@ -125,21 +152,21 @@ class Work:
         """Return the open result of a job, a new one if missing or ``new``; None for a lost job."""
         where = (self.run, job.position, job.repeat)
         found = db.execute(
-            "SELECT recipe_key, window_key, result, owner FROM jobs JOIN runs ON runs.id = run "
+            "SELECT recipe_key, window_key, texts, result, owner FROM jobs JOIN runs ON runs.id = run "
             "WHERE run = ? AND position = ? AND repeat = ?",
             where,
         ).fetchone()
         if found is None:
             raise StoreError(f"run {self.run} was deleted from {self._file.path} while it ran")
-        recipe_key, window_key, result, owner = found
+        recipe_key, window_key, texts, result, owner = found
         if owner != self.owner:
             return None
         if result is not None and not new:
             return int(result)
         made = db.execute(
-            "INSERT INTO results (recipe_key, window_key, repeat, created) "
-            "VALUES (?, ?, ?, strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now'))",
-            (recipe_key, window_key, job.repeat),
+            "INSERT INTO results (recipe_key, window_key, repeat, texts, created) "
+            "VALUES (?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now'))",
+            (recipe_key, window_key, job.repeat, texts),
         ).lastrowid
         db.execute(
             "UPDATE jobs SET result = ? WHERE run = ? AND position = ? AND repeat = ?", (made, *where)

@@ -54,7 +54,8 @@ def estimate(board: Board, recipe: Recipe, indexes: Sequence[int], *, fresh: boo
     ``fresh`` counts windows whose captions the store has, too.
     """
     keys = {board.windows[index].window.key: index for index in indexes}
-    stored = set() if fresh else board.session.store.captioned_by(recipe.key, keys)
+    texts = board.session.texts(recipe, [board.windows[index].window for index in keys.values()])
+    stored = set() if fresh else board.session.store.captioned_by(recipe.key, keys, texts.known())
     left = [index for key, index in keys.items() if key not in stored]
     new = len(set(left) - board.rates.seen(recipe))
     seconds = board.rates.seconds(recipe, len(left) - new, new)

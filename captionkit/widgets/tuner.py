@@ -201,7 +201,8 @@ class Tuner(RecipeForm):
                 f"{tokens} tokens" if tokens is not None else "tokens: not known before the download"
             )
             used = prompts.placeholders(text)
-            marks = " ".join(f"<b>{{{each}}}</b>" if each in used else f"{{{each}}}" for each in known)
+            shown = [*known, *(each for each in used if each not in known)]
+            marks = " ".join(f"<b>{{{each}}}</b>" if each in used else f"{{{each}}}" for each in shown)
             lines.append(f"{name}: {counted}; may hold {marks}")
         index = (self.indexes("this") or [0])[0]
         if index < len(self.board.windows):
