@@ -155,6 +155,8 @@ def test_windows_of_a_page_are_found_by_an_index_also_in_an_earlier_store(tmp_pa
     Store(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("DROP INDEX jobs_by_window")
+        for table, column in (("results", "texts"), ("jobs", "texts"), ("jobs", "follows")):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 3")
     Store(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db:

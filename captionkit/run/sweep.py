@@ -171,7 +171,7 @@ def sweep(
                 raise ValueError(
                     "a sweep captions windows in any order, so it cannot fill in {previous}"
                 )
-            texts = session.texts(recipe, chosen)
+            beside = session.texts(recipe, chosen)
             backend = session.open_backend(recipe, stopped)
         except (ValueError, EngineError, WeightsError) as error:
             if stopped.is_set():
@@ -179,7 +179,7 @@ def sweep(
             rows.append({**row, "error": str(error)})
             on_row(rows[-1])
             continue
-        setting = _Setting(session.sources, recipe, backend, batch_size, uuid.uuid4().hex, texts)
+        setting = _Setting(session.sources, recipe, backend, batch_size, uuid.uuid4().hex, beside)
         for cache in ("cold", "warm"):
             measured, texts = setting.measure(chosen, stopped)
             if stopped.is_set():

@@ -307,7 +307,7 @@ class RunTask:
     def _look_at_next(self, job: Job, event: WindowDone) -> None:
         """Caption the next window of the film again if it had another text of this one before."""
         key = self._work.next_key(job)
-        if key in self._windows:
+        if key is not None and key in self._windows:
             self._before[key] = event.captions[-1].text if event.error is None else None
             self._work.reopen_next(job, self._key_of(self._windows[key]))
 

@@ -306,11 +306,13 @@ class Session(SessionSummaries):
         ValueError
             If some of these windows are not in this session.
         """
-        waiting = {job.window_key for job in self.store.jobs(run.id) if not job.done}
+        jobs = self.store.jobs(run.id)
+        waiting = {job.window_key for job in jobs if not job.done}
         if not all(key in self.sources.by_key for key in waiting):
             self._wait()
             rows.refuse_missing(waiting, self.sources.by_key, run.id)
-        chosen = [self.sources.by_key[key] for key in waiting]
+        known = self.sources.by_key
+        chosen = [known[job.window_key] for job in jobs if job.window_key in known]
         return self._work(run, batch_size or self.batch_size, 0, self.texts(run.recipe, chosen))
 
     def texts(self, recipe: Recipe, windows: Sequence[PlannedWindow]) -> WindowTexts:

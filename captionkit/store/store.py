@@ -116,10 +116,10 @@ class Store:
         a run waits for the window before in its film.
         """
         keys = {window.key: texts_key(texts.get(window.key, {})) for window in windows}
-        key = _run_key(recipe.key, repeats, (each + texts for each, texts in keys.items()))
+        key = _run_key(recipe.key, repeats, (window + filled for window, filled in keys.items()))
         with self._file.transaction() as db:
-            for number, recipe_key, times, keys in runs_without_key(db):
-                values = (_run_key(recipe_key, times, keys), number)
+            for number, recipe_key, times, known_keys in runs_without_key(db):
+                values = (_run_key(recipe_key, times, known_keys), number)
                 db.execute("UPDATE runs SET key = ? WHERE id = ?", values)
             if not fresh:
                 known = db.execute(

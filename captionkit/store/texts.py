@@ -1,12 +1,13 @@
 """Texts beside the picture in the key of a result: another text of a window is another caption.
 
-A result is of a recipe, a window, a repeat and `texts_key` of the texts that filled in the window's prompt.
-A caption that came after another one (``{previous}``) has that one's text among these.
+A result is of a recipe, a window, a repeat and `texts_key` of the texts that filled in the window's
+prompt. A caption that came after another one (``{previous}``) has that one's text among these.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ def take_over_in_order(
     values = {"run": run, "recipe": recipe_key}
     for repeat in range(repeats):
         for film in chains(windows):
-            for before, position in zip(film, film[1:], strict=False):
+            for before, position in itertools.pairwise(film):
                 state, text = db.execute(queries.ENDED, (run, repeat, before)).fetchone()
                 if state == 0:
                     break

@@ -67,7 +67,10 @@ class Work:
             drop_dead(db)
             values = {"owner": self.owner, "run": self.run, "repeat": repeat, "count": count}
             rows = db.execute(queries.CLAIM, values).fetchall()
-        return [Job(*row[:3], follows=row[3]) for row in sorted(rows)]
+        return [
+            Job(position, repeat, key, follows=follows)
+            for position, repeat, key, follows in sorted(rows, key=lambda row: row[:2])
+        ]
 
     def waiting(self, repeat: int = 0) -> int:
         """Count all open jobs, claimed or not."""
