@@ -1,4 +1,4 @@
-"""Texts beside the picture: speech, columns of a table, the caption before; and what is stored of them."""
+"""Texts beside the picture: speech, columns of a table, the caption before; and their stored results."""
 
 from __future__ import annotations
 
@@ -178,10 +178,11 @@ def test_columns_of_a_table_fill_prompts_by_film_by_time_and_by_key(opened):
         ("two", 1): "In Köln {caption}, :",
     }
     assert asked(run, 2)["two", 1].startswith("Köln {caption}: In")
+    why = "the table has no row for it, or an empty cell"
     assert session.texts(run.recipe, list(session)).missing() == [
         "1 more rows are about windows of one, with other values; the first row counts",
-        "{meta.place} is empty in 1 of 5 windows (two): the table has no row for it, or an empty cell",
-        "{meta.year} is empty in 3 of 5 windows (one, two): the table has no row for it, or an empty cell",
+        f"{{meta.place}} is empty in 1 of 5 windows (two): {why}",
+        f"{{meta.year}} is empty in 3 of 5 windows (one, two): {why}",
     ]
 
 
