@@ -1,4 +1,4 @@
-"""Texts beside the picture: speech, columns of a table, the caption before; and their stored results."""
+"""Texts beside the picture: speech, columns, the caption before, and what is stored."""
 
 from __future__ import annotations
 
