@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset
 
-from captionkit.demo.language import conversation, yes_no
 from captionkit.demo.painter import Painter
-from captionkit.demo.scenes import BACKGROUNDS, CAMERAS, DIRECTIONS, SIZES, TIMES, Scene, held_out
+from captionkit.demo.scenes import (
+    BACKGROUNDS,
+    CAMERAS,
+    DIRECTIONS,
+    EVENTS,
+    SIZES,
+    TIMES,
+    Scene,
+    held_out,
+)
 from captionkit.demo.sprites import COLOURS, KINDS
+from captionkit.demo.talks import Talk, talks
 
 # First seed of training; evaluation and the sample videos stay below.
 FIRST_TRAINING_SEED = 1_000_000
@@ -26,9 +35,6 @@ TOKEN = 28
 # Height of the sample videos; some scenes are drawn in it and shrunk, as served ones are.
 _VIDEO_HEIGHT = 360
 _SCENE_SECONDS = 256 / 30
-_TALKS = 2
-# Questions answered by yes or no, each film. As one talk in five they were at chance after 2,700 steps.
-_QUESTIONS = 10
 _SECOND_LESSON = 10_000_000
 _GENERATION = 200_000_000
 # Steps in which the first lesson goes from one thing before a still camera to random scenes. With
@@ -37,6 +43,8 @@ _EASY_STEPS = 500
 # Share of scenes with unrelated kind, colour and background. Without them the tower learns which
 # combinations are likely: it took one in six unseen ones for another kind.
 _ODD_FILMS = {"vision": 0.4, "answers": 0.15}
+# Share of films that are wished to have an event: claims about order need two.
+_EVENTFUL = 0.3
 # Colours that captions have no name for.
 _NAMELESS = (
     (240, 130, 20),
@@ -68,14 +76,14 @@ class Batch:
     """Frames as uint8 of shape (films, frames, 3, height, width), with what is true of them.
 
     In the first lesson ``facts`` maps a fact to the index of its value at each video token, of shape
-    (films, tokens), `NOTHING` where there is not a thing. In the second, ``talks`` holds prompts with
-    their answers.
+    (films, tokens), `NOTHING` where there is not a thing. In the second, ``talks`` holds what is said
+    about each film.
     """
 
     frames: NDArray[np.uint8]
     seconds_per_step: float
     facts: dict[str, NDArray[np.int64]]
-    talks: list[list[tuple[str, str]]]
+    talks: list[list[Talk]]
 
 
 class SceneBatches(IterableDataset[Batch]):
@@ -145,16 +153,24 @@ def _answer_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
     # Samples of a window: their number, spread from its first frame to its last.
     count = max(4, int(duration * rate) // 2 * 2)
     moments = np.linspace(0, duration - 1 / 30, count).tolist()
-    films, talks = [], []
+    films, said = [], []
     for seed in seeds:
-        scene = Scene.random(seed, duration)
+        scene = Scene.random(seed, duration, like=_eventful(rng))
         if rng.random() < _ODD_FILMS["answers"]:
             scene = odd(scene, rng, nameless=0.0)
         films.append(_Look(scene, size, rng).film(moments))
-        asked = [yes_no(scene, rng) for _ in range(_QUESTIONS)]
-        talks.append([*(conversation(scene, rng) for _ in range(_TALKS)), *asked])
+        said.append(talks(scene, rng))
     # The processor's rule: a step's share of the window, not the gap between its frames.
-    return Batch(np.stack(films), 2 * duration / count, {}, talks)
+    return Batch(np.stack(films), 2 * duration / count, {}, said)
+
+
+def _eventful(rng: np.random.Generator) -> dict[str, Any]:
+    """Wish, for some scenes, for an event and for what it needs: a still camera, a second thing."""
+    if rng.random() >= _EVENTFUL:
+        return {}
+    event = str(rng.choice(EVENTS))
+    count = int(rng.integers(2, 4))
+    return {"event": event, "count": count, "camera": "still"}
 
 
 def odd(scene: Scene, rng: np.random.Generator, nameless: float) -> Scene:

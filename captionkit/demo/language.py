@@ -32,24 +32,23 @@ NUMBERS = ("no objects", "one object", "two objects", "three objects")
 KINDS_OF_PROMPT = (*wordings.TEMPLATES, "yesno")
 
 
-def verb(thing: SceneObject, scene: Scene) -> str:
-    """Say what a thing does, as in "moves left and stops"."""
-    if thing.direction == "still":
+def doing(direction: str | None, event: str | None, other: str | None = None) -> str:
+    """Say what a thing does, as in "moves left and stops"; an event alone without a direction.
+
+    ``other`` is the kind of the overtaken thing.
+    """
+    if direction == "still":
         return "stays still"
-    moves = f"moves {thing.direction}"
-    match thing.event:
-        case "appears":
-            return f"appears and {moves}"
-        case "leaves":
-            return f"{moves} and leaves"
-        case "stops":
-            return f"{moves} and stops"
-        case "turns":
-            return f"{moves} and turns around"
-        case "overtakes":
-            assert thing.other is not None
-            return f"{moves} and overtakes the {scene.objects[thing.other].kind}"
-    return moves
+    moves = f"moves {direction}" if direction else ""
+    ends = {"stops": "stops", "leaves": "leaves", "turns": "turns around", "appears": "appears"}
+    happens = ends.get(event or "", f"overtakes the {other}" if event else "")
+    return " and ".join(filter(None, (happens, moves) if event == "appears" else (moves, happens)))
+
+
+def verb(thing: SceneObject, scene: Scene) -> str:
+    """Say what a thing of a scene does."""
+    other = None if thing.other is None else scene.objects[thing.other].kind
+    return doing(thing.direction, thing.event, other)
 
 
 def _named(thing: SceneObject, article: str = "A ") -> str:

@@ -289,6 +289,39 @@ OF_LIBRARY = {
     "camera": ("camera",),
     "json": ("json",),
 }
+# Prompts that ask for a ready schema of `captionkit.structured` by its contents.
+READY_TEMPLATES: dict[str, tuple[str, ...]] = {
+    "tags": (
+        "tag {this} {video}, as {json}",
+        "{tell} the tags of {this} {video} as {json}",
+        "tags as {json}",
+        "give tags for {this} {video} in {json}",
+        "{json} with tags",
+        "which tags fit {this} {video}? answer in {json}",
+    ),
+    "shot": (
+        "{tell} shot, subject, action and setting as {json}",
+        "{json} with the shot, its subject, the action and the setting",
+        "what kind of shot is it? {json} with subject, action and setting",
+        "shot size, subject, action and setting of {this} {video}, as {json}",
+        "fill in shot, subject, action and setting",
+    ),
+    "events": (
+        "{list} the events with start and end in seconds, as {json}",
+        "what happens when? {json} with start, end and text",
+        "{tell} every event with its start, end and text",
+        "events of {this} {video} with their times as {json}",
+        "a timeline of {this} {video} in {json}",
+        "{list} all events: start, end, text",
+    ),
+    "camera": (
+        "{tell} the {camera} as {json}",
+        "{json} with the {camera}",
+        "{camera} in {json}",
+        "which {camera} is it? answer in {json}",
+        "{only} the {camera}, as {json}",
+    ),
+}
 # The caption takes the place of <caption>.
 STAGE2_TEMPLATES: dict[str, tuple[str, ...]] = {
     "add": (
@@ -331,6 +364,11 @@ def wording(kind: str, rng: np.random.Generator) -> str:
     if own and rng.random() < 0.2:
         return PROMPTS[str(rng.choice(own))]
     return dress(fill(str(rng.choice(TEMPLATES[kind])), rng), rng)
+
+
+def ready_wording(name: str, rng: np.random.Generator) -> str:
+    """Draw a prompt that asks for a ready schema of `READY_TEMPLATES`."""
+    return dress(fill(str(rng.choice(READY_TEMPLATES[name])), rng), rng)
 
 
 def stage2_wording(kind: str, rng: np.random.Generator) -> str:
