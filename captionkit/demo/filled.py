@@ -21,12 +21,21 @@ def _tags(scene: Scene) -> dict[str, Any]:
     return {"tags": [*map(_named, scene.objects), scene.background, scene.time]}
 
 
+def shot_size(scene: Scene) -> str:
+    """Return the size of the shot: medium if a thing is large, wide if all are small."""
+    return "medium" if any(thing.size == "large" for thing in scene.objects) else "wide"
+
+
+def camera_move(camera: str) -> str:
+    """Return a camera of `scenes.CAMERAS` in the vocabulary of the schema ``camera``."""
+    return "static" if camera == "still" else f"pan {camera}"
+
+
 def _shot(scene: Scene) -> dict[str, Any]:
-    """Fill the schema ``shot``: medium if a thing is large, wide if all are small."""
     names = [f"a {_named(thing)}" for thing in scene.objects]
     subject = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     return {
-        "shot": "medium" if any(thing.size == "large" for thing in scene.objects) else "wide",
+        "shot": shot_size(scene),
         "subject": subject,
         "action": ", ".join(f"the {thing.kind} {verb(thing, scene)}" for thing in scene.objects),
         "setting": f"{PLACES[scene.background]} {HOURS[scene.time]}",
@@ -34,14 +43,14 @@ def _shot(scene: Scene) -> dict[str, Any]:
 
 
 def _camera(scene: Scene) -> dict[str, Any]:
-    return {"camera": ["static" if scene.camera == "still" else f"pan {scene.camera}"]}
+    return {"camera": [camera_move(scene.camera)]}
 
 
 def _seconds(moment: float) -> float:
     return round(moment / _STEP) * _STEP
 
 
-def _phases(thing: SceneObject, scene: Scene) -> list[tuple[float, float, str]]:
+def phases(thing: SceneObject, scene: Scene) -> list[tuple[float, float, str]]:
     """List what a thing does, with its times: an event divides what is before from what is after."""
     end = math.floor(scene.duration / _STEP) * _STEP
     moment = min(_seconds(thing.moment), end)
@@ -65,10 +74,10 @@ def _kind_of_other(thing: SceneObject, scene: Scene) -> str | None:
 
 
 def _events(scene: Scene) -> dict[str, Any]:
-    phases = [phase for thing in scene.objects for phase in _phases(thing, scene)]
+    found = [phase for thing in scene.objects for phase in phases(thing, scene)]
     # Stable: things that begin at the same time keep the order in which captions name them.
-    phases.sort(key=lambda phase: phase[0])
-    return {"events": [{"start": start, "end": end, "text": text} for start, end, text in phases]}
+    found.sort(key=lambda phase: phase[0])
+    return {"events": [{"start": start, "end": end, "text": text} for start, end, text in found]}
 
 
 _FILLED: dict[str, Callable[[Scene], dict[str, Any]]] = {

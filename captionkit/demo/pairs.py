@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from captionkit.demo.claims import first_wrong
 from captionkit.demo.language import altered, answer
 from captionkit.demo.marks import mark
 from captionkit.demo.scenes import Scene
-from captionkit.demo.statements import first_wrong
 from captionkit.prompts import QUESTIONS, render
 
 # Forms of captions from the least to the most that they say.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from captionkit.demo.claims import claim, true_statement
 from captionkit.demo.filled import READY, filled
 from captionkit.demo.language import conversation, yes_no
 from captionkit.demo.pairs import RUBRICS, pair
 from captionkit.demo.scenes import Scene
-from captionkit.demo.statements import claim, true_statement
 from captionkit.demo.wordings import ready_wording
 from captionkit.prompts import QUESTIONS, render
 

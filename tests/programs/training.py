@@ -66,7 +66,7 @@ def check_packed_talks_are_learnt_as_if_each_stood_alone(folder: str) -> None:
     talks = batch.talks[0]
     together, together_positions = states(talks)
     tokens = batch.frames.shape[1] // 2 * batch.frames.shape[3] // 28 * batch.frames.shape[4] // 28
-    row = trainer._row(talks, tokens)
+    row = trainer.packer.row(talks, tokens)
     first = row.talk.count(0)
     for number, talk in enumerate(talks, 1):
         alone, positions = states([talk])
