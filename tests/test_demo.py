@@ -74,6 +74,7 @@ def training(tmp_path_factory) -> dict[str, str]:
     [
         "positions_follow_vllms_rule",
         "packed_talks_are_learnt_as_if_each_stood_alone",
+        "a_row_learns_no_forced_word_and_knows_where_a_claim_becomes_false",
         "stopped_training_goes_on_to_the_same_weights",
         "training_goes_on_from_a_finished_models_weights_and_tokenizer",
     ],

@@ -15,6 +15,7 @@ from common import DATA
 from captionkit.demo import train
 from captionkit.demo.architecture import TOKENS_PER_SECOND
 from captionkit.demo.batches import SceneBatches
+from captionkit.demo.talks import Checked, Talk
 
 SHIPPED = DATA / "demo-model"
 # The command's default. On a busy machine, threads that wait for one another take ten times as long.
@@ -73,6 +74,31 @@ def check_packed_talks_are_learnt_as_if_each_stood_alone(folder: str) -> None:
         mine = [index for index, owner in enumerate(row.talk) if owner == number]
         assert torch.allclose(together[mine], alone[first:], atol=1e-4), number
         assert torch.equal(together_positions[:, mine], positions[:, first:]), number
+
+
+def check_a_row_learns_no_forced_word_and_knows_where_a_claim_becomes_false(folder: str) -> None:
+    trainer = make_trainer(Path(folder) / "row", 1, 1)
+    tokens = trainer.tokenizer
+    claim = "A red boat moves left."
+    prompt = f"Is it true? {claim}"
+    at = prompt.index(claim)
+    row = trainer.packer.row(
+        [
+            Talk(prompt, "no", "claim", checked=(Checked(at, len(prompt), at + len("A red boat")),)),
+            Talk("Describe it.", '{"tags": ["sea"]}', "tags", forced=len('{"tags":')),
+        ],
+        4,
+    )
+    for name in ("labels", "weights", "false", "topic", "talk", "after"):
+        assert len(getattr(row, name)) == len(row.ids), name
+    for false, words in ((0, " A red"), (1, " boat moves left.")):
+        pairs = zip(row.ids, row.false, strict=True)
+        assert tokens.decode([token for token, mark in pairs if mark == false]) == words
+    pairs = zip(row.labels, row.weights, strict=True)
+    learnt = [(token, weight) for token, weight in pairs if token >= 0]
+    assert tokens.decode([token for token, _ in learnt]) == 'no<|im_end|> ["sea"]}<|im_end|>'
+    assert max(weight for _, weight in learnt) == learnt[0][1]
+    assert row.talk.count(0) == row.ids.index(tokens.convert_tokens_to_ids("<|video_pad|>")) + 4
 
 
 def trained(folder: Path, *stops: int | None) -> dict[str, torch.Tensor]:
