@@ -292,11 +292,8 @@ OF_LIBRARY = {
 # Prompts that ask for a ready schema of `captionkit.structured` by its contents.
 READY_TEMPLATES: dict[str, tuple[str, ...]] = {
     "tags": (
-        "tag {this} {video}, as {json}",
-        "{tell} the tags of {this} {video} as {json}",
-        "tags as {json}",
-        "give tags for {this} {video} in {json}",
-        "{json} with tags",
+        "tag {this} {video}, as {json}", "{tell} the tags of {this} {video} as {json}",
+        "tags as {json}", "give tags for {this} {video} in {json}", "{json} with tags",
         "which tags fit {this} {video}? answer in {json}",
     ),
     "shot": (
@@ -311,17 +308,13 @@ READY_TEMPLATES: dict[str, tuple[str, ...]] = {
         "what happens when? {json} with start, end and text",
         "{tell} every event with its start, end and text",
         "events of {this} {video} with their times as {json}",
-        "a timeline of {this} {video} in {json}",
-        "{list} all events: start, end, text",
+        "a timeline of {this} {video} in {json}", "{list} all events: start, end, text",
     ),
     "camera": (
-        "{tell} the {camera} as {json}",
-        "{json} with the {camera}",
-        "{camera} in {json}",
-        "which {camera} is it? answer in {json}",
-        "{only} the {camera}, as {json}",
+        "{tell} the {camera} as {json}", "{json} with the {camera}", "{camera} in {json}",
+        "which {camera} is it? answer in {json}", "{only} the {camera}, as {json}",
     ),
-}
+}  # fmt: skip
 # The caption takes the place of <caption>.
 STAGE2_TEMPLATES: dict[str, tuple[str, ...]] = {
     "add": (
