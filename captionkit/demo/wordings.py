@@ -301,7 +301,6 @@ READY_TEMPLATES: dict[str, tuple[str, ...]] = {
         "{json} with the shot, its subject, the action and the setting",
         "what kind of shot is it? {json} with subject, action and setting",
         "shot size, subject, action and setting of {this} {video}, as {json}",
-        "fill in shot, subject, action and setting",
     ),
     "events": (
         "{list} the events with start and end in seconds, as {json}",
