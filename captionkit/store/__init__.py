@@ -1,6 +1,6 @@
 """The store: runs, captions, ratings and notes in one SQLite file. This folder contains all SQL."""
 
-from captionkit.store.reviews import Change, Reviews
+from captionkit.store.reviews import Change, Reviews, Step
 from captionkit.store.shelf import SavedPrompt, Shelf
 from captionkit.store.store import (
     BEST,
@@ -25,6 +25,7 @@ __all__ = [
     "RunFacts",
     "SavedPrompt",
     "Shelf",
+    "Step",
     "Store",
     "StoreError",
     "StoredStage",

@@ -204,3 +204,26 @@ DELETE FROM runs WHERE id = ? AND note = ''
     AND NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id AND (state != 0 OR result NOT NULL))
     AND NOT EXISTS (SELECT 1 FROM workers WHERE run = runs.id)
 """
+
+# Steps of one person, or of all. A step whose captions were deleted has no changes left.
+_STEPS = """FROM steps WHERE reviewer = ifnull(:reviewer, reviewer)
+    AND EXISTS (SELECT 1 FROM changes WHERE changes.step = steps.id)"""
+
+# ``undone`` is 1 for a step that can be made again, 2 for one that was undone before a later step.
+STEPS = f"SELECT created, reviewer, what, undone {_STEPS} ORDER BY id DESC LIMIT :most"
+
+LAST_STEP = f"SELECT id, what {_STEPS} AND NOT undone ORDER BY id DESC LIMIT 1"
+
+UNDONE_STEP = f"""
+SELECT id, what {_STEPS} AND undone = 1
+    AND id > (SELECT ifnull(max(id), 0) {_STEPS} AND NOT undone) ORDER BY id LIMIT 1
+"""
+
+LEAVE_UNDONE = """
+UPDATE steps SET undone = 2
+WHERE undone = 1 AND id < :step AND reviewer = ifnull(:reviewer, reviewer)
+"""
+
+CHANGES = """
+SELECT before, after, field, result, stage, window_key FROM changes WHERE step = ? ORDER BY rowid
+"""

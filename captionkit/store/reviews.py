@@ -31,6 +31,20 @@ class Change:
     window_key: str = ""
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a person changed at once: UTC time, the person's name, and what it was.
+
+    ``done`` is false of a step that is undone, ``again`` true of one that can be made again.
+    """
+
+    created: str
+    reviewer: str
+    what: str
+    done: bool
+    again: bool
+
+
 class Reviews:
     """Writes and undoes steps, each a number of changes.
 
@@ -80,28 +94,32 @@ class Reviews:
 
         A value that was changed again since stays.
         """
-        which = "" if reviewer is None else "AND reviewer = ?"
-        values = () if reviewer is None else (reviewer,)
         with self._file.transaction() as db:
-            last = db.execute(
-                f"SELECT id, what FROM steps WHERE NOT undone {which} "  # noqa: S608
-                "AND id IN (SELECT step FROM changes) ORDER BY id DESC LIMIT 1",
-                values,
-            ).fetchone()
-            if last is None:
+            step = _found(db, queries.LAST_STEP, reviewer)
+            if step is None:
                 return None
-            made = db.execute(
-                "SELECT field, after, result, stage, window_key, before FROM changes WHERE step = ? "
-                "ORDER BY rowid DESC",
-                (last[0],),
-            ).fetchall()
-            for *facts, before in made:
-                change = Change(*facts)
-                # A damaged row of a stranger's store must not hinder the others.
-                if change.field in _fields(change) and _read(db, change) == (change.value,):
-                    _set(db, change, before)
-            db.execute("UPDATE steps SET undone = 1 WHERE id = ?", (last[0],))
-        return str(last[1])
+            # Steps that were undone before this one was made do not come back with it.
+            db.execute(queries.LEAVE_UNDONE, {"step": step[0], "reviewer": reviewer})
+            return _turn(db, *step, back=True)
+
+    def redo(self, reviewer: str | None = None) -> str | None:
+        """Make the step again that was undone last; return what it was, None without one.
+
+        There is none after a new step. A value that was changed since the undoing stays.
+        """
+        with self._file.transaction() as db:
+            step = _found(db, queries.UNDONE_STEP, reviewer)
+            return None if step is None else _turn(db, *step, back=False)
+
+    def steps(self, reviewer: str | None = None, most: int = 20) -> list[Step]:
+        """Return the last steps, of one person if given, the newest first."""
+        found: list[Step] = []
+        newest = True
+        for *facts, undone in self._file.rows(queries.STEPS, {"reviewer": reviewer, "most": most}):
+            newest = newest and bool(undone)
+            created, who, what = map(str, facts)
+            found.append(Step(created, who, what, not undone, newest and undone == 1))
+        return found
 
     def texts(self, result: int, stage: int) -> list[str]:
         """Return all edited texts that a caption had, the newest first."""
@@ -147,6 +165,24 @@ def split(tags: str | None) -> list[str]:
 def joined(tags: Iterable[str]) -> str:
     """Return tags as one text with commas; a tag with commas counts as several."""
     return ", ".join(split(",".join(tags)))
+
+
+def _found(db: sqlite3.Connection, query: str, reviewer: str | None) -> tuple[int, str] | None:
+    found: tuple[int, str] | None = db.execute(query, {"reviewer": reviewer}).fetchone()
+    return found
+
+
+def _turn(db: sqlite3.Connection, step: int, what: str, *, back: bool) -> str:
+    """Write a step's values from before it, or those from after it again; return what it was."""
+    made = db.execute(queries.CHANGES, (step,)).fetchall()
+    for before, after, *facts in reversed(made) if back else made:
+        old, new = (after, before) if back else (before, after)
+        change = Change(facts[0], old, *facts[1:])
+        # A damaged row of a stranger's store must not hinder the others.
+        if change.field in _fields(change) and _read(db, change) == (old,):
+            _set(db, change, new)
+    db.execute("UPDATE steps SET undone = ? WHERE id = ?", (int(back), step))
+    return str(what)
 
 
 def _where(change: Change) -> tuple[str, tuple[Any, ...]]:

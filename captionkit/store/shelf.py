@@ -13,6 +13,9 @@ import tomli_w
 from captionkit import prompts
 from captionkit.store.file import StoreFile, now
 
+_READ = "SELECT value FROM kept WHERE name = ?"
+_WRITE = "INSERT OR REPLACE INTO kept VALUES (?, ?)"
+
 
 @dataclass(frozen=True)
 class SavedPrompt:
@@ -57,12 +60,14 @@ class Shelf:
 
     def prompts(self) -> dict[str, SavedPrompt]:
         """Return the saved prompts by name, in the order of the names."""
-        # A damaged row of a stranger's store must not hide the others.
-        rows = self._file.rows(
-            "SELECT name, prompt, stage2 FROM prompts WHERE typeof(name) = 'text' "
-            "AND typeof(prompt) = 'text' AND typeof(stage2) IN ('text', 'null') ORDER BY name"
-        )
-        return {name: SavedPrompt(name, prompt, stage2) for name, prompt, stage2 in rows}
+        return {row[0]: SavedPrompt(*row) for row in self._prompts() if _is_prompt(*row)}
+
+    def damaged_prompts(self) -> list[str]:
+        """Return the names of saved prompts that cannot be read, which `prompts` leaves out."""
+        return [str(row[0]) for row in self._prompts() if not _is_prompt(*row)]
+
+    def _prompts(self) -> list[tuple[Any, ...]]:
+        return self._file.rows("SELECT name, prompt, stage2 FROM prompts ORDER BY name")
 
     def save_prompt(self, prompt: SavedPrompt) -> None:
         """Save a prompt; one of the same name is replaced. Raise as `SavedPrompt.check`."""
@@ -113,15 +118,73 @@ class Shelf:
     def keep(self, name: str, value: Any) -> None:
         """Keep a value that JSON can hold."""
         with self._file.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, json.dumps(value)))
+            db.execute(_WRITE, (name, json.dumps(value)))
 
     def kept(self, name: str) -> Any:
-        """Return a kept value; None for one that is missing or damaged."""
-        rows = self._file.rows("SELECT value FROM kept WHERE name = ?", (name,))
+        """Return a kept value; None for one that is missing.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged.
+        """
+        rows = self._file.rows(_READ, (name,))
+        value = _loaded(rows[0][0]) if rows else None
+        if not _is_sound(value):
+            raise ValueError(f"the kept value {name!r} is damaged")
+        return value
+
+    def keep_entry(self, table: str, name: str, value: dict[str, Any] | None) -> None:
+        """Keep a value by name in a table of such values; None deletes it."""
+        with self._file.transaction() as db:
+            found = db.execute(_READ, (table,)).fetchone()
+            try:
+                entries = _loaded(found[0]) if found else {}
+            except ValueError:
+                entries = {}
+            # Damaged entries stay as they are; they may be of a newer version.
+            entries = entries if isinstance(entries, dict) else {}
+            entries.pop(name, None)
+            if value is not None:
+                entries[name] = value
+            db.execute(_WRITE, (table, json.dumps(entries)))
+
+    def entries(self, table: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Return a table's values by name, sorted, and the names of those that are damaged."""
+        rows = self._file.rows(_READ, (table,))
         try:
-            return json.loads(rows[0][0]) if rows else None
-        except (ValueError, TypeError, RecursionError):
-            return None
+            found = _loaded(rows[0][0]) if rows else {}
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            return {}, [table]
+        sound = {
+            name: each
+            for name, each in sorted(found.items())
+            if isinstance(each, dict) and _is_sound((name, each))
+        }
+        return sound, [name for name in found if name not in sound]
+
+
+def _is_prompt(name: Any, prompt: Any, stage2: Any) -> bool:
+    """Whether a row of a stranger's store holds texts; a damaged one must not hide the others."""
+    return isinstance(name, str) and isinstance(prompt, str) and isinstance(stage2, str | None)
+
+
+def _loaded(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"a kept value is damaged: {error}") from error
+
+
+def _is_sound(value: Any) -> bool:
+    """Whether a page can be sent a value: its numbers are finite, and its characters whole."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _prompt_of(name: str, table: Any, path: str | Path) -> SavedPrompt:

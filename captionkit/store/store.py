@@ -308,6 +308,11 @@ class Store:
         if result is None or not self.reviews.write(changes, what, reviewer):
             raise KeyError(f"window {number} of {video!r} has no caption of stage {stage} in run {run}")
 
+    def add_windows(self, windows: Iterable[PlannedWindow]) -> None:
+        """Store the facts of windows, which can have a note and tags before any run."""
+        with self._file.transaction() as db:
+            _add_windows(db, windows)
+
     def mark_windows(
         self,
         windows: Sequence[PlannedWindow],
@@ -316,8 +321,7 @@ class Store:
         reviewer: str = "",
     ) -> None:
         """Set the note and the tags of windows; None leaves them as they are."""
-        with self._file.transaction() as db:
-            _add_windows(db, windows)
+        self.add_windows(windows)
         values = {"note": note, "tags": None if tags is None else joined(tags)}
         given = {name: value for name, value in values.items() if value is not None}
         changes = [

@@ -7,15 +7,12 @@ filtered list.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import anywidget
 import traitlets
-from PIL import Image
 
-from captionkit import display
 from captionkit.display import visible
 from captionkit.recipe import Recipe
 from captionkit.session import Session
@@ -30,15 +27,17 @@ from captionkit.widgets.names import (
     value_from_json,
     value_to_json,
 )
-from captionkit.widgets.rows import SEARCHED, all_tags, check_filter, choices, listed, load_before
+from captionkit.widgets.parts import left_out
+from captionkit.widgets.rows import SEARCHED, all_tags, check_filter, choices, is_filter, listed
 from captionkit.widgets.standing import status
 from captionkit.widgets.twin import windows_html
+from captionkit.widgets.wire import detail_message, frames_message, row_message
 
-# A list shows the beginning of a caption; its whole text crosses for the chosen window only.
-_SHOWN = 240
 _MOST_ROWS = 200
 _MOST_VIDEOS = 500
 _MOST_RUNS = 100
+# Name of the saved filters in the store.
+_FILTERS = "filters"
 
 
 class Browser(BoardView, anywidget.AnyWidget):
@@ -93,6 +92,7 @@ class Browser(BoardView, anywidget.AnyWidget):
         self.observe(self._on_value, names="value")
         self.on_msg(self._on_message)
         self.listen()
+        self._report_damaged()
 
     @traitlets.validate("value")
     def _check_value(self, proposal: Any) -> tuple[str, int] | None:
@@ -151,7 +151,7 @@ class Browser(BoardView, anywidget.AnyWidget):
         self.set_trait("value", None)
         self.set_trait("selection", [])
         self.set_trait("filter", {})
-        self._saved = list(self.saved_filters)
+        self._saved = list(self.saved_filters)[:_MOST_VIDEOS]
         self._show_windows()
         self._cut += 1
         if chosen is not None:
@@ -161,15 +161,20 @@ class Browser(BoardView, anywidget.AnyWidget):
     @property
     def saved_filters(self) -> dict[str, dict[str, Any]]:
         """Filters that were saved by name in the store."""
-        kept = self.board.session.store.shelf.kept("filters")
-        return kept if isinstance(kept, dict) else {}
+        found, _ = self.board.session.store.shelf.entries(_FILTERS)
+        return {name: each for name, each in found.items() if is_filter(each)}
 
     def save_filter(self, name: str) -> None:
         """Save the filter by name in the store; an empty filter deletes the saved one."""
-        kept = {**self.saved_filters, name: self.filter}
-        kept = {each: value for each, value in sorted(kept.items()) if value}
-        self.board.session.store.shelf.keep("filters", kept)
-        self._saved = list(kept)
+        self.board.session.store.shelf.keep_entry(_FILTERS, name, self.filter or None)
+        self._saved = list(self.saved_filters)
+
+    def _report_damaged(self) -> None:
+        """Tell once of saved filters that cannot be read."""
+        found, damaged = self.board.session.store.shelf.entries(_FILTERS)
+        damaged += [name for name, each in found.items() if not is_filter(each)]
+        if damaged:
+            self.report(left_out("saved filter", damaged))
 
     def next_open(self) -> tuple[str, int] | None:
         """Choose the next listed window whose caption nobody reviewed; return it, None without one."""
@@ -182,10 +187,16 @@ class Browser(BoardView, anywidget.AnyWidget):
 
     def _show_windows(self) -> None:
         videos = dict.fromkeys(row.name[0] for row in self.board.windows)
-        runs, tags = self._runs()[:_MOST_RUNS], all_tags(self.board.windows)[:_MOST_VIDEOS]
-        self._choices = choices(list(videos)[:_MOST_VIDEOS], runs, tags)
+        self._choices = choices(list(videos)[:_MOST_VIDEOS], self._runs()[:_MOST_RUNS], self._tags())
         self._total = len(self.board.windows)
         self._list()
+
+    def _tags(self) -> list[str]:
+        return all_tags(self.board.windows)[:_MOST_VIDEOS]
+
+    def _show_tags(self) -> None:
+        """Offer the tags that there are by now; the list stays as it is."""
+        self._choices = {**self._choices, "tag": choices([], tags=self._tags())["tag"]}
 
     def _list(self) -> None:
         """Filter and sort again; the page asks for its rows when the version changes."""
@@ -226,6 +237,9 @@ class Browser(BoardView, anywidget.AnyWidget):
             self.filter = {name: each for name, each in self.filter.items() if name != "run"}
         if change.ended:
             self._show_windows()
+        elif change.indexes and not self.board.busy:
+            # Tags may have come or gone, of many captions at once.
+            self._show_tags()
         positions = {
             position
             for first, last in list(self._on_screen.values())
@@ -239,56 +253,16 @@ class Browser(BoardView, anywidget.AnyWidget):
 
     def _send_rows(self, positions: Iterable[int]) -> None:
         rows = [
-            {"position": position, **self._packed(self._listed[position])} for position in positions
+            {
+                "position": each,
+                **row_message(self._listed[each], self.board.windows[self._listed[each]]),
+            }
+            for each in positions
         ]
         self.send({"kind": "rows", "version": self._version, "rows": rows})
 
-    def _packed(self, index: int) -> dict[str, Any]:
-        row = self.board.windows[index]
-        window = row.window
-        return {
-            "index": index,
-            "video": visible(window.video),
-            "window": window.number,
-            "start": window.start_s,
-            "end": window.end_s,
-            "state": row.state,
-            "stage": row.stage,
-            "text": visible(row.text[:_SHOWN]),
-            "cut": len(row.text) > _SHOWN,
-            "error": visible(row.error[:_SHOWN]),
-            "faults": row.marks,
-            "rating": row.rating,
-            "edited": row.edited,
-            "tags": [visible(each) for each in (*row.tags, *row.window_tags)],
-            "noted": bool(row.note or row.window_note),
-            "elsewhere": row.elsewhere,
-        }
-
     def _send_detail(self, index: int) -> None:
-        row = self.board.windows[index]
-        before = load_before(self.board.session.store, row)
-        text, earlier = visible(row.text), visible(before.text) if before else ""
-        # Marks would flicker while a text grows.
-        marks = display.marked(earlier, text) if earlier and row.state == "done" else []
-        self.send(
-            {
-                "kind": "detail",
-                "index": index,
-                "text": text,
-                "raw": row.text,
-                "error": visible(row.error),
-                "run": row.run,
-                "marks": marks,
-                "tags": visible(", ".join(row.tags)),
-                "note": visible(row.note),
-                "windowNote": visible(row.window_note),
-                "before": {"run": before.run, "text": earlier, "rating": before.rating}
-                if before
-                else None,
-                "row": self._packed(index),
-            }
-        )
+        self.send(detail_message(index, self.board.windows[index], self.board.session.store))
 
     def _on_message(self, _: Any, message: dict[str, Any], buffers: Any) -> None:
         """Answer the page; slow answers come from the board's reading thread."""
@@ -320,13 +294,14 @@ class Browser(BoardView, anywidget.AnyWidget):
                 case "edit":
                     self.board.edit(index, message["text"] or None)
                 case "tag":
-                    self.board.tag(index, message["text"])
-                    self._show_windows()
+                    self.board.tag(index, message["text"], window=message.get("of") == "window")
+                    self._show_tags()
                 case "note":
-                    self.board.note(index, message["text"])
+                    self.board.note(index, message["text"], window=message.get("of") == "window")
                 case "undo":
-                    what = self.board.undo()
-                    self.report("" if what else "there is no step to undo")
+                    self.report("" if self.board.undo() else "there is no step to undo")
+                case "redo":
+                    self.report("" if self.board.redo() else "there is no step to make again")
                 case "next":
                     if self.next_open() is None:
                         self.report("every caption of the list is reviewed")
@@ -367,22 +342,11 @@ class Browser(BoardView, anywidget.AnyWidget):
         self.board.reads.submit_unless_waiting(("thumbs", view), lambda: self._send_thumbs(rest, view))
 
     def _send_frames(self, index: int) -> None:
-        row = self.board.windows[index]
+        row, recipe = self.board.windows[index], self.board.recipe()
         try:
-            found = self.board.session.frames(*row.name, self.board.recipe())
+            self.send(*frames_message(index, row, self.board.session, recipe))
         except (ValueError, KeyError) as error:
             self.send({"kind": "no-frames", "index": index, "why": visible(str(error))})
-            return
-        packed = []
-        for pixels in found.pixels:
-            file = io.BytesIO()
-            # Quality 92 looks the same; lossless is more than a notebook server passes on at once.
-            Image.fromarray(pixels.transpose(1, 2, 0)).save(file, "JPEG", quality=92, subsampling=0)
-            packed.append(file.getvalue())
-        start, end = row.window.start_s, row.window.end_s
-        size = [int(side) for side in found.pixels.shape[:1:-1]]
-        facts = {"seconds": found.seconds, "start": start, "end": end, "size": size}
-        self.send({"kind": "frames", "index": index, **facts}, packed)
 
     def _send_clip(self, index: int) -> None:
         try:

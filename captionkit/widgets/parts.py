@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets as widgets
 
-from captionkit.display import escape
+from captionkit.display import escape, visible
 
 STYLE = f"<style>{(Path(__file__).parent / 'static' / 'forms.css').read_text()}</style>"
 
@@ -56,6 +57,14 @@ def show_problem(line: widgets.HTML, problem: str) -> None:
 def say(line: widgets.HTML, text: str) -> None:
     """Show how far something is; screen readers read it after their current sentence."""
     line.value = f'<div role="status" aria-live="polite">{escape(text)}</div>' if text else ""
+
+
+def left_out(what: str, names: Sequence[str]) -> str:
+    """Say which kept values of a store cannot be read, all in one sentence."""
+    shown = ", ".join(repr(visible(name)[:40]) for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    many = f"{what}s" if len(names) > 1 else what
+    return f"{many} {shown}{more}: damaged in the store, so left out; save it again where you need it"
 
 
 def duration(seconds: float) -> str:

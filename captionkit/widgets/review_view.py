@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import ipywidgets as widgets
@@ -10,7 +11,7 @@ import ipywidgets as widgets
 from captionkit.display import escape, visible, word_diff
 from captionkit.run import agreement, runs
 from captionkit.session import Session
-from captionkit.store import StoreError
+from captionkit.store import Step, StoreError
 from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
@@ -27,6 +28,8 @@ QUEUES: dict[str, dict[str, Any]] = {
     _DISAGREE: {"sort": "apart"},
 }
 _TICKED, _LISTED = "ticked windows", "all listed windows"
+# Whose tags and notes are changed.
+_CAPTIONS, _WINDOWS = "captions", "windows"
 _MOST_SHOWN, _MOST_RUNS = 20, 100
 _STYLE = {"description_width": "5em"}
 
@@ -62,21 +65,31 @@ class ReviewView(FormView):
         self.which = widgets.Dropdown(
             description="Change", options=[_TICKED, _LISTED], layout=wide("18em"), style=_STYLE
         )
+        self.of = widgets.Dropdown(
+            description="Tag the", options=[_CAPTIONS, _WINDOWS], layout=wide("14em"), style=_STYLE,
+            tooltip="tags and notes of the captions of these windows, or of the windows themselves",
+        )  # fmt: skip
         self.rating = widgets.Dropdown(
             description="Stars", layout=wide("15em"), style=_STYLE,
             options=[("no rating", 0), *(("★" * each, each) for each in range(1, 6))],
         )  # fmt: skip
         self.rate = self._button("Rate", self._rate, "")
         self.tags = widgets.Text(
-            description="New tags", placeholder="one, two", layout=wide("18em"), style=_STYLE
+            description="Tags", placeholder="one, two", layout=wide("18em"), style=_STYLE
         )
-        self.add = self._button("Add", self._add_tags, "add these tags")
-        self.remove = self._button("Remove", self._remove_tags, "remove these tags")
+        self.add = self._button("Add tags", self._add_tags, "add these tags")
+        self.remove = self._button("Remove tags", self._remove_tags, "remove these tags")
+        self.note = widgets.Text(description="Note", layout=wide("18em"), style=_STYLE)
+        self.add_note = self._button("Add to notes", self._add_note, "write it behind each note")
+        self.set_note = self._button(
+            "Replace notes", self._set_note, "in place of each note; an empty one removes the notes"
+        )
         self.accept = self._button("Accept", self._accept, "tag as accepted")
         self.retry = self._button("Retry failed", self._retry, "caption failed windows again")
         self.times = widgets.BoundedIntText(
-            value=3, min=1, max=20, layout=wide("4.5em"), tooltip="tries at most"
-        )
+            value=3, min=1, max=20, description="tries at most", layout=wide("11em"),
+            style={"description_width": "6.5em"},
+        )  # fmt: skip
         self.reroll = self._button(
             "Re-roll faulty", self._reroll,
             "caption again what loops, is cut off or echoes, with another seed, until it passes; "
@@ -88,6 +101,9 @@ class ReviewView(FormView):
         self.preview = self._button("Preview", self._preview, "show what would change")
         self.replace = self._button("Replace", self._replace, "", disabled=True)
         self.undo = self._button("Undo the last step (u)", self._undo, "")
+        self.redo = self._button("Make it again (U)", self._redo, "take back the last undo")
+        #: This person's last steps, the newest first.
+        self.steps = widgets.HTML()
         self.status = widgets.HTML()
         self.found = widgets.HTML()
         self.agreement = widgets.HTML()
@@ -105,13 +121,16 @@ class ReviewView(FormView):
             [
                 self._row(self.reviewer, self.queue, self.run_a, self.run_b, self.begin, self.next),
                 self.left,
-                self._row(self.which, self.undo),
-                self._row(self.rating, self.rate, self.tags, self.add, self.remove),
-                self._row(self.accept, self.retry, self.reroll, self.times),
+                self._row(self.which, self.accept, self.retry, self.reroll, self.times),
+                self._row(self.rating, self.rate),
+                self._row(self.of, self.tags, self.add, self.remove),
+                self._row(self.note, self.add_note, self.set_note),
                 self._row(self.find, self.replacement, self.case, self.preview, self.replace),
                 self.problem,
                 self.status,
                 self.found,
+                self._row(self.undo, self.redo),
+                self.steps,
                 self.agreement,
             ]
         )
@@ -193,11 +212,30 @@ class ReviewView(FormView):
     def _rate(self) -> str:
         return f"{self.board.rate_all(self.indexes, self.rating.value or None)} captions rated"
 
+    @property
+    def _of_windows(self) -> bool:
+        return bool(self.of.value == _WINDOWS)
+
+    def _tag(self, *, add: bool) -> str:
+        count = self.board.tag_all(self.indexes, self.tags.value, add=add, window=self._of_windows)
+        return f"{count} {self.of.value} {'tagged' if add else 'without these tags'}"
+
     def _add_tags(self) -> str:
-        return f"{self.board.tag_all(self.indexes, self.tags.value)} captions tagged"
+        return self._tag(add=True)
 
     def _remove_tags(self) -> str:
-        return f"{self.board.tag_all(self.indexes, self.tags.value, add=False)} captions without them"
+        return self._tag(add=False)
+
+    def _annotate(self, *, add: bool) -> str:
+        text = self.note.value
+        count = self.board.note_all(self.indexes, text, add=add, window=self._of_windows)
+        return f"{count} {self.of.value} {'noted' if text.strip() else 'without a note'}"
+
+    def _add_note(self) -> str:
+        return self._annotate(add=True)
+
+    def _set_note(self) -> str:
+        return self._annotate(add=False)
 
     def _accept(self) -> str:
         return f"{self.board.accept_all(self.indexes)} captions accepted"
@@ -248,6 +286,10 @@ class ReviewView(FormView):
         what = self.board.undo()
         return f"undone: {what}" if what else "there is no step to undo"
 
+    def _redo(self) -> str:
+        what = self.board.redo()
+        return f"made again: {what}" if what else "there is no step to make again"
+
     def _on_browser(self, change: Any) -> None:
         if change["name"] == "selection" and self.which.value == _TICKED:
             self._forget_preview()
@@ -281,9 +323,41 @@ class ReviewView(FormView):
         total = sum(row.open for row in windows)
         captioned = sum(bool(row.text) for row in windows)
         say(self.left, f"{left} left in this list · {total} of {captioned} captions not reviewed")
-        html = _agreement(agreement(self.board.session.store))
-        if self.agreement.value != html:
-            self.agreement.value = html
+        for line, html in (
+            (self.agreement, _agreement(agreement(self.board.session.store))),
+            (self.steps, _steps(self.board.steps())),
+        ):
+            if line.value != html:
+                line.value = html
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    """Draw the last steps, the newest first; the first one that is done is what an undo takes back."""
+    lines = []
+    for each in steps:
+        state = "done" if each.done else "undone, can be made again" if each.again else "undone"
+        what = escape(visible(each.what))
+        what = what if each.done else f"<del>{what}</del>"
+        made = escape(visible(_time_here(each.created)))
+        lines.append(f"<tr><td>{made}</td><td>{what}</td><td>{state}</td></tr>")
+    return _table(("Step", "what", ""), lines) if lines else ""
+
+
+def _time_here(created: str) -> str:
+    """Return a store's UTC time as the time of day here; another text as it is."""
+    try:
+        return f"{datetime.fromisoformat(created).astimezone():%H:%M:%S}"
+    except (ValueError, OverflowError):
+        return created
+
+
+def _table(heads: Iterable[str], lines: Iterable[str]) -> str:
+    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
+    body = "".join(lines)
+    return (
+        f'<div class="ck-scroll"><table class="ck-table"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _agreement(table: Any) -> str:
@@ -295,8 +369,4 @@ def _agreement(table: Any) -> str:
         kappa = f"{row.kappa:.2f}" if row.kappa == row.kappa else "-"
         cells = (names, row.captions, f"{row.same:.0%}", f"{row.within_one:.0%}", kappa)
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = ("Reviewers", "captions", "same", "within a star", "kappa")
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    return (
-        f'<table class="ck-table"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-    )
+    return _table(("Reviewers", "captions", "same", "within a star", "kappa"), lines)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from captionkit.display import overlap
 from captionkit.review import FAULTS
 from captionkit.session import Session
-from captionkit.store import Change
+from captionkit.store import Change, Step
 from captionkit.store.reviews import joined, split
 from captionkit.widgets.rows import ACCEPTED, Row, Rows
 
@@ -33,29 +33,49 @@ class Reviewed:
         """Set a better text beside the shown caption; None takes it back."""
         self._write([index], "edited_text", lambda row: text, "edit")
 
-    def note(self, index: int, text: str) -> None:
-        """Set the note of the shown caption; an empty text removes it."""
-        self._write([index], "note", lambda row: text.strip() or None, "note")
+    def note(self, index: int, text: str, *, window: bool = False) -> None:
+        """Set the note of a window's shown caption, or of the window; an empty text removes it."""
+        self._write([index], "note", lambda row: text.strip(), "note", window=window)
 
-    def tag(self, index: int, tags: str) -> None:
-        """Set the tags of the shown caption, with commas between them."""
-        self._write([index], "tags", lambda row: joined([tags]) or None, "tag")
+    def tag(self, index: int, tags: str, *, window: bool = False) -> None:
+        """Set the tags of a window's shown caption, or of the window, with commas between them."""
+        self._write([index], "tags", lambda row: joined([tags]), "tag", window=window)
 
     def rate_all(self, indexes: Iterable[int], rating: int | None) -> int:
         """Rate the captions of windows; return how many there were."""
         return self._write(self._captioned(indexes), "rating", lambda row: rating, "rate")
 
-    def tag_all(self, indexes: Iterable[int], tags: str, *, add: bool = True) -> int:
-        """Add tags to the captions of windows, or take them away; return how many there were."""
+    def tag_all(
+        self, indexes: Iterable[int], tags: str, *, add: bool = True, window: bool = False
+    ) -> int:
+        """Add tags to captions, or to the windows, or take them away; return how many there were."""
         given = split(tags)
         if not given:
             raise ValueError("there is no tag; write one or more, with commas between them")
 
-        def changed(row: Row) -> str | None:
-            kept = [each for each in row.tags if each not in given]
-            return joined([*kept, *given] if add else kept) or None
+        def changed(row: Row) -> str:
+            kept = [each for each in (row.window_tags if window else row.tags) if each not in given]
+            return joined([*kept, *given] if add else kept)
 
-        return self._write(self._captioned(indexes), "tags", changed, "tag")
+        return self._write(self._noted(indexes, window), "tags", changed, "tag", window=window)
+
+    def note_all(
+        self, indexes: Iterable[int], text: str, *, add: bool = True, window: bool = False
+    ) -> int:
+        """Add a text to the notes of captions, or of the windows; return how many there were.
+
+        Without ``add`` it takes the place of the notes; an empty text removes them.
+        """
+        given = text.strip()
+        if add and not given:
+            raise ValueError("there is no note; write one, or press “Replace” to remove the notes")
+
+        def changed(row: Row) -> str:
+            before = row.window_note if window else row.note
+            has_it = given in before.split("; ")
+            return (before if has_it else "; ".join(filter(None, (before, given)))) if add else given
+
+        return self._write(self._noted(indexes, window), "note", changed, "note", window=window)
 
     def accept_all(self, indexes: Iterable[int]) -> int:
         """Tag the captions of windows as accepted; return how many there were."""
@@ -91,6 +111,16 @@ class Reviewed:
         self.refresh(range(len(self.windows)))
         return what
 
+    def redo(self) -> str | None:
+        """Make this person's step again that was undone last; return what it was, or None."""
+        what = self.session.store.reviews.redo(self.reviewer)
+        self.refresh(range(len(self.windows)))
+        return what
+
+    def steps(self) -> list[Step]:
+        """Return this person's last steps, the newest first."""
+        return self.session.store.reviews.steps(self.reviewer)
+
     def faulty(self, indexes: Iterable[int]) -> list[int]:
         """Return the windows among some whose captions have a fault of `review.FAULTS`."""
         return [index for index in indexes if set(self.windows[index].faults) & set(FAULTS)]
@@ -117,22 +147,38 @@ class Reviewed:
         return differ
 
     def _captioned(self, indexes: Iterable[int]) -> list[int]:
-        return [index for index in indexes if self.windows[index].result is not None]
+        rows = self.windows
+        return [index for index in indexes if rows[index].result is not None and rows[index].text]
+
+    def _noted(self, indexes: Iterable[int], window: bool) -> list[int]:
+        """Return the windows among some that a note is for: all of them, or those with a caption."""
+        return list(indexes) if window else self._captioned(indexes)
 
     def _write(
-        self, indexes: Sequence[int], field: str, value: Callable[[Row], str | int | None], purpose: str
+        self,
+        indexes: Sequence[int],
+        field: str,
+        value: Callable[[Row], str | int | None],
+        purpose: str,
+        *,
+        window: bool = False,
     ) -> int:
-        changes = []
-        for index in indexes:
-            row = self.windows[index]
-            if row.result is None or not row.text:
-                raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to {purpose} yet")
-            changes.append(Change(field, value(row), row.result, row.stage))
-        which = "no caption"
-        if indexes:
-            row = self.windows[indexes[0]]
-            one = len(indexes) == 1
-            which = f"{row.name[0]} {row.name[1]}" if one else f"{len(indexes)} captions"
+        rows = [self.windows[index] for index in indexes]
+        if window:
+            # No run may have stored the windows yet.
+            self.session.store.add_windows([row.window for row in rows])
+            changes = [Change(field, value(row), window_key=row.window.key) for row in rows]
+        else:
+            changes = [self._of_caption(row, field, value(row) or None, purpose) for row in rows]
+        kind = "windows" if window else "captions"
+        which = f"{len(rows)} {kind}"
+        if len(rows) == 1:
+            which = f"{'window ' if window else ''}{rows[0].name[0]} {rows[0].name[1]}"
         count = self.session.store.reviews.write(changes, f"{purpose} {which}", self.reviewer)
         self.refresh(indexes)
         return count
+
+    def _of_caption(self, row: Row, field: str, value: str | int | None, purpose: str) -> Change:
+        if row.result is None or not row.text:
+            raise ValueError(f"{row.name[0]} {row.name[1]} has no caption to {purpose} yet")
+        return Change(field, value, row.result, row.stage)

@@ -26,7 +26,7 @@ SORTS = {
 REVIEWS = {
     "open": "not reviewed", "done": "reviewed", "accepted": "accepted", "edited": "edited",
     "faulty": "with a fault", "faulty-open": "with a fault, not reviewed",
-    "elsewhere": "reviewed in another run",
+    "noted": "with a note", "elsewhere": "reviewed in another run",
 }  # fmt: skip
 #: The tag of an accepted caption.
 ACCEPTED = "accepted"
@@ -34,6 +34,7 @@ FILTERS = ("search", "state", "video", "check", "rating", "review", "tag", "run"
 #: What a search looks through.
 SEARCHED = "captions, names, notes and tags"
 _RATINGS = range(1, 6)
+_NUMBERS = ("rating", "run")
 # Faults that a filter also finds as states, in the words of the list.
 _FAULT_STATES = {"truncated": "truncated", "repeats": "looping"}
 _ORDER = tuple(STATES)
@@ -85,6 +86,7 @@ class Row:
             "open": self.open, "done": self.reviewed, "accepted": ACCEPTED in self.tags,
             "edited": self.edited, "faulty": bool(self.faults),
             "faulty-open": bool(self.faults) and self.open, "elsewhere": bool(self.elsewhere),
+            "noted": bool(self.note or self.window_note),
         }  # fmt: skip
         return {name for name, on in marks.items() if on}
 
@@ -303,8 +305,20 @@ def check_filter(
             raise ValueError(
                 f"the filter has no {name!r}{hint(name, FILTERS)}; there are: {', '.join(FILTERS)}"
             )
+        kind, said = (int, "a whole number") if name in _NUMBERS else (str, "a text")
+        if value and not isinstance(value, kind):
+            raise ValueError(f"the filter's {name} is {value!r}; give {said}")
         if value and name in known and value not in known[name]:
             listed_values = ", ".join(map(str, known[name]))
             near = hint(value, known[name])
             raise ValueError(f"the filter's {name} is {value!r}{near}; give one of {listed_values}")
     return {name: value for name, value in wanted.items() if value}
+
+
+def is_filter(wanted: Mapping[str, Any]) -> bool:
+    """Whether a saved filter can be read, be it of other videos and runs."""
+    try:
+        check_filter(wanted, [wanted.get("video", "")], [wanted.get("run", 0)])
+    except ValueError:
+        return False
+    return True

@@ -197,8 +197,11 @@ class Page {
     else if (key === "x") this.tick(this.list.cursor);
     else if (key === "t") this.detail.tags.focus();
     else if (key === "n") this.detail.note.focus();
+    else if (key === "T") this.detail.windowTags.focus();
+    else if (key === "N") this.detail.windowNote.focus();
     else if (key === "r") this.model.send({ kind: "next" });
     else if (key === "u") this.model.send({ kind: "undo" });
+    else if (key === "U") this.model.send({ kind: "redo" });
     else if (key === "?") this.help.toggle();
     else if (key === "/") this.filters.search.focus();
     else return false;

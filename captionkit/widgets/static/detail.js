@@ -37,10 +37,16 @@ export class Detail {
       "aria-label": "Text of the run before",
     });
     const head = make("div", { class: "ckb-head-of" }, this.nowTitle, this.recipe, this.elsewhere);
-    const now = [head, this.text, this.error, this.form, tools, this.buildWords()];
+    const words = this.buildWords("caption", ["t", "n"]);
+    const ofWindow = this.buildWords("window", ["T", "N"]);
+    [this.tags, this.note] = words.inputs;
+    [this.windowTags, this.windowNote] = ofWindow.inputs;
+    this.fields = [...words.inputs, ...ofWindow.inputs];
+    const now = [head, this.text, this.error, this.form, tools, words.root];
     const captions = [...now, this.beforeTitle, this.before];
     const side = make("div", { class: "ckb-captions" }, ...captions);
-    this.root = make("div", { class: "ckb-detail" }, this.title, player.root, side);
+    const film = make("div", { class: "ckb-film" }, player.root, ofWindow.root);
+    this.root = make("div", { class: "ckb-detail" }, this.title, film, side);
     this.fill();
   }
 
@@ -67,18 +73,19 @@ export class Detail {
     return make("div", { class: "ckb-tools" }, ...parts);
   }
 
-  /** Fields for tags and a note, stored when they are left. */
-  buildWords() {
-    const field = (name, key) => {
+  /** Fields for tags and a note of a caption or of its window, stored when they are left. */
+  buildWords(of, keys) {
+    const inputs = ["Tags", "Note"].map((name, at) => {
+      const label = of === "window" ? `Window ${name.toLowerCase()}` : name;
       const input = make("input", {
         type: "text",
-        placeholder: `${name} (${key})`,
-        "aria-label": name,
-        title: name === "Tags" ? "Tags of this caption, with commas" : "A note on this caption",
+        placeholder: `${name} (${keys[at]})`,
+        "aria-label": label,
+        title: `${name} of this ${of}${name === "Tags" ? ", with commas" : ""} (key ${keys[at]})`,
       });
       input.addEventListener("change", () => {
         const kind = name === "Tags" ? "tag" : "note";
-        this.model.send({ kind, index: this.index, text: input.value });
+        this.model.send({ kind, of, index: this.index, text: input.value });
       });
       input.addEventListener("keydown", (event) => {
         event.stopPropagation();
@@ -86,10 +93,9 @@ export class Detail {
         if (event.key === "Escape" || event.key === "Enter") this.focusList();
       });
       return input;
-    };
-    this.tags = field("Tags", "t");
-    this.note = field("Note", "n");
-    return make("div", { class: "ckb-words" }, this.tags, this.note);
+    });
+    const label = make("span", { class: "ckb-label", text: of === "window" ? "Window" : "Caption" });
+    return { inputs, root: make("div", { class: "ckb-words" }, label, ...inputs) };
   }
 
   useRecipe() {
@@ -126,8 +132,7 @@ export class Detail {
       this.fillBefore(null);
       this.raw = "";
       this.run = null;
-      this.tags.value = "";
-      this.note.value = "";
+      for (const input of this.fields) input.value = "";
     }
     this.index = index;
     this.row = row || (index < 0 ? null : this.row);
@@ -140,15 +145,13 @@ export class Detail {
     this.row = message.row;
     this.raw = message.raw;
     this.run = message.run;
-    for (const [input, text] of [
-      [this.tags, message.tags],
-      [this.note, message.note],
-    ]) {
+    const { tags, note, windowTags, windowNote } = message;
+    for (const [at, text] of [tags, note, windowTags, windowNote].entries()) {
+      const input = this.fields[at];
       if (document.activeElement === input) continue;
       input.value = text;
       input.defaultValue = text;
     }
-    if (message.windowNote) this.note.title = `The window's note: ${message.windowNote}`;
     this.fillNow(message);
     this.fillBefore(message.before);
     this.text.classList.toggle("ckb-empty", !message.text);
@@ -191,6 +194,8 @@ export class Detail {
     this.revert.hidden = !row?.edited;
     this.tags.disabled = !hasText;
     this.note.disabled = !hasText;
+    this.windowTags.disabled = !row;
+    this.windowNote.disabled = !row;
     this.recipe.hidden = this.run === null;
     this.elsewhere.hidden = !row?.elsewhere.length;
     if (row) this.elsewhere.textContent = `Reviewed in run ${row.elsewhere.at(-1)}`;

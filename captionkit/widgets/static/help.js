@@ -9,10 +9,11 @@ const KEYS = [
   ["Enter", "caption this window before all others"],
   ["1 to 5", "rate; the same again takes it back"],
   ["e", "write a better text (Ctrl+Enter saves)"],
-  ["t, n", "tags, note"],
+  ["t, n", "tags, note of the caption"],
+  ["T, N", "tags, note of the window"],
   ["r", "next caption that nobody reviewed"],
   ["x, Shift+↑ ↓", "tick this window, tick on the way"],
-  ["u", "undo the last step"],
+  ["u, U", "undo the last step, make it again"],
   ["/", "search"],
   ["?", "show or hide this"],
 ];

@@ -59,13 +59,15 @@ function fillRow(line, row, ticked, mark) {
   state.textContent = `${mark} ${row.state}${stage}`;
   state.dataset.state = row.state;
   const elsewhere = row.elsewhere.length ? `reviewed in run ${row.elsewhere.join(", ")}` : "";
-  const tags = row.tags.map((each) => `#${each}`);
+  // What is of the window, not of its caption, says so.
   const said = [
     ...row.faults,
     row.edited ? "edited" : "",
     stars,
-    ...tags,
+    ...row.tags.map((each) => `#${each}`),
     row.noted ? "noted" : "",
+    ...row.windowTags.map((each) => `window #${each}`),
+    row.windowNoted ? "window noted" : "",
   ];
   said.push(elsewhere);
   marks.textContent = said.filter(Boolean).join(" · ");
