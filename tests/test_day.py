@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from common import VIDEOS
 from fakes import FakeBackend
-from test_widgets import Halting, ask, caption_all, until
+from test_widgets import Halting, Sent, ask, caption_all, until
 
 import captionkit as ck
 from captionkit.engine import EngineError
@@ -263,6 +263,39 @@ def test_tags_and_notes_are_filtered_searched_and_kept(bench):
     assert "notes" in bench.browser._searched
 
 
+def test_a_window_has_tags_and_a_note_of_its_own_by_hand(bench, monkeypatch):
+    sent = Sent(bench.browser, monkeypatch)
+    # Before any caption: they are of the window.
+    ask(bench.browser, kind="tag", of="window", index=0, text="night, bay")
+    ask(bench.browser, kind="note", of="window", index=1, text="Cut badly")
+    settle(bench)
+    assert not any(bench.board.problems.values())
+    ask(bench.browser, kind="tag", of="caption", index=0, text="boat")
+    assert "no caption to tag yet" in bench.board.problems["browser"]
+    caption_all(bench)
+    ask(bench.browser, kind="tag", of="caption", index=0, text="boat")
+    settle(bench)
+    ask(bench.browser, kind="find", index=0)
+    detail = sent.of("detail")[-1][0]
+    assert (detail["tags"], detail["windowTags"]) == ("boat", "night, bay")
+    assert (detail["row"]["tags"], detail["row"]["windowTags"]) == (["boat"], ["night", "bay"])
+    assert [each["value"] for each in bench.browser._choices["tag"]] == ["", "bay", "boat", "night"]
+    for wanted, found in (
+        ({"tag": "night"}, [0]),
+        ({"search": "badly"}, [1]),
+        ({"review": "noted"}, [1]),
+    ):
+        bench.browser.filter = wanted
+        assert bench.browser.listed == found
+    table = bench.session.windows
+    assert list(table["tags"][:1]) + list(table["note"][1:2]) == ["night, bay", "Cut badly"]
+    # Another run keeps them; they are the window's.
+    bench.tuner.prompt.value = "Another prompt."
+    caption_all(bench)
+    row = bench.board.windows[0]
+    assert (row.tags, row.window_tags) == ((), ("night", "bay"))
+
+
 # Bulk and undo.
 
 
@@ -296,6 +329,52 @@ def test_many_captions_are_changed_at_once_and_each_step_is_undone(bench):
     assert all(row.rating is None and not row.tags for row in bench.board.windows)
     view.undo.click()
     assert "no step" in view.status.value
+
+
+def test_notes_and_tags_of_many_captions_or_windows_are_written_at_once_and_made_again(bench, fake):
+    fake.fail = {"17.07"}
+    caption_all(bench)
+    view, rows = bench.review, bench.board.windows
+    failed = {index for index, row in enumerate(rows) if row.state == "failed"}
+    captioned = [index for index in range(9) if index not in failed]
+    view.which.value = "all listed windows"
+    ask(bench.browser, kind="note", index=0, text="mine")
+    view.note.value = "dark"
+    # A window without a caption costs its neighbours nothing.
+    view.add_note.click()
+    view.add_note.click()
+    assert view.status.value.count(f"{9 - len(failed)} captions noted") == 1
+    assert [rows[index].note for index in captioned] == ["mine; dark"] + ["dark"] * 6
+    view.of.value = "windows"
+    view.tags.value, view.note.value = "night", "all of it"
+    view.add.click()
+    view.set_note.click()
+    assert all((row.window_tags, row.window_note) == (("night",), "all of it") for row in rows)
+    settle(bench)
+    assert [each["value"] for each in bench.browser._choices["tag"]] == ["", "night"]
+    view.note.value = ""
+    view.add_note.click()
+    assert "there is no note" in bench.board.problems["review"]
+    view.set_note.click()
+    view.remove.click()
+    assert not any(row.window_tags or row.window_note for row in rows)
+    for _ in range(4):
+        ask(bench.browser, kind="undo")
+    assert not any(row.window_tags or row.window_note for row in rows)
+    for _ in range(2):
+        ask(bench.browser, kind="redo")
+    assert all((row.window_tags, row.window_note) == (("night",), "all of it") for row in rows)
+    settle(bench)
+    steps = view.steps.value
+    assert steps.index("<del>tag 9 windows</del>") < steps.index("undone, can be made again")
+    assert "<td>note 9 windows</td><td>done</td>" in steps
+    for _ in range(9):
+        view.undo.click()
+    assert all(not row.note for row in rows)
+    for _ in range(9):
+        view.redo.click()
+    assert "no step to make again" in view.status.value
+    assert (rows[0].note, rows[0].window_note) == ("mine; dark", "")
 
 
 def test_bulk_without_a_window_says_what_to_do(bench):

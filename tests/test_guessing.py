@@ -133,6 +133,34 @@ def test_the_last_steps_are_undone_one_by_one_and_no_text_is_lost(session):
     assert run.captions["edited_text"][0] is None
     assert reviews.undo() is None
     assert reviews.texts(result, 1) == ["Second.", "First."]
+    # Each of them comes back, until a new step is made.
+    assert [step.again for step in reviews.steps()] == [True] * 3
+    assert [reviews.redo(), reviews.redo()] == ["edited_text of harbour 0"] * 2
+    assert run.captions["edited_text"][0] == "Second."
+    assert [step.done for step in reviews.steps()] == [False, True, True]
+    run.set_note("harbour", 2, "Dark.")
+    assert reviews.redo() is None
+    assert [(step.what, step.done, step.again) for step in reviews.steps(most=2)] == [
+        ("note of harbour 2", True, False),
+        ("rating of harbour 1", False, False),
+    ]
+    assert reviews.undo() == "note of harbour 2"
+    assert reviews.redo() == "note of harbour 2"
+    assert reviews.redo() is None
+
+
+def test_a_step_that_is_made_again_changes_no_value_that_was_written_since(session):
+    run = session.caption("Say one.")
+    reviews = session.store.reviews
+    run.edit(
+        "harbour",
+        0,
+        "Ann's.",
+    )
+    assert reviews.undo("") == "edited_text of harbour 0"
+    session.store.annotate(run.id, "harbour", 0, 1, reviewer="bob", edited_text="Bob's.")
+    assert reviews.redo("") == "edited_text of harbour 0"
+    assert run.captions["edited_text"][0] == "Bob's."
 
 
 def test_reviewers_keep_their_own_ratings_and_their_agreement_is_known(session):
