@@ -18,7 +18,8 @@ FULL = {"width": "auto", "align_self": "stretch"}
 
 def wide(width: str) -> widgets.Layout:
     """Make a layout of a width that gives way on a narrow page."""
-    return widgets.Layout(width=width, max_width="100%")
+    # Its margin of 2 px must not stick out either.
+    return widgets.Layout(width=width, max_width="calc(100% - 4px)")
 
 
 def flow() -> widgets.Layout:

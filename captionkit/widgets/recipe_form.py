@@ -52,7 +52,7 @@ class RecipeForm(FormView):
             style=WIDE_LABEL, tooltip=SETTINGS["model"].help,
         )  # fmt: skip
         self.library = widgets.Dropdown(
-            description="Prompt", options=[*prompts.PROMPTS, OWN], layout=wide("17em"), style=_SHORT,
+            description="Prompt", options=[*prompts.PROMPTS, OWN], layout=wide("20em"), style=_SHORT,
             tooltip=SETTINGS["prompt"].help,
         )  # fmt: skip
         self.prompt = widgets.Textarea(description="Prompt text", layout=FULL, rows=2, style=_SHORT)

@@ -66,7 +66,7 @@ class ReviewView(FormView):
             description="Change", options=[_TICKED, _LISTED], layout=wide("18em"), style=_STYLE
         )
         self.of = widgets.Dropdown(
-            description="Tag the", options=[_CAPTIONS, _WINDOWS], layout=wide("14em"), style=_STYLE,
+            description="Mark the", options=[_CAPTIONS, _WINDOWS], layout=wide("14em"), style=_STYLE,
             tooltip="tags and notes of the captions of these windows, or of the windows themselves",
         )  # fmt: skip
         self.rating = widgets.Dropdown(
