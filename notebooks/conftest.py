@@ -20,14 +20,26 @@ class FileByFile(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False
     return FileByFile(config, log)
 
 
-def pytest_collection_modifyitems(items):
-    """Give a notebook the time of three tests."""
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Give a notebook the time of three tests, and begin a shared run with what takes long.
+
+    Otherwise one process would end with a long file while the other has nothing left.
+    """
     for item in items:
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.timeout(900))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not _takes_long(item))
+
+
+def _takes_long(item):
+    markers = {marker.name for marker in item.iter_markers()}
+    return item.path.suffix == ".ipynb" or bool(markers & {"engine", "browser"})
 
 
 @pytest.hookimpl(wrapper=True)
