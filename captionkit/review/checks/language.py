@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
+from collections import Counter
 
 from captionkit.review.checks.text import CheckedText
 
-# Frequent function words, each in exactly one of these languages.
+# Frequent function words; a word may belong to several languages.
 _SMALL_WORDS = {
     "en": "the and of is with are in to it its by at from on there",
     "de": "der die das und ist ein eine mit auf dem den nicht sich im zu",
@@ -16,7 +18,10 @@ _SMALL_WORDS = {
     "pt": "o os as e é uma com por da do em um na no ao",
     "nl": "de het een en is van op met zijn niet aan er",
 }
-_FUNCTION_WORDS = {code: frozenset(words.split()) for code, words in _SMALL_WORDS.items()}
+_LANGUAGES: dict[str, list[str]] = {}
+for _code, _words in _SMALL_WORDS.items():
+    for _word in _words.split():
+        _LANGUAGES.setdefault(_word, []).append(_code)
 _SCRIPTS = {
     "zh": ("CJK",),
     "ja": ("HIRAGANA", "KATAKANA", "CJK"),
@@ -38,18 +43,20 @@ def another_language(caption: CheckedText) -> bool:
     Only function words count as words of a language; another language needs three of them.
     """
     language = caption.language
-    wanted = _SCRIPTS.get(language, ("LATIN",) if language in _FUNCTION_WORDS else None)
-    letters = [c for c in caption.text if c.isalpha()]
-    if wanted is None or not letters:
+    wanted = _SCRIPTS.get(language, ("LATIN",) if language in _SMALL_WORDS else None)
+    if wanted is None:
         return False
     if not (caption.text.isascii() and "LATIN" in wanted):
-        fitting = sum(unicodedata.name(c, "").split(" ")[0] in wanted for c in letters)
-        if 2 * fitting < len(letters):
+        scripts = [_script(c) for c in caption.text if c.isalpha()]
+        if 2 * sum(script in wanted for script in scripts) < len(scripts):
             return True
-    if language not in _FUNCTION_WORDS:
+    if language not in _SMALL_WORDS:
         return False
-    hits = {
-        code: sum(word in known for word in caption.words) for code, known in _FUNCTION_WORDS.items()
-    }
-    best = max(hits, key=hits.__getitem__)
-    return hits[best] >= 3 and hits[best] > hits[language]
+    known = (_LANGUAGES[word] for word in caption.words if word in _LANGUAGES)
+    hits = Counter(code for codes in known for code in codes)
+    return max(hits.values(), default=0) >= max(3, hits[language] + 1)
+
+
+@functools.lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").split(" ")[0]

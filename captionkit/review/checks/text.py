@@ -37,6 +37,9 @@ class CheckedText:
         object.__setattr__(self, "words", words_of(self.text))
 
 
+_WORD = re.compile(r"\w+")
+
+
 def words_of(text: str) -> list[str]:
     """Return the words of a text in lower case."""
-    return re.findall(r"\w+", text.lower())
+    return _WORD.findall(text.lower())
