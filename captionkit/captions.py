@@ -171,7 +171,19 @@ def captions_table(rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> pd.Data
 
     Whole numbers have pandas' type ``Int64``, which allows missing values.
     """
-    return typed(pd.DataFrame(list(rows), columns=list(COLUMNS)))
+    # Without types: pandas would make texts of Arrow, which `typed` makes plain texts again.
+    return typed(pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object))
+
+
+def all_fit(rows: Sequence[Sequence[Any]]) -> bool:
+    """Return whether `fits` holds for all rows; fast, by columns."""
+    for index, values in enumerate(zip(*rows, strict=True)):
+        kinds = set(map(type, values))
+        if not kinds <= set(_ALLOWED[index]):
+            return False
+        if index in _NUMBERS and any(abs(each) > LARGEST for each in set(values) - {None}):
+            return False
+    return True
 
 
 def fits(row: Sequence[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ class Export:
 
     def _named(self, table: pd.DataFrame) -> pd.DataFrame:
         films = {path: film_path(path, self.folder) for path in table["path"].dropna().unique()}
-        names = {name: table[name].map(without_home, na_action="ignore") for name in NAMING}
+        short = functools.cache(without_home)
+        names = {name: table[name].map(short, na_action="ignore") for name in NAMING}
         return table.assign(path=table["path"].map(films, na_action="ignore"), **names)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from captionkit.captions import COLUMNS, captions_table, fits
+from captionkit.captions import COLUMNS, all_fit, captions_table, fits
 from captionkit.recipe import Recipe
 from captionkit.store import Store, StoreError
 
@@ -25,16 +25,20 @@ def caption_row(values: Sequence[Any], model: str | None, recipe: str | None) ->
     run, repeat, _, *rest = values
     window, caption = rest[:_FACTS], rest[_FACTS : _FACTS + _CAPTION]
     warnings, *human = rest[_FACTS + _CAPTION :]
-    try:
-        reported = "; ".join(json.loads(warnings)) or None
-    except (ValueError, TypeError, RecursionError):
-        reported = f"the warnings cannot be read: {warnings!r:.60}"
+    reported = None if warnings == "[]" else _reported(warnings)
     return (*window, model, recipe, *caption, reported, run, repeat, *human)
+
+
+def _reported(warnings: Any) -> str | None:
+    try:
+        return "; ".join(json.loads(warnings)) or None
+    except (ValueError, TypeError, RecursionError):
+        return f"the warnings cannot be read: {warnings!r:.60}"
 
 
 def sound_table(rows: Sequence[Sequence[Any]], store: Store) -> pd.DataFrame:
     """Return rows as a table, without those with values of other types than their columns."""
-    sound = [row for row in rows if fits(row)]
+    sound = rows if all_fit(rows) else [row for row in rows if fits(row)]
     if len(sound) < len(rows):
         logger.warning(
             "%d rows are left out: the store %s holds values of other types for them",

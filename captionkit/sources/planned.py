@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import uuid
@@ -155,7 +156,7 @@ class SourceClip:
             return
         raise ValueError(f"the window of frames {window.start} to {window.end} {wrong}")
 
-    @property
+    @functools.cached_property
     def facts(self) -> str:
         """Size, rate and span as JSON, in the store's format."""
         shown = self.metadata
@@ -221,6 +222,7 @@ def plan(
         Number of the first window, for a video of several clips.
     """
     content = f"{clip.metadata.content}:{clip.first_frame}"
+    name = str(uuid.uuid5(uuid.NAMESPACE_OID, content))
     windows = []
     for number, span in enumerate(spans, first_number):
         start_s, end_s = clip.times(span.start, span.end)
@@ -229,7 +231,7 @@ def plan(
                 key=KEY_MARK + _hash(f"{content}:{span.start}:{span.end}")[:31],
                 video=video,
                 path=clip.path,
-                clip=str(uuid.uuid5(uuid.NAMESPACE_OID, content)),
+                clip=name,
                 number=number,
                 start_frame=span.start,
                 end_frame=span.end,

@@ -52,8 +52,10 @@ def another_language(caption: CheckedText) -> bool:
             return True
     if language not in _SMALL_WORDS:
         return False
-    known = (_LANGUAGES[word] for word in caption.words if word in _LANGUAGES)
-    hits = Counter(code for codes in known for code in codes)
+    known = [word for word in caption.words if word in _LANGUAGES]
+    if len(known) < 3:
+        return False
+    hits = Counter(code for word in known for code in _LANGUAGES[word])
     return max(hits.values(), default=0) >= max(3, hits[language] + 1)
 
 

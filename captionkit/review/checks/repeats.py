@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from captionkit.review.checks.text import CheckedText, words_of
 
 _PHRASE = 8
+_END = re.compile(r"[.!?\n]+")
 
 
 def repeats(caption: CheckedText) -> bool:
@@ -19,9 +20,10 @@ def repeats(caption: CheckedText) -> bool:
     """
     if any(_loops(caption.words, length) for length in range(1, _PHRASE + 1)):
         return True
-    parts = re.split(r"[.!?\n]+", caption.text)
-    if len(parts) < 3:
+    # Three equal sentences repeat ten words or more.
+    if len(caption.words) - len(set(caption.words)) < 10:
         return False
+    parts = _END.split(caption.text)
     sentences = Counter(tuple(found) for part in parts if len(found := words_of(part)) >= 5)
     return any(count >= 3 for count in sentences.values())
 
