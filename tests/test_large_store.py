@@ -54,6 +54,25 @@ def test_no_export_has_more_than_some_windows_in_memory(large, tmp_path, monkeyp
         assert written.read_text().count("-->") == COUNT
 
 
+@pytest.mark.parametrize("done", [0, COUNT // 2])
+def test_a_claim_reads_no_job_that_is_done(tmp_path, done):
+    """Count the rows that SQLite steps over: a claim costs the same at any point of a run."""
+    with closing(Store(tmp_path / "runs.sqlite")) as store:
+        fill(store, COUNT)
+        with store._file.transaction() as db:
+            db.execute("UPDATE jobs SET state = position < ?", (done,))
+        work, steps = store.begin_work(1), 0
+
+        def count():
+            nonlocal steps
+            steps += 1
+
+        store._file._db.set_progress_handler(count, 1)
+        assert [job.position for job in work.claim(4)] == list(range(done, done + 4))
+        store._file._db.set_progress_handler(None, 1)
+    assert steps < COUNT * 2
+
+
 @pytest.mark.skipif("not config.getoption('million')", reason="takes minutes; give --million")
 @pytest.mark.timeout(1800)
 def test_a_store_of_a_million_captions_opens_shows_filters_and_streams_in_time(tmp_path):

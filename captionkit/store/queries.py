@@ -51,10 +51,12 @@ DELETE FROM results WHERE recipe_key = ? AND NOT done
     AND NOT EXISTS (SELECT 1 FROM jobs WHERE result = results.id)
 """
 
-# Claim free jobs: open ones without an owner, or with an owner that `work.drop_dead` has dropped.
+# Claim free jobs: open ones without an owner, or with an owner that `work.drop_dead` has dropped. By
+# itself SQLite takes the primary key, and reads all jobs that are done at each claim.
 CLAIM = """
 UPDATE jobs SET owner = :owner WHERE run = :run AND (repeat, position) IN (
-    SELECT repeat, position FROM jobs WHERE run = :run AND state = 0 AND repeat = :repeat AND (
+    SELECT repeat, position FROM jobs INDEXED BY jobs_by_state
+    WHERE run = :run AND state = 0 AND repeat = :repeat AND (
         owner IS NULL OR owner NOT IN (SELECT owner FROM workers)) AND (
         follows IS NULL OR EXISTS (SELECT 1 FROM jobs AS first WHERE first.run = jobs.run
             AND first.repeat = jobs.repeat AND first.position = jobs.follows AND first.state != 0))
@@ -180,6 +182,8 @@ HISTORY = """
 SELECT runs.id, runs.created, recipe, count(*), sum(state = 1), sum(state = 2), busy_s, runs.note
 FROM runs JOIN jobs ON jobs.run = runs.id GROUP BY runs.id ORDER BY runs.id DESC
 """
+
+MARKED = "SELECT key, note, tags FROM windows WHERE (note != '' OR tags != '') {only}"
 
 CAPTIONED_KEYS = "SELECT window_key FROM jobs WHERE run = ? AND state = 1"
 

@@ -331,9 +331,16 @@ class Store:
         ]
         self.reviews.write(changes, f"{', '.join(given)} of {len(windows)} windows", reviewer)
 
-    def window_marks(self) -> dict[str, tuple[str, str]]:
-        """Return notes and tags of windows, by window key."""
-        found = self._file.rows("SELECT key, note, tags FROM windows WHERE note != '' OR tags != ''")
+    def window_marks(self, keys: Sequence[str] | None = None) -> dict[str, tuple[str, str]]:
+        """Return notes and tags of windows, by window key; ``keys`` None takes all windows."""
+        if keys is None:
+            found = self._file.rows(queries.MARKED.format(only=""))
+        else:
+            found = []
+            for begin in range(0, len(keys), _AT_ONCE):
+                some = keys[begin : begin + _AT_ONCE]
+                only = f"AND key IN ({','.join('?' * len(some))})"
+                found += self._file.rows(queries.MARKED.format(only=only), some)
         return {key: (note, tags) for key, note, tags in found}
 
     def note_run(self, run: int, note: str) -> None:

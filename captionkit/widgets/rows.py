@@ -162,7 +162,8 @@ class Rows(list[Row]):
 def load_stored(store: Store, rows: Iterable[Row]) -> None:
     """Show in some rows what the store holds of their windows."""
     by_run: dict[int | None, list[Row]] = {}
-    marks, reviewed = store.window_marks(), store.reviewed()
+    rows = list(rows)
+    marks, reviewed = store.window_marks([row.window.key for row in rows]), store.reviewed()
     for row in rows:
         by_run.setdefault(row.wanted, []).append(row)
     for run, some in by_run.items():
