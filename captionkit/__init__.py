@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         prompts_tried,
         runs,
     )
+    from captionkit.search import Found, Proposals, metrics, propose
     from captionkit.session import Session
     from captionkit.sources import PlannedWindow, compute_windows, find_videos
     from captionkit.stages import (
@@ -67,8 +68,10 @@ _HOMES = {
     "CompareView": "widgets",
     "Comparison": "review",
     "ExportPanel": "widgets",
+    "Found": "search",
     "PROMPTS": "prompts",
     "PlannedWindow": "sources",
+    "Proposals": "search",
     "QwenVL": "stages",
     "Recipe": "recipe",
     "Run": "run",
@@ -94,9 +97,11 @@ _HOMES = {
     "export_dataset": "run",
     "find_videos": "sources",
     "load_captions": "export",
+    "metrics": "search",
     "open_run": "run",
     "probe": "video",
     "prompts_tried": "run",
+    "propose": "search",
     "read_frames": "video",
     "register": "models.variants",
     "runs": "run",
@@ -115,7 +120,9 @@ __all__ = [
     "CompareView",
     "Comparison",
     "ExportPanel",
+    "Found",
     "PlannedWindow",
+    "Proposals",
     "QwenVL",
     "Recipe",
     "Run",
@@ -141,9 +148,11 @@ __all__ = [
     "export_dataset",
     "find_videos",
     "load_captions",
+    "metrics",
     "open_run",
     "probe",
     "prompts_tried",
+    "propose",
     "read_frames",
     "register",
     "runs",

@@ -70,6 +70,11 @@ class Marks:
         """Share of true facts that are stated."""
         return sum(self.facts.values()) / len(self.facts)
 
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of recall and of the share of right facts among the stated ones."""
+        return 2 * sum(self.facts.values()) / (len(self.facts) + self.stated)
+
     def count(self, name: str, index: int, stated: object, true: object) -> None:
         """Count one fact, stated as None where the caption does not say."""
         self.facts[name, index] = stated == true

@@ -6,6 +6,7 @@ Works on any run of videos with a truth file beside them, as the sample videos h
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +33,14 @@ def fact_recall(run: Run) -> pd.DataFrame:
         If no video of the run has a truth file (``harbour.json`` beside ``harbour.mp4``).
     """
     table = run.captions
-    truths = {path: _scenes(path) for path in table["path"].drop_duplicates()}
-    if not any(truths.values()):
+    if not any(_scenes(path) for path in table["path"].drop_duplicates()):
         raise ValueError(
             f"no video of run {run.id} has a truth file beside it; the sample videos have, see "
             "captionkit.demo.videos"
         )
     rows = []
-    for caption in table.dropna(subset="text").itertuples():
-        scene = _covering(truths[caption.path], caption.start_s, caption.end_s)
+    captioned = table.dropna(subset="text")
+    for caption, scene in zip(captioned.itertuples(), true_scenes(captioned), strict=True):
         if scene is None:
             continue
         marks = mark(caption.text, scene)
@@ -55,6 +55,21 @@ def fact_recall(run: Run) -> pd.DataFrame:
 def summary(run: Run) -> pd.DataFrame:
     """Average `fact_recall`, one row a stage."""
     return fact_recall(run).groupby("stage")[[*FACTS, "recall", "false"]].mean()
+
+
+def true_scenes(table: pd.DataFrame) -> list[dict[str, Any] | None]:
+    """Return the true scene of each row (columns path, start_s, end_s), None without a single one."""
+    truths = {path: _scenes(path) for path in table["path"].drop_duplicates()}
+    times = zip(table["path"], table["start_s"], table["end_s"], strict=True)
+    return [_covering(truths[path], start, end) for path, start, end in times]
+
+
+def fact_f1(table: pd.DataFrame) -> list[float]:
+    """Return the F1 of facts of each caption, see `Marks.f1`; NaN without a text or a true scene."""
+    return [
+        math.nan if scene is None or not isinstance(text, str) else mark(text, scene).f1
+        for text, scene in zip(table["text"], true_scenes(table), strict=True)
+    ]
 
 
 def _scenes(path: str) -> list[dict[str, Any]]:

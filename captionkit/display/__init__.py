@@ -1,7 +1,13 @@
 """Captions, windows and measurements as HTML and figures, with differences marked."""
 
 from captionkit.display.diff import Piece, marked, overlap, wilson, word_diff
-from captionkit.display.figures import frames_figure, png, report_figure, sweep_figure
+from captionkit.display.figures import (
+    frames_figure,
+    png,
+    report_figure,
+    search_figure,
+    sweep_figure,
+)
 from captionkit.display.html import (
     MOST_ROWS,
     STYLE,
@@ -44,6 +50,7 @@ __all__ = [
     "png",
     "report_figure",
     "run_html",
+    "search_figure",
     "sweep_figure",
     "table_html",
     "visible",

@@ -21,6 +21,9 @@ def png(figure: Figure) -> bytes:
     return packed.getvalue()
 
 
+_MOST_NAMED = 12
+
+
 def _figure(width: float, height: float) -> Figure:
     """Return an empty figure that a notebook shows, sizes in inches.
 
@@ -92,6 +95,39 @@ def sweep_figure(table: pd.DataFrame) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def search_figure(table: pd.DataFrame, metric: str) -> Figure:
+    """Draw quality against tokens a window of a `search.Found.table`, with names and the front.
+
+    A bar is the 95% interval of the distance to the leader.
+    """
+    measured = table[table[metric].notna() & table["tokens"].notna()]
+    if measured.empty:
+        raise ValueError("no setting was measured; there is nothing to draw")
+    figure = _figure(9, 5)
+    axes = figure.subplots()
+    lead = measured[metric][measured["verdict"] == "leads"].max()
+    front = measured[measured["front"]].sort_values("tokens")
+    axes.step(front["tokens"], front[metric], where="post", color="C0", alpha=0.5, label="front")
+    for row in measured.to_dict("records"):
+        colour = "C0" if row["front"] else "0.55"
+        if row["low"] == row["low"] and row["verdict"] != "leads":
+            ends = [lead - row["high"], lead - row["low"]]
+            axes.plot([row["tokens"]] * 2, ends, color=colour, alpha=0.35, linewidth=1)
+        axes.plot(row["tokens"], row[metric], "o" if row["front"] else "x", color=colour)
+        if row["front"] or len(measured) <= _MOST_NAMED:
+            axes.annotate(
+                _shortened(row["setting"]), (row["tokens"], row[metric]), fontsize=8,
+                textcoords="offset points", xytext=(5, 4), color="C0" if row["front"] else "0.35",
+            )  # fmt: skip
+    axes.set_xlabel("tokens a window, video and prompt included")
+    axes.set_ylabel(f"{metric}, mean a caption")
+    axes.set_title("What quality costs; settings on the line are the front", loc="left")
+    axes.margins(x=0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -89,11 +89,15 @@ def refuse_missing(keys: Iterable[str], known: Mapping[str, PlannedWindow], run:
 
 def sample_rows(table: WindowTable, count: int, seed: int) -> WindowTable:
     """Return ``count`` rows, spread evenly over the videos; all of them if there are fewer."""
+    return table.loc[sorted(spread_rows(table, seed)[:count])]
+
+
+def spread_rows(table: pd.DataFrame, seed: int) -> list[Hashable]:
+    """Return the labels of all rows in an order whose every beginning is spread evenly over videos."""
     rng = np.random.default_rng(seed)
     turns = [
         (turn, rng.random(), row)
         for rows in table.groupby("video", sort=False).groups.values()
         for turn, row in enumerate(rng.permutation(np.array(rows)))
     ]
-    chosen = sorted(row for _, _, row in sorted(turns)[:count])
-    return table.loc[chosen]
+    return [row for _, _, row in sorted(turns)]

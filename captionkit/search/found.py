@@ -1,0 +1,419 @@
+"""What a search found: a table, a figure, the best setting for a cost, and sentences about them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from captionkit import display
+from captionkit.recipe import Recipe
+from captionkit.run.run import Run
+from captionkit.search.paired import Paired, paired
+from captionkit.search.plan import Setting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A setting with what was measured of it.
+
+    Parameters
+    ----------
+    setting
+        The setting.
+    run
+        Its run, with all its windows; None if nothing could run.
+    scores, beside
+        Numbers of the metric, and of the one that is shown beside it, by window key.
+    tokens, seconds
+        Means a window, prompt and video included. Seconds are those in the engine, from the window's
+        turn to the end of its last stage, as if the film were new: the first token's time is that of
+        windows with the same frames that were new.
+    words
+        Mean of the final captions.
+    failed
+        Windows without a caption.
+    error
+        Why the setting could not run.
+    """
+
+    setting: Setting
+    run: Run | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    beside: Mapping[str, float] = field(default_factory=dict)
+    tokens: float = math.nan
+    seconds: float = math.nan
+    words: float = math.nan
+    failed: int = 0
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the setting."""
+        return self.setting.name
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the setting."""
+        return self.setting.recipe
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen setting: ``name``, ``recipe``, ``run``, and why in ``sentence``.
+
+    ``score`` is on the windows that decide, ``tokens`` and ``seconds`` a window.
+    """
+
+    name: str
+    recipe: Recipe
+    run: Run | None = field(repr=False)
+    score: float
+    tokens: float
+    seconds: float
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The leader on windows that decided nothing: ``score`` there, beside ``deciding``."""
+
+    name: str
+    windows: int
+    deciding: float
+    score: float
+    run: Run | None = field(repr=False, default=None)
+
+
+class Found:
+    """What a search found; a notebook shows sentence and table.
+
+    ``stopped`` says whether the search was stopped or ran out of time before its last round, ``metric``
+    and ``beside`` name the numbers, ``held_out`` has the leader's score on windows that decided
+    nothing, None without such windows.
+    """
+
+    def __init__(
+        self,
+        measured: Sequence[Measured],
+        metric: str,
+        beside: str,
+        *,
+        held_out: HeldOut | None = None,
+        stopped: bool = False,
+        now: str = "",
+        steps: tuple[int, int] = (1, 1),
+    ) -> None:
+        self.measured = list(measured)
+        self.metric, self.beside = metric, beside
+        self.held_out, self.stopped = held_out, stopped
+        #: What is under way, in words; empty at the end.
+        self.now = now
+        #: Settings measured and planned, each round counting anew.
+        self.steps = steps
+        scored = [each for each in measured if each.scores]
+        most = max((len(each.scores) for each in scored), default=0)
+        last = [each for each in scored if len(each.scores) == most]
+        self._lead = max(last, key=lambda each: _mean(each.scores)) if last else None
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """The run of each setting, by name; each has all the setting's windows."""
+        return {each.name: each.run for each in self.measured if each.run is not None}
+
+    @property
+    def leader(self) -> str:
+        """Name and score of the leader so far."""
+        if self._lead is None:
+            return "none yet"
+        return f"{self.lead.name}, {self.score(self.lead):.2f}"
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts of the front and of the leader, the best first: winners to propose from."""
+        ranked = sorted([self.lead, *self.front], key=self.score, reverse=True)
+        return list(dict.fromkeys(each.recipe.prompt for each in ranked))
+
+    @property
+    def lead(self) -> Measured:
+        """The setting with the best mean of those with most windows.
+
+        Raises
+        ------
+        ValueError
+            If nothing was measured.
+        """
+        if self._lead is None:
+            raise ValueError("nothing was measured; let the search run longer")
+        return self._lead
+
+    def difference(self, one: Measured, two: Measured) -> Paired:
+        """Compare two settings on their common windows; positive if the first is better."""
+        common = sorted(one.scores.keys() & two.scores.keys())
+        return paired(np.array([one.scores[key] - two.scores[key] for key in common], dtype=float))
+
+    def score(self, each: Measured) -> float:
+        """Return a setting's score on the leader's windows.
+
+        Of a setting with fewer windows, it is the leader's score less their mean difference on their
+        common windows, so that easy first windows favour nobody.
+        """
+        if not each.scores:
+            return math.nan
+        return _mean(self.lead.scores) - self.difference(self.lead, each).mean
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each setting, the best first.
+
+        Columns: setting, the values that vary, ``windows``, the metric and the one beside it (means a
+        caption; see `score`), ``behind`` with ``low`` and ``high`` (how far behind the leader, with its
+        95% interval on common windows), ``verdict``, ``words``, ``tokens`` and ``seconds`` (a window),
+        ``front`` (nothing measured is better and cheaper), failed, run, error.
+        """
+        front = {each.name for each in self.front}
+        rows = []
+        for each in self.measured:
+            behind = self.difference(self.lead, each) if each.scores else None
+            rows.append(
+                {
+                    "setting": each.name,
+                    **each.setting.values,
+                    "windows": len(each.scores),
+                    self.metric: self.score(each) if each.scores else math.nan,
+                    self._beside_column: _mean(each.beside),
+                    "behind": behind.mean if behind else math.nan,
+                    "low": _finite(behind.low) if behind else math.nan,
+                    "high": _finite(behind.high) if behind else math.nan,
+                    "verdict": self._verdict(each),
+                    "words": each.words,
+                    "tokens": each.tokens,
+                    "seconds": each.seconds,
+                    "front": each.name in front,
+                    "failed": each.failed,
+                    "run": each.run.id if each.run else None,
+                    "error": each.error,
+                }
+            )
+        made = pd.DataFrame(rows)
+        made["run"] = made["run"].astype("Int64")
+        return made.sort_values(
+            ["windows", self.metric], ascending=False, kind="stable", ignore_index=True
+        )
+
+    @property
+    def _beside_column(self) -> str:
+        # The column words is there for every search.
+        return "words beside" if self.beside == "words" else self.beside
+
+    def _verdict(self, each: Measured) -> str:
+        if not each.scores:
+            return "could not run" if each.error else "not measured"
+        if each is self.lead:
+            return "leads"
+        behind = self.difference(self.lead, each)
+        return f"worse on {behind.windows}" if behind.low > 0 else f"can't tell on {behind.windows}"
+
+    @property
+    def front(self) -> list[Measured]:
+        """Settings that nothing measured beats in quality for as few tokens, the cheapest first."""
+        scored = [each for each in self.measured if each.scores]
+        found: list[Measured] = []
+        for each in sorted(scored, key=lambda each: (each.tokens, -self.score(each))):
+            if not found or self.score(each) > self.score(found[-1]):
+                found.append(each)
+        return found
+
+    @property
+    def tied(self) -> list[str]:
+        """Settings with all windows that can't be told from the leader."""
+        lead = self.lead
+        return [
+            each.name
+            for each in self.measured
+            if each is not lead
+            and len(each.scores) == len(lead.scores)
+            and not self.difference(lead, each).told
+        ]
+
+    @property
+    def best(self) -> Choice:
+        """The leader; its sentence says what it can't be told from."""
+        return self._choice(self.lead, self.sentence)
+
+    def best_under(self, tokens: float | None = None, seconds: float | None = None) -> Choice:
+        """Return the best setting that costs at most so many tokens, or seconds, a window.
+
+        Raises
+        ------
+        ValueError
+            If no setting is as cheap; the message names the cheapest.
+        """
+        if tokens is None and seconds is None:
+            raise ValueError("give tokens= or seconds=, the most that a window may cost")
+        scored = [each for each in self.measured if each.scores]
+        fitting = [
+            each
+            for each in scored
+            if (tokens is None or each.tokens <= tokens)
+            and (seconds is None or each.seconds <= seconds)
+        ]
+        if not fitting:
+            least = min(scored, key=lambda each: each.tokens, default=self.lead)
+            raise ValueError(
+                f"no setting is as cheap; the cheapest, {least.name}, takes {least.tokens:.0f} tokens "
+                f"and {least.seconds:.2g} s a window"
+            )
+        limits = [f"{tokens:g} tokens"] if tokens is not None else []
+        limits += [f"{seconds:g} s"] if seconds is not None else []
+        chosen = max(fitting, key=self.score)
+        return self._choice(chosen, f"Best within {' and '.join(limits)} a window: {self.why(chosen)}")
+
+    def cheapest_at(self, quality: float) -> Choice:
+        """Return the setting with the fewest tokens whose score is at least ``quality``.
+
+        Raises
+        ------
+        ValueError
+            If no setting is as good; the message has the best score.
+        """
+        fitting = [each for each in self.measured if each.scores and self.score(each) >= quality]
+        if not fitting:
+            raise ValueError(
+                f"no setting reaches {quality:g}; the best, {self.lead.name}, has "
+                f"{self.score(self.lead):.2f}"
+            )
+        chosen = min(fitting, key=lambda each: each.tokens)
+        return self._choice(chosen, f"Cheapest from {quality:g} on: {self.why(chosen)}")
+
+    def choice(self, name: str) -> Choice:
+        """Return a setting by its name, with a sentence.
+
+        Raises
+        ------
+        KeyError
+            If there is no measured setting of this name.
+        """
+        for each in self.measured:
+            if each.name == name and each.scores:
+                return self._choice(each, self.why(each))
+        raise KeyError(f"no setting {name!r} was measured")
+
+    def _choice(self, each: Measured, sentence: str) -> Choice:
+        score = self.score(each)
+        return Choice(each.name, each.recipe, each.run, score, each.tokens, each.seconds, sentence)
+
+    def why(self, each: Measured) -> str:
+        """Explain a setting in a sentence, compared with the first one of the search."""
+        first = next((one for one in self.measured if one.scores), self.lead)
+        own = f"{each.name}: {self.metric} {self.score(each):.2f} for {_price(each)}"
+        few = "" if len(each.scores) == len(self.lead.scores) else f", on {len(each.scores)} windows"
+        if each is first:
+            return f"{own}{few}."
+        return f"{own}{few}. Against {first.name}: {self._against(each, first)}."
+
+    def _against(self, each: Measured, other: Measured) -> str:
+        gain = self.difference(each, other)
+        times = f"{each.tokens / other.tokens:.1f}x the tokens" if other.tokens else ""
+        if not gain.told:
+            return f"can't be told apart on {gain.windows} windows ({_interval(gain)}), for {times}"
+        how = "more" if gain.mean > 0 else "less"
+        return f"{abs(gain.mean):.2f} {how} {self.metric} a caption for {times} ({_interval(gain)})"
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        if self._lead is None:
+            return "Nothing is measured yet."
+        lead, count = self.lead, len(self.lead.scores)
+        tied = [each for each in self.measured if each.name in self.tied]
+        if not tied:
+            text = f"Best on {count} windows: {self.why(lead)}"
+        else:
+            cheap = min([lead, *tied], key=lambda each: each.tokens)
+            names = ", ".join(each.name for each in tied)
+            both = f"{lead.name} and {names} apart" if len(tied) == 1 else f"{lead.name} from {names}"
+            text = f"Can't tell {both} on {count} windows. "
+            nearest = max(tied, key=self.score)
+            text += f"{self.why(lead)} It is ahead of {nearest.name} by "
+            ahead = self.difference(lead, nearest)
+            text += f"{ahead.mean:.2f} ({_interval(ahead)}). "
+            text += f"The cheapest of them is {cheap.name}, for {_price(cheap)}."
+        if self.held_out is not None:
+            text += (
+                f" On {self.held_out.windows} windows that decided nothing, {self.held_out.name} has "
+                f"{self.held_out.score:.2f}; on those that decided, {self.held_out.deciding:.2f}."
+            )
+        return f"{text} Stopped early: more windows may change this." if self.stopped else text
+
+    def figure(self) -> Figure:
+        """Draw quality against tokens a window, with names, the front, and intervals to the leader."""
+        return display.search_figure(self.table, self.metric)
+
+    def __repr__(self) -> str:
+        return f"<Found: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        shown = [
+            "setting", "windows", self.metric, self._beside_column, "behind", "low", "high", "verdict",
+            "words", "tokens", "seconds", "front",
+        ]  # fmt: skip
+        if self._lead is None:
+            return f"<p>{display.escape(self.sentence)}</p>"
+        table = self.table
+        shown += [name for name in ("failed", "error") if table[name].any()]
+        return f"<p>{display.escape(self.sentence)}</p>{display.frame_html(table[shown])}"
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return float(np.mean(list(scores.values()))) if scores else math.nan
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def _interval(each: Paired) -> str:
+    if not math.isfinite(each.low):
+        return f"{each.windows} windows are too few for an interval"
+    return f"95% interval {each.low:.2f} to {each.high:.2f}"
+
+
+def _price(each: Measured) -> str:
+    seconds = "" if math.isnan(each.seconds) else f" and {each.seconds:.2g} s"
+    return f"{each.tokens:.0f} tokens{seconds} a window"
+
+
+def cost_of(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the costs of a run's captions, means a window.
+
+    ``tokens``; ``words`` of the final caption; ``fresh_s`` (seconds to the first token of windows that
+    were new to the engine, NaN without one); ``known_s`` (of the others) and ``rest_s`` (all after the
+    first token of stage 1).
+    """
+    told = table.dropna(subset="text")
+    if told.empty:
+        return dict.fromkeys(("tokens", "words", "fresh_s", "known_s", "rest_s"), math.nan)
+    of_window = told.assign(tokens=told["prompt_tokens"] + told["output_tokens"]).groupby("key")
+    first = told[told["stage"] == 1]
+    begin = (first["first_token_s"] - first["queue_s"]).astype(float)
+    new = (first["cached_tokens"] * 2 < first["prompt_tokens"]).astype(bool)
+    total = (told["seconds"] - told["queue_s"]).groupby(told["key"]).sum()
+    words = told.drop_duplicates("key", keep="last")["text"].str.split().str.len()
+    return {
+        "tokens": float(of_window["tokens"].sum().mean()),
+        "words": float(words.mean()),
+        "fresh_s": float(begin[new].mean()),
+        "known_s": float(begin[~new].mean()),
+        "rest_s": float(total.mean() - begin.mean()),
+    }

@@ -1,0 +1,362 @@
+"""Search for the best recipe: successive halving over windows, each round's captions as runs."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from captionkit.engine import Backend, EngineError
+from captionkit.models.weights import WeightsError
+from captionkit.recipe import Recipe
+from captionkit.run.run import Run
+from captionkit.run.task import RunTask
+from captionkit.search.found import Found, HeldOut, Measured, cost_of
+from captionkit.search.metrics import Metric, MetricError, RowScore, companion, metric_of, penalised
+from captionkit.search.plan import LEAST_WINDOWS, Setting, rounds, settings_of
+from captionkit.search.propose import Proposals
+from captionkit.sources.rows import spread_rows
+
+# Seconds between two looks at a run, for Stop and for the end of the time.
+_LOOK_S = 0.1
+# Windows that decide nothing, as a share of those that decide.
+_HELD_OUT = 1 / 4
+
+
+class Searchable(Protocol):
+    """Session of a search: a `session.Session`."""
+
+    recipe: Recipe
+
+    @property
+    def windows(self) -> Any:
+        """All windows as a table."""
+
+    def make_recipe(self, prompt: str | None = None, **settings: Any) -> Recipe:
+        """Return the session's recipe with changes."""
+
+    def open_backend(self, recipe: Recipe, stop: threading.Event | None = None) -> Backend:
+        """Start the backend of a recipe."""
+
+    def start(
+        self,
+        prompt: str | None = None,
+        stage2: str | bool | None = None,
+        windows: pd.DataFrame | None = None,
+        *,
+        recipe: Recipe | None = None,
+    ) -> RunTask:
+        """Start to caption some windows."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a search goes by, and how much it may take; see `session.Session.search`."""
+
+    metric: str | RowScore = "truth"
+    beside: str | RowScore | None = None
+    windows: int | pd.DataFrame = 60
+    budget_s: float | None = None
+    budget_windows: int | None = None
+    held_out: int | None = None
+    reference: Run | None = None
+    fault_penalty: float = 0.0
+    word_penalty: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = {"windows": self.windows, "budget_windows": self.budget_windows}
+        for name, count in counts.items():
+            if isinstance(count, int) and count < LEAST_WINDOWS:
+                raise ValueError(
+                    f"{name} is {count}: one window tells no settings apart; give {LEAST_WINDOWS} or "
+                    "more, and better 30"
+                )
+        if self.budget_s is not None and not self.budget_s > 0:
+            raise ValueError(f"budget_s is {self.budget_s}; give more than 0 seconds")
+        if self.held_out is not None and self.held_out < 0:
+            raise ValueError(f"held_out is {self.held_out}; give 0 or more windows")
+
+
+def search(
+    session: Searchable,
+    axes: Mapping[str, Any],
+    aim: Aim,
+    stopped: threading.Event | None = None,
+    on_change: Callable[[Found], None] = lambda found: None,
+) -> Found:
+    """Find the best setting of a grid by successive halving; see `session.Session.search`.
+
+    Parameters
+    ----------
+    session
+        Session with the windows; its store keeps all captions.
+    axes
+        Fields of `Recipe`, each with a list of values.
+    aim
+        The metric, and how many windows and seconds the search may take.
+    stopped
+        Event that ends the search; what was captioned stays, and the same search goes on.
+    on_change
+        Called with what is known, after each setting of each round.
+
+    Raises
+    ------
+    ValueError
+        If nothing varies, no two settings can run, the budget is too small for two, or the metric
+        cannot be used on these windows.
+    """
+    return _Search(session, axes, aim, stopped or threading.Event(), on_change).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        session: Searchable,
+        axes: Mapping[str, Any],
+        aim: Aim,
+        stopped: threading.Event,
+        on_change: Callable[[Found], None],
+    ) -> None:
+        self.session, self.aim = session, aim
+        self._stopped, self._on_change = stopped, on_change
+        self._deadline: float | None = None
+        plain = metric_of(aim.metric, aim.reference)
+        self.metric = penalised(plain, aim.fault_penalty, aim.word_penalty)
+        settings, refused = settings_of(axes, session.make_recipe)
+        self._refused = [
+            Measured(Setting(name, session.recipe, {}), error=reason)
+            for name, reason in refused.items()
+        ]
+        self._order = list(settings)
+        self.measured = {each.recipe.key: Measured(each) for each in settings}
+        self._costs: dict[str, dict[str, float]] = {}
+        self._done = self._planned = 0
+        self._require_two()
+        shown = axes.get("prompt")
+        known = shown.windows if isinstance(shown, Proposals) else frozenset[str]()
+        self._choose_windows(known)
+        self.beside = (
+            companion(plain, self._deciding, aim.reference)
+            if aim.beside is None
+            else metric_of(aim.beside, aim.reference)
+        )
+
+    def _require_two(self) -> None:
+        able = [each for each in self.measured.values() if each.error is None]
+        if len(able) < 2:
+            failed = [*self._refused, *self.measured.values()]
+            reasons = "; ".join(f"{each.name}: {each.error}" for each in failed if each.error)
+            raise ValueError(f"no two settings of the search can run: {reasons}")
+
+    def _choose_windows(self, shown: frozenset[str]) -> None:
+        """Choose the windows that decide and those that are held out, spread over the films.
+
+        Windows that a model saw as it proposed the prompts are neither.
+        """
+        aim = self.aim
+        table = self.session.windows if isinstance(aim.windows, int) else aim.windows
+        usable = self.metric.usable(table)
+        if not len(usable):
+            raise MetricError(
+                f"no window has what the metric {self.metric.name!r} needs: the films have no truth "
+                "file beside them (harbour.json beside harbour.mp4), and there is no reference= run of "
+                "people's captions for them; take another metric"
+            )
+        usable = usable[~usable["key"].isin(list(shown))].reset_index(drop=True)
+        order = spread_rows(usable, aim.seed)
+        count = len(order)
+        wanted = aim.windows if isinstance(aim.windows, int) else count
+        held = aim.held_out
+        if held is None:
+            # Of all windows, four of five decide, so that a quarter as many are held out.
+            wanted = min(wanted, math.ceil(count / (1 + _HELD_OUT)))
+            held = min(count - wanted, round(wanted * _HELD_OUT))
+        else:
+            wanted = min(wanted, count - held)
+        if wanted < LEAST_WINDOWS:
+            raise ValueError(
+                f"{max(0, wanted)} windows are left to decide, of {count} that the metric can use"
+                f"{' and that no proposal was made from' if shown else ''}: one window tells no "
+                f"settings apart; give {LEAST_WINDOWS} or more"
+            )
+        self._deciding = usable.loc[order[:wanted]]
+        self._held = usable.loc[order[wanted : wanted + held]]
+        budget = aim.budget_windows
+        budget = None if budget is None else budget - len(self._held)
+        self._rounds = rounds(len(self._order), wanted, budget)
+
+    @property
+    def _over(self) -> bool:
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        return late or self._stopped.is_set()
+
+    def run(self) -> Found:
+        """Measure round after round."""
+        if self.aim.budget_s is not None:
+            # Loading a model takes minutes and is no part of what a setting costs.
+            self._open_first()
+            self._deadline = time.monotonic() + self.aim.budget_s
+        active = self._order
+        for number, each in enumerate(self._rounds):
+            active = self._best(active, each.settings) if number else active
+            self._planned = (
+                self._done + len(active) + sum(later.settings for later in self._rounds[number + 1 :])
+            )
+            windows = self._deciding.head(each.windows)
+            for setting in active:
+                self._emit(
+                    f"round {number + 1} of {len(self._rounds)}: {len(active)} settings on "
+                    f"{each.windows} windows; now {setting.name}"
+                )
+                self._measure(setting, windows)
+                self._done += 1
+                if self._over:
+                    break
+            self._require_two()
+            if self._over:
+                break
+        self._require_comparison()
+        held = None if self._over else self._hold_out()
+        found = self._found("", held)
+        self._on_change(found)
+        return found
+
+    def _open_first(self) -> None:
+        for setting in self._order:
+            try:
+                self.session.open_backend(setting.recipe, self._stopped)
+            except (ValueError, EngineError, WeightsError):
+                # The measurement says why.
+                continue
+            return
+
+    def _require_comparison(self) -> None:
+        scored = [each for each in self.measured.values() if len(each.scores) >= LEAST_WINDOWS]
+        if len(scored) < 2 and not self._stopped.is_set():
+            given = f"budget_s={self.aim.budget_s:g} ended" if self._over else "the search ended"
+            raise ValueError(
+                f"{given} before two settings had {LEAST_WINDOWS} windows with a score each: give more "
+                "time, or fewer settings; captions so far are kept"
+            )
+
+    def _measure(self, setting: Setting, windows: pd.DataFrame) -> None:
+        before = self.measured[setting.recipe.key]
+        if before.error is not None:
+            return
+        try:
+            run = self._caption(setting.recipe, windows)
+        except (ValueError, EngineError, WeightsError) as error:
+            if not self._over:
+                self.measured[setting.recipe.key] = replace(before, error=str(error))
+            return
+        scores, beside = self._scores(self.metric, run), self._scores(self.beside, run)
+        costs = self._costs[setting.recipe.key] = cost_of(run.captions)
+        self.measured[setting.recipe.key] = replace(
+            before,
+            run=run,
+            scores=scores,
+            beside=beside,
+            tokens=costs["tokens"],
+            words=costs["words"],
+            failed=run.progress.failed,
+            error=None if scores or self._over else self._why_nothing(run),
+        )
+
+    def _why_nothing(self, run: Run) -> str:
+        failures = run.store.results.failures(run.id)
+        if failures:
+            return f"no window was captioned; the first: {failures[0][-1]}"
+        return f"the metric {self.metric.name} has no number for any of its captions"
+
+    def _caption(self, recipe: Recipe, windows: pd.DataFrame) -> Run:
+        """Caption windows with a recipe, until they are done, or the search is over."""
+        task = self.session.start(windows=windows, recipe=recipe)
+        try:
+            while True:
+                try:
+                    return task.wait(_LOOK_S)
+                except TimeoutError:
+                    if self._over:
+                        return task.cancel()
+        except BaseException:
+            task.cancel()
+            raise
+
+    def _scores(self, metric: Metric, run: Run) -> dict[str, float]:
+        found = metric.score(run)
+        return {key: float(value) for key, value in found.items() if not math.isnan(value)}
+
+    def _best(self, active: Sequence[Setting], count: int) -> list[Setting]:
+        """Return the better half by the mean of common windows, without settings that are worse.
+
+        The first two stay, so that the last round has a comparison.
+        """
+        found = [self.measured[each.recipe.key] for each in active]
+        able = [each for each in found if each.scores and each.error is None]
+        common = set.intersection(*(set(each.scores) for each in able))
+
+        def mean(each: Measured) -> float:
+            keys = common or each.scores.keys()
+            return float(np.mean([each.scores[key] for key in keys]))
+
+        ranked = sorted(able, key=mean, reverse=True)
+        compare = self._found("").difference
+        kept = {
+            each.setting.recipe.key
+            for rank, each in enumerate(ranked[:count])
+            if rank < 2 or not compare(ranked[0], each).told
+        }
+        return [each for each in active if each.recipe.key in kept]
+
+    def _hold_out(self) -> HeldOut | None:
+        """Score the leader on the windows that are held out."""
+        lead = self._found("").lead
+        if not len(self._held):
+            return None
+        self._emit(f"{lead.name} on {len(self._held)} windows that decide nothing")
+        run = self._caption(lead.recipe, self._held)
+        scores = self._scores(self.metric, run)
+        if not scores:
+            return None
+        deciding = float(np.mean(list(lead.scores.values())))
+        return HeldOut(lead.name, len(scores), deciding, float(np.mean(list(scores.values()))), run)
+
+    def _emit(self, now: str) -> None:
+        self._on_change(self._found(now))
+
+    def _found(self, now: str, held_out: HeldOut | None = None) -> Found:
+        fresh: dict[Any, list[float]] = {}
+        for each in self._order:
+            cost = self._costs.get(each.recipe.key)
+            if cost is not None and not math.isnan(cost["fresh_s"]):
+                fresh.setdefault(each.recipe.frames_key, []).append(cost["fresh_s"])
+        made = [*map(self._with_seconds(fresh), self.measured.values()), *self._refused]
+        return Found(
+            made,
+            self.metric.name,
+            self.beside.name,
+            held_out=held_out,
+            stopped=self._over and held_out is None,
+            now=now,
+            steps=(self._done, self._planned),
+        )
+
+    def _with_seconds(self, fresh: Mapping[Any, list[float]]) -> Callable[[Measured], Measured]:
+        """Return a function that adds the seconds of a window as if its film were new."""
+
+        def add(each: Measured) -> Measured:
+            cost = self._costs.get(each.setting.recipe.key)
+            if cost is None:
+                return each
+            begins = fresh.get(each.setting.recipe.frames_key)
+            begin = float(np.mean(begins)) if begins else cost["known_s"]
+            return replace(each, seconds=begin + cost["rest_s"])
+
+        return add
