@@ -1,10 +1,11 @@
 """Search for the best recipe for a budget, and prompts proposed to search among."""
 
-from captionkit.search.found import Choice, Found, HeldOut, Measured
+from captionkit.search.found import Found
 from captionkit.search.halving import Aim, search
-from captionkit.search.metrics import METRICS, MetricError, metrics
+from captionkit.search.measured import Choice, HeldOut, Measured
+from captionkit.search.metric import METRICS, MetricError, metrics
 from captionkit.search.paired import Paired, paired
-from captionkit.search.propose import BLOCKS, Proposals, propose
+from captionkit.search.proposals import BLOCKS, Proposals, propose
 from captionkit.search.watched import search_watched
 
 __all__ = [

@@ -3,96 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from captionkit import display
-from captionkit.recipe import Recipe
 from captionkit.run.run import Run
+from captionkit.search.measured import Choice, HeldOut, Measured, mean, rank
 from captionkit.search.paired import Paired, paired
-from captionkit.search.plan import Setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A setting with what was measured of it.
-
-    Parameters
-    ----------
-    setting
-        The setting.
-    run
-        Its run, with all its windows; None if nothing could run.
-    scores, beside
-        Numbers of the metric, and of the one that is shown beside it, by window key.
-    tokens, seconds
-        Means a window, prompt and video included. Seconds are those in the engine, from the window's
-        turn to the end of its last stage, as if the film were new: the first token's time is that of
-        windows with the same frames that were new.
-    words
-        Mean of the final captions.
-    failed
-        Windows without a caption.
-    error
-        Why the setting could not run.
-    """
-
-    setting: Setting
-    run: Run | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-    beside: Mapping[str, float] = field(default_factory=dict)
-    tokens: float = math.nan
-    seconds: float = math.nan
-    words: float = math.nan
-    failed: int = 0
-    error: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the setting."""
-        return self.setting.name
-
-    @property
-    def recipe(self) -> Recipe:
-        """Recipe of the setting."""
-        return self.setting.recipe
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A chosen setting: ``name``, ``recipe``, ``run``, and why in ``sentence``.
-
-    ``score`` is on the windows that decide, ``tokens`` and ``seconds`` a window.
-    """
-
-    name: str
-    recipe: Recipe
-    run: Run | None = field(repr=False)
-    score: float
-    tokens: float
-    seconds: float
-    sentence: str
-
-    def __str__(self) -> str:
-        return self.sentence
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The leader on windows that decided nothing: ``score`` there, beside ``deciding``."""
-
-    name: str
-    windows: int
-    deciding: float
-    score: float
-    run: Run | None = field(repr=False, default=None)
 
 
 class Found:
@@ -124,7 +47,7 @@ class Found:
         scored = [each for each in measured if each.scores]
         most = max((len(each.scores) for each in scored), default=0)
         last = [each for each in scored if len(each.scores) == most]
-        self._lead = max(last, key=lambda each: _mean(each.scores)) if last else None
+        self._lead = max(last, key=rank) if last else None
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -146,7 +69,7 @@ class Found:
 
     @property
     def lead(self) -> Measured:
-        """The setting with the best mean of those with most windows.
+        """The setting with the best mean of those with most windows; of equal ones, the cheapest.
 
         Raises
         ------
@@ -156,6 +79,11 @@ class Found:
         if self._lead is None:
             raise ValueError("nothing was measured; let the search run longer")
         return self._lead
+
+    @property
+    def first(self) -> Measured:
+        """The search's first setting that was measured, which sentences compare with."""
+        return next((each for each in self.measured if each.scores), self.lead)
 
     def difference(self, one: Measured, two: Measured) -> Paired:
         """Compare two settings on their common windows; positive if the first is better."""
@@ -170,7 +98,7 @@ class Found:
         """
         if not each.scores:
             return math.nan
-        return _mean(self.lead.scores) - self.difference(self.lead, each).mean
+        return mean(self.lead.scores) - self.difference(self.lead, each).mean
 
     @property
     def table(self) -> pd.DataFrame:
@@ -191,7 +119,7 @@ class Found:
                     **each.setting.values,
                     "windows": len(each.scores),
                     self.metric: self.score(each) if each.scores else math.nan,
-                    self._beside_column: _mean(each.beside),
+                    self._beside_column: mean(each.beside),
                     "behind": behind.mean if behind else math.nan,
                     "low": _finite(behind.low) if behind else math.nan,
                     "high": _finite(behind.high) if behind else math.nan,
@@ -315,7 +243,7 @@ class Found:
 
     def why(self, each: Measured) -> str:
         """Explain a setting in a sentence, compared with the first one of the search."""
-        first = next((one for one in self.measured if one.scores), self.lead)
+        first = self.first
         own = f"{each.name}: {self.metric} {self.score(each):.2f} for {_price(each)}"
         few = "" if len(each.scores) == len(self.lead.scores) else f", on {len(each.scores)} windows"
         if each is first:
@@ -326,9 +254,9 @@ class Found:
         gain = self.difference(each, other)
         times = f"{each.tokens / other.tokens:.1f}x the tokens" if other.tokens else ""
         if not gain.told:
-            return f"can't be told apart on {gain.windows} windows ({_interval(gain)}), for {times}"
+            return f"can't be told apart on {gain.windows} windows ({gain}), for {times}"
         how = "more" if gain.mean > 0 else "less"
-        return f"{abs(gain.mean):.2f} {how} {self.metric} a caption for {times} ({_interval(gain)})"
+        return f"{abs(gain.mean):.2f} {how} {self.metric} a caption for {times} ({gain})"
 
     @property
     def sentence(self) -> str:
@@ -347,13 +275,10 @@ class Found:
             nearest = max(tied, key=self.score)
             text += f"{self.why(lead)} It is ahead of {nearest.name} by "
             ahead = self.difference(lead, nearest)
-            text += f"{ahead.mean:.2f} ({_interval(ahead)}). "
+            text += f"{ahead.mean:.2f} ({ahead}). "
             text += f"The cheapest of them is {cheap.name}, for {_price(cheap)}."
         if self.held_out is not None:
-            text += (
-                f" On {self.held_out.windows} windows that decided nothing, {self.held_out.name} has "
-                f"{self.held_out.score:.2f}; on those that decided, {self.held_out.deciding:.2f}."
-            )
+            text += f" {self.held_out}"
         return f"{text} Stopped early: more windows may change this." if self.stopped else text
 
     def figure(self) -> Figure:
@@ -375,45 +300,10 @@ class Found:
         return f"<p>{display.escape(self.sentence)}</p>{display.frame_html(table[shown])}"
 
 
-def _mean(scores: Mapping[str, float]) -> float:
-    return float(np.mean(list(scores.values()))) if scores else math.nan
-
-
 def _finite(value: float) -> float:
     return value if math.isfinite(value) else math.nan
-
-
-def _interval(each: Paired) -> str:
-    if not math.isfinite(each.low):
-        return f"{each.windows} windows are too few for an interval"
-    return f"95% interval {each.low:.2f} to {each.high:.2f}"
 
 
 def _price(each: Measured) -> str:
     seconds = "" if math.isnan(each.seconds) else f" and {each.seconds:.2g} s"
     return f"{each.tokens:.0f} tokens{seconds} a window"
-
-
-def cost_of(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the costs of a run's captions, means a window.
-
-    ``tokens``; ``words`` of the final caption; ``fresh_s`` (seconds to the first token of windows that
-    were new to the engine, NaN without one); ``known_s`` (of the others) and ``rest_s`` (all after the
-    first token of stage 1).
-    """
-    told = table.dropna(subset="text")
-    if told.empty:
-        return dict.fromkeys(("tokens", "words", "fresh_s", "known_s", "rest_s"), math.nan)
-    of_window = told.assign(tokens=told["prompt_tokens"] + told["output_tokens"]).groupby("key")
-    first = told[told["stage"] == 1]
-    begin = (first["first_token_s"] - first["queue_s"]).astype(float)
-    new = (first["cached_tokens"] * 2 < first["prompt_tokens"]).astype(bool)
-    total = (told["seconds"] - told["queue_s"]).groupby(told["key"]).sum()
-    words = told.drop_duplicates("key", keep="last")["text"].str.split().str.len()
-    return {
-        "tokens": float(of_window["tokens"].sum().mean()),
-        "words": float(words.mean()),
-        "fresh_s": float(begin[new].mean()),
-        "known_s": float(begin[~new].mean()),
-        "rest_s": float(total.mean() - begin.mean()),
-    }

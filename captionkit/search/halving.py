@@ -17,10 +17,12 @@ from captionkit.models.weights import WeightsError
 from captionkit.recipe import Recipe
 from captionkit.run.run import Run
 from captionkit.run.task import RunTask
-from captionkit.search.found import Found, HeldOut, Measured, cost_of
-from captionkit.search.metrics import Metric, MetricError, RowScore, companion, metric_of, penalised
+from captionkit.search.found import Found
+from captionkit.search.measured import HeldOut, Measured, cost_of, mean, rank
+from captionkit.search.metric import Metric, MetricError, RowScore, companion, metric_of, penalised
+from captionkit.search.paired import paired
 from captionkit.search.plan import LEAST_WINDOWS, Setting, rounds, settings_of
-from captionkit.search.propose import Proposals
+from captionkit.search.proposals import Proposals
 from captionkit.sources.rows import spread_rows
 
 # Seconds between two looks at a run, for Stop and for the end of the time.
@@ -189,7 +191,8 @@ class _Search:
         self._deciding = usable.loc[order[:wanted]]
         self._held = usable.loc[order[wanted : wanted + held]]
         budget = aim.budget_windows
-        budget = None if budget is None else budget - len(self._held)
+        # The leader and the first setting caption the windows that are held out.
+        budget = None if budget is None else budget - 2 * len(self._held)
         self._rounds = rounds(len(self._order), wanted, budget)
 
     @property
@@ -215,10 +218,10 @@ class _Search:
                     f"round {number + 1} of {len(self._rounds)}: {len(active)} settings on "
                     f"{each.windows} windows; now {setting.name}"
                 )
-                self._measure(setting, windows)
-                self._done += 1
                 if self._over:
                     break
+                self._measure(setting, windows)
+                self._done += 1
             self._require_two()
             if self._over:
                 break
@@ -302,11 +305,11 @@ class _Search:
         able = [each for each in found if each.scores and each.error is None]
         common = set.intersection(*(set(each.scores) for each in able))
 
-        def mean(each: Measured) -> float:
-            keys = common or each.scores.keys()
-            return float(np.mean([each.scores[key] for key in keys]))
-
-        ranked = sorted(able, key=mean, reverse=True)
+        ranked = sorted(
+            able,
+            key=lambda each: rank(replace(each, scores=_only(each.scores, common) or each.scores)),
+            reverse=True,
+        )
         compare = self._found("").difference
         kept = {
             each.setting.recipe.key
@@ -316,17 +319,25 @@ class _Search:
         return [each for each in active if each.recipe.key in kept]
 
     def _hold_out(self) -> HeldOut | None:
-        """Score the leader on the windows that are held out."""
-        lead = self._found("").lead
+        """Score the leader and the first setting on the windows that are held out."""
+        found = self._found("")
+        lead, first = found.lead, found.first
         if not len(self._held):
             return None
-        self._emit(f"{lead.name} on {len(self._held)} windows that decide nothing")
-        run = self._caption(lead.recipe, self._held)
-        scores = self._scores(self.metric, run)
+        scores = self._scored_apart(lead)
         if not scores:
             return None
-        deciding = float(np.mean(list(lead.scores.values())))
-        return HeldOut(lead.name, len(scores), deciding, float(np.mean(list(scores.values()))), run)
+        deciding, score = mean(lead.scores), mean(scores)
+        if first is lead:
+            return HeldOut(lead.name, len(scores), deciding, score)
+        others = self._scored_apart(first)
+        common = sorted(scores.keys() & others.keys())
+        gain = paired(np.array([scores[key] - others[key] for key in common], dtype=float))
+        return HeldOut(lead.name, len(scores), deciding, score, first.name, gain)
+
+    def _scored_apart(self, each: Measured) -> dict[str, float]:
+        self._emit(f"{each.name} on {len(self._held)} windows that decide nothing")
+        return self._scores(self.metric, self._caption(each.recipe, self._held))
 
     def _emit(self, now: str) -> None:
         self._on_change(self._found(now))
@@ -360,3 +371,7 @@ class _Search:
             return replace(each, seconds=begin + cost["rest_s"])
 
         return add
+
+
+def _only(scores: Mapping[str, float], keys: set[str]) -> dict[str, float]:
+    return {key: scores[key] for key in scores.keys() & keys}

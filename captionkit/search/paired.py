@@ -31,6 +31,11 @@ class Paired:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        if not math.isfinite(self.low):
+            return f"{self.windows} windows are too few for an interval"
+        return f"95% interval {self.low:.2f} to {self.high:.2f}"
+
     @property
     def told(self) -> bool:
         """Whether the two can be told apart: the interval leaves out zero."""

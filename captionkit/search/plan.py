@@ -14,8 +14,8 @@ from captionkit.recipe import Recipe
 
 #: Fewest windows of a first round.
 LEAST_WINDOWS = 2
-# Windows of a first round that no budget narrows.
-_FIRST_WINDOWS = 4
+# Windows of a first round that no budget narrows: fewer have no interval at all, see `paired`.
+_FIRST_WINDOWS = 6
 _LONGEST_NAME = 40
 
 
@@ -65,10 +65,10 @@ def settings_of(
     recipes: dict[str, tuple[Recipe, dict[str, Any]]] = {}
     refused: dict[str, str] = {}
     for combination in itertools.product(*lists.values()):
-        values = dict(zip(lists, combination, strict=True))
-        varied = {name: values[name] for name in varying}
+        value = dict(zip(lists, combination, strict=True))
+        varied = {name: value[name] for name in varying}
         # For a recipe, None leaves the second stage as it is; here it is the value "one stage".
-        given = {**values, "stage2": values["stage2"] or False} if "stage2" in values else values
+        given = {**value, "stage2": value["stage2"] or False} if "stage2" in value else value
         try:
             recipe = make_recipe(**given)
         except ValueError as error:

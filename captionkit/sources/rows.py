@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ def sample_rows(table: WindowTable, count: int, seed: int) -> WindowTable:
     return table.loc[sorted(spread_rows(table, seed)[:count])]
 
 
-def spread_rows(table: pd.DataFrame, seed: int) -> list[Hashable]:
+def spread_rows(table: pd.DataFrame, seed: int) -> list[int]:
     """Return the labels of all rows in an order whose every beginning is spread evenly over videos."""
     rng = np.random.default_rng(seed)
     turns = [

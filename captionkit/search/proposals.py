@@ -20,7 +20,7 @@ from captionkit.pipeline.flow import sampling_of
 from captionkit.recipe import Recipe
 from captionkit.review import faults
 from captionkit.run.run import Run
-from captionkit.search.metrics import missing_facts
+from captionkit.search.metric import missing_facts
 from captionkit.sources import PlannedWindow, Sources
 from captionkit.system import loop
 
@@ -208,13 +208,14 @@ def _by_model(
 def usable_prompts(answer: str, known: Iterable[str]) -> list[str]:
     """Return the prompts of a model's answer that can be used, each once.
 
-    An answer is a JSON object with ``prompts``, or a list with a line each. Skip texts that are known,
-    that are too short or too long, or that have an unknown placeholder.
+    An answer is a JSON object with ``prompts``, or a list with a marked line each. Skip texts that are
+    known, too short or too long, or that have an unknown placeholder.
     """
     try:
         listed = json.loads(answer)["prompts"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        listed = [re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", line) for line in answer.splitlines()]
+        # Lines without a mark are a caption, more likely than prompts.
+        listed = re.findall(r"^\s*(?:[-*•]|\d+[.)])\s+(.+)$", answer, re.MULTILINE)
     taken = {_plain(each) for each in known}
     found = []
     for each in listed if isinstance(listed, list) else []:
