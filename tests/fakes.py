@@ -27,6 +27,8 @@ class FakeBackend:
         self.broken: EngineError | None = None
         self.say = say or (lambda prompt, start, stage: f"{prompt} at {start}.")
         self.finish_reason = "stop"
+        # Says the likeliest first tokens of an answer, for backends that report them.
+        self.first_tokens: Callable[[Request, str], dict[str, float]] | None = None
         self.closed = False
         self._first: dict[tuple[str, str], str] = {}
 
@@ -62,6 +64,9 @@ class FakeBackend:
             queue_s=0.01,
             first_token_s=0.02,
             seconds=0.05,
+            first_tokens=self.first_tokens(request, text)
+            if self.first_tokens and request.sampling.logprobs
+            else None,
         )
 
     def _stage(self, request: Request) -> tuple[int, str]:

@@ -5,7 +5,8 @@ Used in the engine's process and in the kernel, so it needs numpy only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,6 +20,10 @@ REQUEST_ID = "captionkit_request_id"
 # Environment variable for measurements: vLLM counts runs of the encoder. On a GPU that waits for the
 # device twice a video, and vLLM keeps each request's figures until they are asked for.
 ENCODER_STATS = "CAPTIONKIT_ENCODER_STATS"
+# The most that vLLM reports for a token where nobody configured more.
+MOST_LOGPROBS = 20
+# Less likely tokens, below 0.000001, are not reported.
+_LEAST_LOGPROB = -13.8
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ class Sampling:
     """How tokens are drawn; the defaults are the reference's.
 
     ``ignore_eos`` forces captions to ``max_tokens``, for measurements; ``schema`` is the text of a JSON
-    schema that captions are constrained to.
+    schema that captions are constrained to. ``logprobs`` is the number of likeliest first tokens that
+    the completion carries, at most `MOST_LOGPROBS`.
     """
 
     max_tokens: int = 512
@@ -79,6 +85,7 @@ class Sampling:
     seed: int | None = None
     ignore_eos: bool = False
     schema: str | None = None
+    logprobs: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,8 @@ class Completion:
 
     ``prompt`` is the final prompt in the model's chat format. ``finish_reason`` is vLLM's: ``stop``, or
     ``length`` if ``max_tokens`` cut the caption off. Times are in seconds, measured in the engine, from
-    the request's arrival there.
+    the request's arrival there. ``first_tokens`` has the likeliest first tokens of the answer, each
+    text with its probability; None if nobody asked for them, or the backend has none.
     """
 
     prompt: str
@@ -147,6 +155,16 @@ class Completion:
     queue_s: float
     first_token_s: float
     seconds: float
+    first_tokens: dict[str, float] | None = None
+
+
+def first_tokens(found: Iterable[tuple[str | None, float]]) -> dict[str, float]:
+    """Return tokens with their log probabilities as texts with probabilities, equal texts added up."""
+    shares: dict[str, float] = {}
+    for token, logprob in found:
+        if token and logprob > _LEAST_LOGPROB:
+            shares[token] = shares.get(token, 0.0) + math.exp(logprob)
+    return shares
 
 
 class Backend(Protocol):

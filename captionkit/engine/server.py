@@ -20,7 +20,7 @@ from PIL import Image
 
 from captionkit.engine.admission import Admission
 from captionkit.engine.errors import CacheMissError, EngineError, EngineGoneError, RequestError, advice
-from captionkit.engine.protocol import Completion, Request, VideoInput
+from captionkit.engine.protocol import Completion, Request, VideoInput, first_tokens
 
 # The key is read when it is needed, sent to the endpoint alone, and never stored.
 KEY_VARIABLE = "CAPTIONKIT_API_KEY"
@@ -136,6 +136,7 @@ class ServerBackend:
         openai = _openai()
         begin = time.monotonic()
         text, first_s, finish, usage = "", 0.0, None, None
+        likely = None
         video = request.video
         try:
             known = video.uid in self._known
@@ -146,6 +147,9 @@ class ServerBackend:
                     usage = chunk.usage or usage
                     for choice in chunk.choices:
                         finish = choice.finish_reason or finish
+                        if likely is None and choice.logprobs and choice.logprobs.content:
+                            found = choice.logprobs.content[0].top_logprobs
+                            likely = first_tokens((each.token, each.logprob) for each in found)
                         if choice.delta.content:
                             first_s = first_s or time.monotonic() - begin
                             text += choice.delta.content
@@ -158,7 +162,7 @@ class ServerBackend:
             what = "was closed" if self.closed else f"went away: {_reason(error)}"
             raise EngineGoneError(f"{self.endpoint} {what}") from error
         except openai.OpenAIError as error:
-            if video.uid in self._known:
+            if video.uid in self._known and "logprob" not in _reason(error):
                 self._known.discard(video.uid)
                 raise CacheMissError(f"{self.endpoint}: {_reason(error)}") from error
             raise RequestError(f"{self.endpoint}: {_reason(error)}{advice(_reason(error))}") from error
@@ -176,6 +180,7 @@ class ServerBackend:
             queue_s=0.0,
             first_token_s=first_s,
             seconds=time.monotonic() - begin,
+            first_tokens=likely,
         )
 
     def _client(self) -> Any:
@@ -226,7 +231,9 @@ def _body(model: str, request: Request, known: bool, images: bool = False) -> di
     parts = _images(video, frames) if images else [_video(video, frames)]
     if wanted.schema:
         more["structured_outputs"] = {"json": wanted.schema}
+    asked = {"logprobs": True, "top_logprobs": wanted.logprobs} if wanted.logprobs else {}
     return {
+        **asked,
         "model": model,
         "messages": [{"role": "user", "content": [*parts, _text(request.prompt)]}],
         "max_tokens": wanted.max_tokens,

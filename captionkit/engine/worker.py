@@ -241,6 +241,7 @@ class _Worker:
             seed=wanted.seed,
             ignore_eos=wanted.ignore_eos,
             output_kind=RequestOutputKind.DELTA,
+            logprobs=wanted.logprobs or None,
             structured_outputs=StructuredOutputsParams(json=wanted.schema) if wanted.schema else None,
             extra_args={REQUEST_ID: request_id, BATCH_SIZE: request.batch_size},
         )
@@ -251,12 +252,14 @@ class _Worker:
         rendered = await self._render(prompt, request.video)
         sampling = self._sampling(request_id, request)
         text, output_tokens, first_token_s, last = [], 0, 0.0, None
+        likely = None
         async for output in self._engine.generate(
             rendered, sampling, request_id, priority=request.priority
         ):
             part = output.outputs[0]
             if part.token_ids and not output_tokens:
                 first_token_s = time.monotonic() - begin
+                likely = _likely(part.logprobs)
             output_tokens += len(part.token_ids)
             if part.text:
                 text.append(part.text)
@@ -275,7 +278,15 @@ class _Worker:
             queue_s=waited_s + queued_s,
             first_token_s=first_token_s,
             seconds=time.monotonic() - begin,
+            first_tokens=likely,
         )
+
+
+def _likely(logprobs: Any) -> dict[str, float] | None:
+    """Return the likeliest first tokens of an output, if they were asked for."""
+    if not logprobs:
+        return None
+    return protocol.first_tokens((each.decoded_token, each.logprob) for each in logprobs[0].values())
 
 
 def _give_memory_back() -> None:

@@ -197,6 +197,20 @@ SELECT window_key, text FROM captions JOIN results ON results.id = captions.resu
 WHERE recipe_key = ? AND done AND error IS NULL ORDER BY results.id, stage
 """
 
+ADD_ANSWER = """
+INSERT OR REPLACE INTO answers (window_key, asker, question, text, first_tokens, seconds, created)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+ANSWERS = """
+SELECT window_key, question, text, first_tokens FROM answers WHERE asker = ? AND window_key IN ({})
+"""
+
+# Delete the answers about windows that no run has.
+DROP_ANSWERS = """
+DELETE FROM answers WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.window_key = answers.window_key)
+"""
+
 CHOOSE = """
 INSERT INTO choices (run_a, run_b, window_key, choice, created) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (run_a, run_b, window_key)

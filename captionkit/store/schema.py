@@ -19,6 +19,11 @@
 ``steps``, ``changes``
     What people wrote into the columns of captions and windows, with the values before: the last steps
     can be undone, and no text is lost. See `store.reviews`.
+``answers``
+    What a model answered to a question about a window: to each claim of a caption, to each pair of
+    captions. Asked once, whatever run the question comes from; see `store.answers`.
+``verifications``
+    How the claims of a run's captions were asked last, as JSON.
 ``prompts``
     Prompts that were saved by name.
 ``kept``
@@ -27,7 +32,7 @@
     The workers on a run, with the expiry of each lease; see `store.work`.
 """
 
-VERSION = 5
+VERSION = 6
 
 # Find the runs of a window: a page of windows is read from a store of a million captions at once.
 _BY_WINDOW = "CREATE INDEX IF NOT EXISTS jobs_by_window ON jobs (window_key);"
@@ -58,6 +63,17 @@ CREATE TABLE prompts (
     name TEXT PRIMARY KEY, prompt TEXT NOT NULL, stage2 TEXT, created TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+_ANSWERS = """
+CREATE TABLE IF NOT EXISTS answers (
+    window_key TEXT NOT NULL REFERENCES windows, asker TEXT NOT NULL, question TEXT NOT NULL,
+    text TEXT NOT NULL, first_tokens TEXT, seconds REAL NOT NULL, created TEXT NOT NULL,
+    PRIMARY KEY (window_key, asker, question)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS verifications (
+    run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE, how TEXT NOT NULL, created TEXT NOT NULL
+);
 """
 
 TABLES = f"""
@@ -105,6 +121,7 @@ CREATE TABLE choices (
 {_WORKERS}
 {_REVIEWS}
 {_BY_WINDOW}
+{_ANSWERS}
 """
 
 # Migrate a file from a version to the next one. Version 1 belongs to captionkit 0.1: its recipes
@@ -139,4 +156,5 @@ ALTER TABLE results ADD COLUMN texts TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN texts TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN follows INTEGER;
 """,
+    5: _ANSWERS,
 }

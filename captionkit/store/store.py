@@ -18,6 +18,7 @@ from captionkit.prompts import PREVIOUS
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
 from captionkit.store import queries
+from captionkit.store.answers import Answers
 from captionkit.store.earlier import Kind, adopt, earlier_kinds, runs_without_key
 from captionkit.store.file import StoreError, StoreFile, now
 from captionkit.store.results import Results
@@ -74,6 +75,8 @@ class Store:
         self.reviews = Reviews(self._file)
         #: Captions, failures and facts of runs, as rows.
         self.results = Results(self._file)
+        #: What models answered to questions about windows.
+        self.answers = Answers(self._file)
         #: Saved prompts, and what a workbench keeps for its next opening.
         self.shelf = Shelf(self._file)
 
@@ -361,6 +364,7 @@ class Store:
             db.execute(
                 "DELETE FROM results WHERE id NOT IN (SELECT result FROM jobs WHERE result NOT NULL)"
             )
+            db.execute(queries.DROP_ANSWERS)
 
 
 def open_store(store: Store | str | Path | None) -> Store:

@@ -1,0 +1,197 @@
+"""What a caption says, statement by statement: sentences and clauses by rule, or values of JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from captionkit import structured
+
+# Begins of a statement of its own behind a comma.
+_SUBJECT = (
+    r"(?:a|an|the|another|one|two|three|four|five|six|seven|eight|nine|ten|several|some|many|both|each|"
+    r"no|his|her|their|its|it|he|she|they|there|this|that|these|those)\b"
+)
+# A mark within a number or a name ("3.5", "e.g.") ends no sentence.
+_SENTENCE = re.compile(r"(?:[^.!?。！？\n]|[.!?](?=[^\s.!?\"'”’)\]*]))+[.!?。！？]*")
+_CLAUSE = re.compile(
+    r";\s*|\s+[—\u2013]+\s+|\s+--\s+"
+    rf"|,\s+(?:(?:and|but|while|whereas|then|as|plus|or)\s+)?(?={_SUBJECT})"
+    rf"|\s+(?:while|whereas)\s+(?={_SUBJECT})",
+    re.IGNORECASE,
+)
+_ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|st|vs|approx|no|fig|e\.g|i\.e|etc)\.$", re.IGNORECASE)
+_EDGES = " \t\r,;:*_#>-•–—\"'“”‘’()[]"  # noqa: RUF001 (quotation marks of captions)
+_NUMBERING = re.compile(r"\s*(?:[-*•>#]+|\(?\d{1,2}[.)](?=\s))\s*")
+_POINTING = re.compile(r"(?:it|he|she|they|its|his|her|their|this|these|those|both)\b", re.IGNORECASE)
+_END = (".", "!", "?", "。", "！", "？")
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+# Words that state nothing themselves.
+_SMALL = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a an the and or but of in on at to by with from for as is are was were be been being it its he
+        she they them his her their this that these those there here then while which who whose has have
+        had do does did can may will would into onto over under up out off so also just very both each
+        some any one video clip scene shot footage image frame seen shown visible shows appears
+        """,
+    )
+)
+_ENDINGS = ("ing", "ed", "es", "s")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a caption.
+
+    Parameters
+    ----------
+    text
+        The statement as it is asked: a clause that points back ("It stops.") stands behind the one
+        that it points to.
+    start, end
+        Its place in the caption, in characters; None if it is not there word by word.
+    """
+
+    text: str
+    start: int | None
+    end: int | None
+
+
+def split_claims(text: str, schema: str | None = None) -> list[Claim]:
+    """Return the statements of a caption, in order.
+
+    Sentences are cut at ``;``, at dashes, and at commas before a new subject. Of a caption in JSON,
+    each value is a statement: ``colour: red``, a list's objects as one each, an event with its times.
+
+    Parameters
+    ----------
+    text
+        The caption.
+    schema
+        Schema of the recipe, or None for free text.
+    """
+    found = None
+    if schema is not None:
+        values, _ = structured.read(text, schema)
+        found = list(_of_values(values, text)) if values else []
+    return _of_text(text) if found is None else found
+
+
+def _of_text(text: str) -> list[Claim]:
+    claims: list[Claim] = []
+    before = ""
+    for start, end in _sentences(text):
+        borders = [start]
+        for cut in _CLAUSE.finditer(text, start, end):
+            borders += [cut.start(), cut.end()]
+        borders.append(end)
+        for first, last in zip(borders[::2], borders[1::2], strict=True):
+            first, last = _trimmed(text, first, last)
+            said = text[first:last].replace("**", "")
+            if not any(each.isalpha() for each in said):
+                continue
+            asked = said[0].upper() + said[1:]
+            asked = asked if asked.endswith(_END) else f"{asked}."
+            if before and _POINTING.match(said):
+                asked = f"{before} {asked}"
+            else:
+                before = asked
+            claims.append(Claim(asked, first, last))
+    return claims
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where sentences begin and end."""
+    open_at: int | None = None
+    for match in _SENTENCE.finditer(text):
+        start = match.start() if open_at is None else open_at
+        open_at = start if _ABBREVIATION.search(match[0]) else None
+        if open_at is None:
+            yield start, match.end()
+    if open_at is not None:
+        yield open_at, len(text)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the borders of a statement without marks of lists and spaces around it."""
+    if numbering := _NUMBERING.match(text, start, end):
+        start = numbering.end()
+    while start < end and text[start] in _EDGES:
+        start += 1
+    while end > start and text[end - 1] in _EDGES:
+        end -= 1
+    return start, end
+
+
+def _of_values(values: Any, text: str, name: str = "") -> Iterator[Claim]:
+    """Yield the statements of nested values, with their places in the JSON text."""
+    if isinstance(values, dict) and not name:
+        for key, value in values.items():
+            yield from _of_values(value, text, key)
+    elif isinstance(values, dict):
+        told = _event(values) or ", ".join(
+            f"{key} {_plain(value)}" for key, value in values.items() if value not in (None, "", [], {})
+        )
+        if told:
+            shown = next((each for each in values.values() if isinstance(each, str)), None)
+            yield Claim(told if told.endswith(_END) else f"{told}.", *_place(text, shown))
+    elif isinstance(values, list):
+        for each in values:
+            yield from _of_values(each, text, name)
+    elif values is not None and values != "":
+        yield Claim(f"{name}: {_plain(values)}.", *_place(text, values))
+
+
+def _event(values: dict[str, Any]) -> str | None:
+    """Return an event of the ready schema as a sentence."""
+    if set(values) != {"start", "end", "text"}:
+        return None
+    return f"From {values['start']} to {values['end']} seconds: {values['text']}"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _place(text: str, value: Any) -> tuple[int | None, int | None]:
+    """Return where a value stands in a JSON text, without its quotation marks."""
+    if value is None:
+        return None, None
+    for packed in (json.dumps(value, ensure_ascii=False), json.dumps(value)):
+        at = text.find(packed)
+        if at >= 0:
+            inner = int(isinstance(value, str))
+            return at + inner, at + len(packed) - inner
+    return None, None
+
+
+def placed(statement: str, text: str) -> Claim:
+    """Return a statement that a model made of a caption, with its place if it stands there."""
+    at = text.lower().find(statement.strip(_EDGES + ".").lower())
+    length = len(statement.strip(_EDGES + "."))
+    return Claim(statement, at, at + length) if at >= 0 and length else Claim(statement, None, None)
+
+
+def content_words(text: str) -> set[str]:
+    """Return the words of a text that state something, without their endings."""
+    words = (word.lower() for word in _WORD.findall(text))
+    return {_stem(word) for word in words if word not in _SMALL}
+
+
+def _stem(word: str) -> str:
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) > 2:
+            return word[: -len(ending)]
+    return word
+
+
+def missing_words(statement: str, text: str) -> list[str]:
+    """Return the words of a statement that a text lacks, in the statement's order."""
+    known = content_words(text)
+    words = [word for word in _WORD.findall(statement) if word.lower() not in _SMALL]
+    return list(dict.fromkeys(word.lower() for word in words if _stem(word.lower()) not in known))
