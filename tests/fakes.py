@@ -51,7 +51,7 @@ class FakeBackend:
         text = self.say(prompt, start, stage)
         if stage == 1:
             self._first[request.video.uid, text] = prompt
-        else:
+        elif stage == 2:
             text = f"{text} More of it."
         yield text[:4]
         yield Completion(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +20,8 @@ from captionkit.display.diff import LEAST_OVERLAP, Piece, overlap, word_diff
 
 # Function from a window's key to its thumbnail, or None.
 Images = Callable[[str], "bytes | None"]
+# Stretches of a text: first character, and the one behind the last.
+Spans = Sequence[tuple[int, int]]
 
 MOST_ROWS = 50
 STYLE = """
@@ -27,6 +32,7 @@ STYLE = """
 .ck img {display: block; width: 128px; border-radius: 4px}
 .ck ins {background: rgba(46, 160, 67, .14); text-decoration: underline; color: inherit}
 .ck del {background: rgba(218, 54, 51, .12); text-decoration: line-through; color: inherit}
+.ck u {text-decoration: underline wavy #d32f2f; text-decoration-skip-ink: none; color: inherit}
 .ck mark {background: rgba(128, 128, 128, .16); border-bottom: 1px dotted; color: inherit}
 """
 # Styles inside the tags: sanitizers of code hosts remove style sheets, or show them as text.
@@ -39,6 +45,7 @@ _NOTE = "font:13px/1.6 system-ui,sans-serif;margin:2px 0 6px"
 _MARKS = {
     "<ins>": "background:rgba(46,160,67,.14);text-decoration:underline;color:inherit",
     "<del>": "background:rgba(218,54,51,.12);text-decoration:line-through;color:inherit",
+    "<u>": "text-decoration:underline wavy #d32f2f;text-decoration-skip-ink:none;color:inherit",
     "<mark>": "background:rgba(128,128,128,.16);border-bottom:1px dotted;color:inherit",
 }
 # Mixed with the colour of the text around it, red is readable on light and on dark.
@@ -110,22 +117,47 @@ def frame_html(table: pd.DataFrame) -> str:
     )
 
 
-def diff_cells(pieces: Sequence[Piece]) -> tuple[str, str]:
+def marked_spans(text: str, spans: Spans, start: int = 0) -> str:
+    """Return a text as HTML, with stretches underlined by a wave: what a video does not support.
+
+    ``spans`` are first and last character (exclusive) of stretches; ``start`` is where the text begins.
+    """
+    borders = {each - start for span in spans for each in span}
+    inside = sorted({0, len(text), *(each for each in borders if 0 < each < len(text))})
+    shown = ""
+    for first, last in itertools.pairwise(inside):
+        part = escape(text[first:last])
+        false = any(begin - start <= first and last <= end - start for begin, end in spans)
+        shown += f"<u>{part}</u>" if false and part.strip() else part
+    return shown
+
+
+def diff_cells(pieces: Sequence[Piece], unsupported: tuple[Spans, Spans] = ((), ())) -> tuple[str, str]:
     """Return both sides of a word diff as HTML; removed words struck through, added ones underlined.
 
     Where the texts share little, the words that they share are marked instead; see `diff.marked`.
+    ``unsupported`` are stretches of both sides, see `marked_spans`.
     """
     left = right = ""
+    at = [0, 0]
+
+    def shown(piece: Piece) -> tuple[str, str]:
+        made = []
+        for side, text in enumerate((piece.before, piece.after)):
+            made.append(marked_spans(text, unsupported[side], at[side]))
+            at[side] += len(text)
+        return made[0], made[1]
+
     sides = ("".join(piece.before for piece in pieces), "".join(piece.after for piece in pieces))
     if overlap(*sides) < LEAST_OVERLAP:
         for piece in pieces:
-            before, after = escape(piece.before), escape(piece.after)
+            before, after = shown(piece)
             shared = piece.kind == "same" and before.strip()
             left += f"<mark>{before}</mark>" if shared else before
             right += f"<mark>{after}</mark>" if shared else after
         return left, right
     for piece in pieces:
-        before, after = escape(piece.before), escape(piece.after)
+        before, after = shown(piece)
         same = piece.kind == "same"
         left += before if same or not before else f"<del>{before}</del>"
         right += after if same or not after else f"<ins>{after}</ins>"
@@ -187,30 +219,37 @@ def windows_html(table: pd.DataFrame, images: Images) -> str:
 
 
 def run_html(
-    table: pd.DataFrame, images: Images, *, two_stages: bool, summary: str, total: int = 0
+    table: pd.DataFrame,
+    images: Images,
+    *,
+    two_stages: bool,
+    summary: str,
+    total: int = 0,
+    unsupported: Mapping[Any, Spans] = MappingProxyType({}),
 ) -> str:
     """Return the first captions of a run (`Run.head`) with thumbnails, below the summary.
 
-    ``total`` is the number of windows of the whole run.
+    ``total`` is the number of windows of the whole run; ``unsupported`` are stretches of captions by
+    the table's index, see `marked_spans`.
     """
     shown = table[table["key"].isin(table["key"].drop_duplicates().head(MOST_ROWS))]
     rows = []
     for key, group in shown.groupby("key", sort=False):
         first = group.iloc[0]
-        cells = [_stage(group, stage) for stage in ((1, 2) if two_stages else (1,))]
+        cells = [_stage(group, stage, unsupported) for stage in ((1, 2) if two_stages else (1,))]
         name = f"{first['video']}, window {first['window']}"
         rows.append([picture(images, key, name), where(first), *cells])
     heads = ["", "window", *(["stage 1", "stage 2"] if two_stages else ["caption"])]
     return table_html(heads, rows, summary + _first(total))
 
 
-def _stage(group: pd.DataFrame, stage: int) -> str:
+def _stage(group: pd.DataFrame, stage: int, unsupported: Mapping[Any, Spans]) -> str:
     texts = []
     for row in group[group["stage"] == stage].itertuples():
         if isinstance(row.error, str):
             texts.append(f'<span style="{_FAULT}">failed: {escape(row.error)}</span>')
         else:
-            texts.append(escape(row.text))
+            texts.append(marked_spans(row.text, unsupported.get(row.Index, ())))
     return "\n".join(texts)
 
 
@@ -221,10 +260,14 @@ def where(row: pd.Series) -> str:
 
 
 def comparison_html(table: pd.DataFrame, names: tuple[str, str], summary: str, images: Images) -> str:
-    """Return two captions of each window (`Comparison.table`), with differences marked."""
+    """Return two captions of each window (`Comparison.table`), with differences marked.
+
+    Also marks what a window does not support, where the table has ``unsupported`` stretches of both.
+    """
     rows = []
     for _, row in table.head(MOST_ROWS).iterrows():
-        cells = diff_cells(word_diff(row["before"], row["after"]))
+        unsupported = row["unsupported"] if "unsupported" in table else ((), ())
+        cells = diff_cells(word_diff(row["before"], row["after"]), unsupported)
         name = f"{row['video']}, window {row['window']}"
         rows.append([picture(images, row["key"], name), where(row), *cells])
     return table_html(["", "window", *names], rows, f"{_count(len(table), 'window')}, {summary}")

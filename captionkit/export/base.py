@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
+from captionkit.display import Spans
 from captionkit.export.names import NAMING, film_path, recipe_without_home, without_home
 from captionkit.recipe import Recipe
 from captionkit.store import Store
@@ -34,6 +35,9 @@ class Exportable(Protocol):
 
     def thumbnail(self, key: str) -> bytes | None:
         """Return a small JPEG of a window."""
+
+    def unsupported(self, captions: pd.DataFrame) -> Mapping[Any, Spans]:
+        """Return the places of false claims in captions, by the table's index."""
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,10 @@ class _Asking:
         return await self._say(replace(request, sampling=sampling))
 
     async def _say(self, request: Request) -> Reply:
+        reply = None
         async for item in self.backend.stream(request):
             if isinstance(item, Completion):
-                return Reply(item.text, item.first_tokens)
-        raise EngineError("the backend ended an answer before its end")
+                reply = Reply(item.text, item.first_tokens)
+        if reply is None:
+            raise EngineError("the backend ended an answer before its end")
+        return reply

@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from captionkit import display
-from captionkit.display import Images, Piece, overlap, word_diff
+from captionkit.display import Images, Piece, Spans, overlap, word_diff
 from captionkit.store import Store
 
+Unsupported = Callable[[pd.DataFrame], Mapping[Any, Spans]]
 # What a comparison shows of itself as text.
 _LINES, _WIDTH = 8, 160
 
@@ -32,13 +34,18 @@ class Comparable(Protocol):
     def thumbnail(self, key: str) -> bytes | None:
         """Return a small JPEG of a window."""
 
+    def unsupported(self, captions: pd.DataFrame) -> Mapping[Any, Spans]:
+        """Return the places of false claims in captions, by the table's index."""
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Two captions of each window.
 
     ``table`` has the columns video, window, key, start_s, end_s, before, after, same, overlap, added
-    and removed (words); ``names`` has the names of both sides. A notebook shows HTML.
+    and removed (words), and ``unsupported`` if `Run.verify` found false claims: their places in both
+    texts, which HTML underlines with a wave. ``names`` has the names of both sides. A notebook shows
+    HTML.
     """
 
     table: pd.DataFrame
@@ -91,8 +98,12 @@ def compare_tables(
     two: pd.DataFrame,
     names: tuple[str, str],
     images: Images = display.no_images,
+    unsupported: tuple[Unsupported, Unsupported] | None = None,
 ) -> Comparison:
-    """Compare two tables of captions (one row for each window) by the windows' keys."""
+    """Compare two tables of captions (one row for each window) by the windows' keys.
+
+    ``unsupported`` return the places of false claims of both tables, by their index.
+    """
     sides = [side.dropna(subset="text").drop_duplicates("key") for side in (one, two)]
     both = sides[0].merge(sides[1][["key", "text"]], on="key", suffixes=("_before", "_after"))
     table = both[["video", "window", "key", "start_s", "end_s"]].copy()
@@ -105,6 +116,13 @@ def compare_tables(
         table[name] = [
             sum(len(re.findall(r"\w+", getattr(piece, side))) for piece in each) for each in changes
         ]
+    if unsupported is not None:
+        marks = [
+            {side.loc[index, "key"]: spans for index, spans in find(side).items()}
+            for find, side in zip(unsupported, sides, strict=True)
+        ]
+        if any(marks):
+            table["unsupported"] = [tuple(side.get(key, ()) for side in marks) for key in table["key"]]
     return Comparison(table, names, images)
 
 
@@ -117,7 +135,9 @@ def compare(run_a: Comparable, run_b: Comparable) -> Comparison:
         If the runs have no window in common.
     """
     names = (f"run {run_a.id}", f"run {run_b.id}")
-    found = compare_tables(run_a.final, run_b.final, names, run_a.thumbnail)
+    found = compare_tables(
+        run_a.final, run_b.final, names, run_a.thumbnail, (run_a.unsupported, run_b.unsupported)
+    )
     if found.table.empty:
         raise ValueError(
             f"{names[0]} and {names[1]} have no captioned window in common; caption the same windows"

@@ -24,6 +24,7 @@ from captionkit.review import (
 )
 from captionkit.run.dataset import export_dataset
 from captionkit.run.latest import caption_row, sound_table
+from captionkit.run.truths import RunTruths
 from captionkit.sources import Sources
 from captionkit.store import RunCounts, Store
 from captionkit.store.reviews import joined
@@ -75,7 +76,7 @@ class RunDriver(Protocol):
         """Return a small JPEG of a window."""
 
 
-class Run:
+class Run(RunTruths):
     """One recipe on some windows.
 
     `Session.caption` returns a run, `Session.start` a `RunTask` with the run as ``run``, and `open_run`
@@ -173,9 +174,13 @@ class Run:
 
     @property
     def checks(self) -> pd.DataFrame:
-        """`captions` with a column for each check of `review.CHECKS`."""
+        """`captions` with a column for each check of `review.CHECKS`, and ``unsupported``.
+
+        ``unsupported`` is whether `verify` found a false claim, missing where it was not asked.
+        """
         table = self.captions
-        return table.join(check_table(table, schema=self.recipe.schema))
+        found = check_table(table, schema=self.recipe.schema)
+        return table.join(found).join(self._is_unsupported(table))
 
     @property
     def structured(self) -> pd.DataFrame:
@@ -210,7 +215,9 @@ class Run:
             raise ValueError(f"run {self.id} has one stage; caption with stage2= to compare two")
         table = self.captions
         first, second = (table[table["stage"] == stage] for stage in (1, 2))
-        return compare_tables(first, second, ("stage 1", "stage 2"), self.thumbnail)
+        return compare_tables(
+            first, second, ("stage 1", "stage 2"), self.thumbnail, (self.unsupported, self.unsupported)
+        )
 
     def stability(self) -> pd.DataFrame:
         """Compare the repeats of each window: share of equal pairs, mean word overlap."""
@@ -360,9 +367,11 @@ class Run:
         # Count once: in a run of a million windows each count takes about 50 ms.
         counts = self.store.counts(self.id)
         summary = f"run {self._summary(counts)}"
+        table = self.head()
         return display.run_html(
-            self.head(), self.thumbnail, two_stages=two, summary=summary, total=counts.total
-        )
+            table, self.thumbnail, two_stages=two, summary=summary, total=counts.total,
+            unsupported=self.unsupported(table),
+        )  # fmt: skip
 
 
 def _status(counts: RunCounts) -> str:

@@ -18,6 +18,7 @@ from captionkit.export import ExportError
 from captionkit.export.rows import ForeignRow, foreign_rows
 from captionkit.pipeline import Caption
 from captionkit.recipe import Recipe
+from captionkit.run.asking import IMPORTED
 from captionkit.run.run import Run
 from captionkit.session.films import Films
 from captionkit.session.windows import SessionWindows
@@ -26,8 +27,6 @@ from captionkit.store import Store
 
 logger = logging.getLogger(__name__)
 
-#: Name of the model of imported captions.
-IMPORTED = "imported"
 CORRECT = "Correct this caption: {caption}"
 _AT_ONCE = 1000
 _MOST_NAMED = 3

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,6 +26,7 @@ from captionkit.pipeline.backends import (
 )
 from captionkit.pipeline.prepared import ModelFrames, model_frames
 from captionkit.recipe import Recipe
+from captionkit.run.asking import Asking
 from captionkit.run.matrix import Matrix
 from captionkit.run.progress import follow
 from captionkit.run.run import Run
@@ -130,6 +132,7 @@ class Session(SessionSearch):
         self.source = source if isinstance(source, (str, Path, VideoTask)) else list(source or [])
         self.spans, self.cut, self.meta = spans, cut, meta
         self._tasks: dict[int, RunTask] = {}
+        self._askings: weakref.WeakSet[Asking] = weakref.WeakSet()
         self._lock = threading.Lock()
         videos, problems = video_requests(self.source, spans, cut)
         rule, pool = CutRule(self.recipe, cut), DecodePool(decoders, reader)
@@ -307,13 +310,27 @@ class Session(SessionSearch):
             If some of these windows are not in this session.
         """
         jobs = self.store.jobs(run.id)
-        waiting = {job.window_key for job in jobs if not job.done}
-        if not all(key in self.sources.by_key for key in waiting):
-            self._wait()
-            rows.refuse_missing(waiting, self.sources.by_key, run.id)
-        known = self.sources.by_key
+        known = self.find_windows([job.window_key for job in jobs if not job.done], run.id)
         chosen = [known[job.window_key] for job in jobs if job.window_key in known]
         return self._work(run, batch_size or self.batch_size, 0, self.texts(run.recipe, chosen))
+
+    def find_windows(self, keys: Iterable[str], run: int) -> Mapping[str, PlannedWindow]:
+        """Return this session's windows by key, after a check that windows of a run are among them.
+
+        Raises
+        ------
+        ValueError
+            If some of these windows are not in this session.
+        """
+        wanted = set(keys)
+        if not all(key in self.sources.by_key for key in wanted):
+            self._wait()
+            rows.refuse_missing(wanted, self.sources.by_key, run)
+        return self.sources.by_key
+
+    def keep(self, asking: Asking) -> None:
+        """Cancel questions that are under way when this session closes."""
+        self._askings.add(asking)
 
     def texts(self, recipe: Recipe, windows: Sequence[PlannedWindow]) -> WindowTexts:
         """Return the texts beside the picture that a recipe's prompts have; see `session.texts`."""
@@ -373,6 +390,8 @@ class Session(SessionSearch):
         """
         for task in list(self._tasks.values()):
             task.cancel()
+        for asking in list(self._askings):
+            asking.cancel()
         self.sources.close()
         if self._owns_store:
             self.store.close()

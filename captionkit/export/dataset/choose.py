@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from captionkit import structured
 from captionkit.export.dataset.options import DatasetOptions
 from captionkit.export.errors import ExportError
 from captionkit.export.names import file_name
@@ -18,6 +19,7 @@ from captionkit.prompts import placeholders, render
 from captionkit.review import faults
 from captionkit.review.checks.text import words_of
 from captionkit.review.duplicates import near_duplicates
+from captionkit.review.events import events_property, timed_texts
 from captionkit.store.reviews import split as split_tags
 
 TRAIN, VALIDATION = "train", "validation"
@@ -54,6 +56,14 @@ class Sample:
     def film(self) -> str:
         """What tells films apart: the path, or the name where there is none."""
         return str(self.row["path"] or self.row["video"])
+
+    @property
+    def timed(self) -> list[tuple[float, float, str]]:
+        """The text with its start and end in seconds of the film; of a schema of events, each event."""
+        schema = _schema_of(self.row["recipe"])
+        if events_property(schema) is None:
+            return [(self.row["start_s"], self.row["end_s"], self.text)]
+        return timed_texts(self.row, schema)
 
 
 @dataclass(frozen=True)
@@ -149,14 +159,17 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _schema(rows: pd.DataFrame) -> str | None:
     """Return the schema of the rows' recipe, if they have one."""
-    for text in rows["recipe"].dropna().unique():
-        try:
-            schema = json.loads(text).get("schema")
-        except (ValueError, AttributeError):
-            continue
-        if schema:
-            return str(schema)
-    return None
+    found = map(_schema_of, rows["recipe"].dropna().unique())
+    return next((schema for schema in found if schema), None)
+
+
+def _schema_of(recipe: str | None) -> str | None:
+    """Return the schema of a recipe as JSON; a recipe that cannot be read has none."""
+    try:
+        schema = json.loads(recipe or "{}").get("schema")
+        return structured.canonical(schema) if schema else None
+    except (ValueError, AttributeError):
+        return None
 
 
 def _refused(row: dict[str, Any], text: str, bad: list[str], options: DatasetOptions) -> str | None:

@@ -184,8 +184,9 @@ def _events(clips: Sequence[Clip], setting: Setting) -> dict[str, bytes]:
                 each.sample.film_name,
                 {"duration": each.film_s, "timestamps": [], "sentences": [], "path": row["path"]},
             )
-            film["timestamps"].append([row["start_s"], row["end_s"]])
-            film["sentences"].append(one_line(each.sample.text))
+            for start_s, end_s, text in each.sample.timed:
+                film["timestamps"].append([start_s, end_s])
+                film["sentences"].append(one_line(text))
         files[f"{part or 'events'}.json"] = _json(films)
     return files
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -76,8 +78,9 @@ def report(export: Export, path: Path) -> None:
 """)
         for table in export.tables(by_window=True):
             found = faults(table, recipe.schema)
+            false = run.unsupported(table)
             for _, group in table.groupby(["video", "window"], sort=False):
-                page.write(_row(export, group, found) + "\n")
+                page.write(_row(export, group, found, false) + "\n")
         page.write(f"""</tbody></table>
 <details><summary>All columns, as JSON lines</summary>
 <pre id="{ROWS_ID}">""")
@@ -87,22 +90,33 @@ def report(export: Export, path: Path) -> None:
         page.write(f"</pre></details>\n<script>{_SCRIPT}</script></body></html>\n")
 
 
-def _row(export: Export, group: pd.DataFrame, found: dict[object, list[str]]) -> str:
-    """Return a window as a row of the page."""
+def _row(
+    export: Export,
+    group: pd.DataFrame,
+    found: dict[object, list[str]],
+    false: Mapping[Any, display.Spans],
+) -> str:
+    """Return a window as a row of the page; false claims are underlined with a wave."""
     two = export.run.recipe.stage2 is not None
     first = group.iloc[0]
     texts = {int(row.stage): row.text for row in group.itertuples() if isinstance(row.text, str)}
     name = f"{first['video']}, window {first['window']}"
     cells = [display.picture(export.run.thumbnail, first["key"], name), display.where(first)]
+    spans = {int(row.stage): false.get(row.Index, ()) for row in group.itertuples()}
     if two and len(texts) == 2:
-        cells += display.diff_cells(display.word_diff(texts[1], texts[2]))
+        pieces = display.word_diff(texts[1], texts[2])
+        cells += display.diff_cells(pieces, (spans[1], spans[2]))
     else:
-        cells += [display.escape(texts.get(stage, "")) for stage in export.run.recipe.stages]
+        cells += [
+            display.marked_spans(texts.get(stage, ""), spans.get(stage, ()))
+            for stage in export.run.recipe.stages
+        ]
     findings = [
         f'<span class="fault">failed: {display.escape(error)}</span>'
         for error in group["error"].dropna()
     ]
     findings += sorted({name for index in group.index for name in found[index]})
+    findings += ["unsupported"] if any(spans.values()) else []
     cells.append("\n".join(findings))
     video = display.escape(first["video"])
     mark = f' data-video="{video}" data-faults="{int(bool(findings))}"'

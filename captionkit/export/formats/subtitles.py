@@ -1,4 +1,7 @@
-"""Captions as WebVTT and SRT: subtitles on the video's own time line, one file for each video."""
+"""Captions as WebVTT and SRT: subtitles on the video's own time line, one file for each video.
+
+Events of a schema have a cue each, with their own times.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from captionkit.export.base import Export
 from captionkit.export.names import file_name
 from captionkit.recipe import Recipe
 from captionkit.review import faults
+from captionkit.review.events import timed_texts
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,10 @@ def _cues(group: pd.DataFrame, export: Export) -> list[Cue]:
     found = faults(last, export.run.recipe.schema) if export.checks else {}
     cues = []
     for index, row in last.iterrows():
-        text = row["text"]
-        if names := found.get(index):
-            text += f"\n[{', '.join(names)}]"
-        cues.append(Cue(row["start_s"], row["end_s"], text))
+        names = found.get(index)
+        marks = f"\n[{', '.join(names)}]" if names else ""
+        for start_s, end_s, text in timed_texts(dict(row), export.run.recipe.schema):
+            cues.append(Cue(start_s, end_s, text + marks))
     return cues
 
 

@@ -1,0 +1,251 @@
+"""Truth of a run's captions: verification, what was left out, and events in film time."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Protocol
+
+import pandas as pd
+
+from captionkit.pipeline.questions import YES_NO, Words
+from captionkit.recipe import Recipe
+from captionkit.review.events import event_rows, join_events
+from captionkit.review.omissions import omissions
+from captionkit.run.asking import Askable, Asker, Asking
+from captionkit.run.verification import (
+    BY_MODEL,
+    BY_RULE,
+    SPLIT,
+    SPLIT_SCHEMA,
+    SPLITS,
+    Verification,
+    Way,
+    check_question,
+    check_words,
+    unsupported_spans,
+)
+from captionkit.store import Store
+
+
+class Captioner(Askable, Protocol):
+    """A session that can list claims as well."""
+
+    def correct(self, run: Any, prompt: str, **settings: Any) -> Any:
+        """Let the model see each caption with its video; return the run of what it writes."""
+
+
+class RunTruths(abc.ABC):
+    """What a run's captions say of their windows, and whether it is true; a part of `Run`."""
+
+    id: int
+    store: Store
+    recipe: Recipe
+    repeats: int
+
+    @property
+    @abc.abstractmethod
+    def captions(self) -> pd.DataFrame:
+        """One row for each window and stage."""
+
+    @abc.abstractmethod
+    def thumbnail(self, key: str) -> bytes | None:
+        """Return a small JPEG of a window."""
+
+    @abc.abstractmethod
+    def _driver(self) -> Any:
+        """Return the session that can ask, or raise."""
+
+    def verify(
+        self,
+        by: str | Askable | None = None,
+        *,
+        stage: int | None = None,
+        split: str = BY_RULE,
+        question: str = "claim",
+        words: Words | None = None,
+        windows: pd.DataFrame | None = None,
+        batch_size: int | None = None,
+    ) -> Verification:
+        """Ask a model whether each claim of the captions is true of its window.
+
+        Claims are asked once in a store, and an interrupt keeps all answers. A window that the engine
+        knows is neither decoded nor encoded again. `verification` tells the cost before. Afterwards
+        `checks` has ``unsupported``, and comparisons and reports mark false claims.
+
+        Parameters
+        ----------
+        by
+            Who is asked: None for the model of the captions, the name of another model, the address of
+            a server (``http://localhost:8000/v1``), or a session with another model.
+        stage
+            Only captions of this stage; None takes the last one of each window.
+        split
+            ``rule`` cuts captions into sentences and clauses; ``model`` lets the session's model list
+            the claims of each caption by a schema.
+        question
+            A text with ``{claim}``, or a name of `prompts.QUESTIONS`.
+        words
+            Words for the answers, if the question wants other ones:
+            ``{"yes": ["ja"], "no": ["nein"]}``.
+        windows
+            Rows of the session's windows; None takes all of the run.
+        batch_size
+            Questions that run at once; None takes the session's number.
+
+        Raises
+        ------
+        ValueError
+            If the run has no session, an argument does not fit, or the session lacks a window.
+        EngineError, WeightsError
+            If the model does not start.
+        """
+        asking, made = self.start_verify(
+            by, stage=stage, split=split, question=question, words=words, windows=windows,
+            batch_size=batch_size,
+        )  # fmt: skip
+        asking.follow(f"verify run {self.id}")
+        made.errors = asking.errors
+        return made
+
+    def start_verify(
+        self, by: str | Askable | None = None, *, batch_size: int | None = None, **how: Any
+    ) -> tuple[Asking, Verification]:
+        """Start to ask and return the work under way, and what it fills; see `verify`."""
+        driver = self._driver()
+        made = self.verification(by, **how)
+        self.store.answers.set_verified(self.id, made.way.to_json())
+        asker = Asker.of(by, self.recipe, driver)
+        asking = Asking(
+            self.store, asker, made.way.words, made.left(), driver, self.id, batch_size=batch_size
+        )
+        return asking, made
+
+    def verification(
+        self,
+        by: str | Askable | None = None,
+        *,
+        stage: int | None = None,
+        split: str = BY_RULE,
+        question: str = "claim",
+        words: Words | None = None,
+        windows: pd.DataFrame | None = None,
+    ) -> Verification:
+        """Return the claims of the captions with what was answered so far; ask nothing.
+
+        ``cost`` of it says what `verify` would ask with the same arguments. Claims that a model lists
+        (``split="model"``) have to be made for that, which captions.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; give one of {', '.join(SPLITS)}")
+        if stage is not None and stage not in self.recipe.stages:
+            raise ValueError(f"stage is {stage!r}; run {self.id} has {self.recipe.stages}")
+        own = getattr(self, "_session", None)
+        way = Way(
+            Asker.of(by, self.recipe, own).recipe.to_json(),
+            check_question(question, ("claim",)),
+            check_words(words, YES_NO),
+            stage,
+            self._listed(stage).id if split == BY_MODEL else None,
+        )
+        return Verification(self, way, None if windows is None else list(windows["key"]))
+
+    def _listed(self, stage: int | None) -> Any:
+        """Return a run with the claims of each caption, as a model lists them."""
+        if stage not in (None, self.recipe.stages[-1]) or self.repeats > 1:
+            raise ValueError('split="model" takes the last stage of a run without repeats')
+        return self._driver().correct(self, SPLIT, schema=SPLIT_SCHEMA, temperature=0, max_tokens=1024)
+
+    @property
+    def verified(self) -> Verification | None:
+        """The claims as `verify` asked them last; None if it never did, or that cannot be read."""
+        how = self.store.answers.verified(self.id)
+        try:
+            return None if how is None else Verification(self, Way.from_json(how))
+        except ValueError:
+            # A damaged row of a stranger's store must not cost the captions.
+            return None
+
+    def unsupported(self, captions: pd.DataFrame) -> dict[Any, list[tuple[int, int]]]:
+        """Return places of false claims in captions of this run, by the table's index."""
+        if (known := self.verified) is None:
+            return {}
+        found = unsupported_spans(known.marks(captions))
+        return {
+            row.Index: found[name]
+            for row in captions.itertuples()
+            if (name := (row.key, row.repeat, row.stage)) in found
+        }
+
+    def _is_unsupported(self, captions: pd.DataFrame) -> pd.Series:
+        """Return whether captions have a false claim; missing where a claim was not asked."""
+        names = ["key", "repeat", "stage"]
+        column = pd.Series(pd.NA, index=captions.index, dtype="boolean", name="unsupported")
+        if (known := self.verified) is None:
+            return column
+        verdicts: dict[tuple[Any, ...], list[Any]] = {}
+        for row in known.marks(captions)[[*names, "verdict"]].itertuples(index=False):
+            verdicts.setdefault(tuple(row[:3]), []).append(row[3])
+        for row in captions[names].itertuples():
+            found = verdicts.get(tuple(row[1:]), [pd.NA])
+            false = any(each is not pd.NA and not each for each in found)
+            if false or not any(each is pd.NA for each in found):
+                column[row.Index] = false
+        return column
+
+    def omissions(self, other: RunTruths | None = None) -> pd.DataFrame:
+        """Return what captions leave out: claims of another text that a window's last stage lacks.
+
+        Parameters
+        ----------
+        other
+            A run on the same windows; None compares with stage 1 of this run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each such claim: video, window, key, source, claim, missing (words that the
+            caption lacks), and p_true and verdict if the claim was verified.
+
+        Raises
+        ------
+        ValueError
+            If the run has one stage, and no other run is given.
+        """
+        if other is None and self.recipe.stage2 is None:
+            raise ValueError(f"run {self.id} has one stage; give another run to compare with")
+        source: RunTruths = self if other is None else other
+        name = "stage 1" if other is None else f"run {source.id}"
+        table = source.captions.dropna(subset="text")
+        if other is None:
+            table = table[table["stage"] == 1]
+        said = table.drop_duplicates("key", keep="last")
+        own = self.captions.dropna(subset="text").drop_duplicates("key", keep="last")
+        known = source.verified or self.verified
+        claims = None if known is None else Verification(source, known.way).marks(said)
+        return omissions(said, own, source.recipe.schema, name, claims)
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """Events of the captions in seconds of the film, one row each; see `review.events.event_rows`.
+
+        The recipe's schema is ``events``, or another one with a list of start, end and text. An event
+        that ends before it begins, lies outside its window, or comes before the one before has
+        ``invalid``; its times are kept as they are.
+
+        Raises
+        ------
+        ValueError
+            If the recipe's schema has no events.
+        """
+        return event_rows(self.captions, self.recipe.schema)
+
+    def join_events(self, gap_s: float = 0.5) -> pd.DataFrame:
+        """Return `events` without the invalid ones, those that a border of windows cut joined.
+
+        Parameters
+        ----------
+        gap_s
+            Most seconds between an event's end and its border, and between the border and its next
+            part, which has the same text.
+        """
+        return join_events(self.events, gap_s)
