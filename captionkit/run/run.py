@@ -180,7 +180,7 @@ class Run(RunTruths):
         """
         table = self.captions
         found = check_table(table, schema=self.recipe.schema)
-        return table.join(found).join(self._is_unsupported(table))
+        return table.join(self._is_unsupported(table)).join(found)
 
     @property
     def structured(self) -> pd.DataFrame:
