@@ -153,8 +153,8 @@ def test_each_knob_of_a_recipe_is_in_the_form(bench):
     tuner.run_all.click()
     assert "give a whole number" in bench.board.problems["tuner"]
     tuner.seed.value = ""
-    tuner.preset.value = "varied"
-    assert (tuner.recipe.temperature, tuner.recipe.top_p, tuner.preset.value) == (0.8, 0.9, "")
+    tuner.presets.menu.value = "varied"
+    assert (tuner.recipe.temperature, tuner.recipe.top_p, tuner.presets.menu.value) == (0.8, 0.9, "")
     tuner.repeats.value = 2
     caption_all(bench)
     assert bench.run.repeats == 2

@@ -17,7 +17,7 @@ from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import flow, say, wide
+from captionkit.widgets.parts import flow, left_out, say, wide
 
 _FORM = "the form"
 _MOST = 50
@@ -77,6 +77,8 @@ class PromptsView(FormView):
             ]
         )
         self._refresh()
+        if damaged := self.board.session.store.shelf.damaged_prompts():
+            self.report(left_out("saved prompt", damaged))
 
     def _button(self, text: str, act: Any, icon: str) -> widgets.Button:
         made = widgets.Button(description=text, icon=icon, layout=wide("auto"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,8 @@ from captionkit.recipe import DEFAULTS, SETTINGS, Recipe
 from captionkit.sources import CUTS, Cut
 from captionkit.widgets.fields import MOST, NARROW, WIDE_LABEL, number_field, pretty
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import FULL, wide
-from captionkit.widgets.presets import PRESETS
+from captionkit.widgets.parts import FULL, flow, wide
+from captionkit.widgets.presets import PresetRow
 
 OWN = "a text of your own"
 BY_SPANS = "given spans"
@@ -105,11 +105,7 @@ class RecipeForm(FormView):
             description="Repeats", min=1, max=100, value=1, layout=wide(NARROW), style=WIDE_LABEL,
             tooltip="how often each window is captioned, each time with its own seed",
         )  # fmt: skip
-        self.preset = widgets.Dropdown(
-            description="Preset", layout=wide("21em"), style=WIDE_LABEL,
-            tooltip="set several numbers at once",
-            options=[("choose…", ""), *((each, each) for each in PRESETS)],
-        )  # fmt: skip
+        self.presets = PresetRow(self, flow())
         self._fields = [
             self.pixel_budget, self.top_p, self.penalty, self.seed, self.repeats, self.fresh,
             self.model, self.prompt, self.two_stages, self.stage2, self.batch_size, self.max_tokens,
@@ -182,23 +178,16 @@ class RecipeForm(FormView):
         """The values of all fields, as JSON can hold them."""
         return {name: getattr(self, name).value for name in _KEPT}
 
-    @state.setter
-    def state(self, state: dict[str, Any]) -> None:
+    def take(self, state: Mapping[str, Any]) -> list[str]:
+        """Put values into fields by their names; return the names of those that do not fit.
+
+        A field stays as it is where its value does not fit, or is missing, as of an older version.
+        """
         self._filling = True
-        for name in _KEPT:
-            # A value that no longer fits, as of an older version, leaves the field as it is.
-            with contextlib.suppress(KeyError, traitlets.TraitError, TypeError):
-                getattr(self, name).value = state[name]
+        unfit = [name for name in _KEPT if name in state and not _put(getattr(self, name), state[name])]
         self._filling = False
         self._on_field()
-
-    def _on_preset(self, change: Any) -> None:
-        if change["new"]:
-            try:
-                self.recipe = replace(self.recipe, **PRESETS[change["new"]])
-            except ValueError as error:
-                self.report(str(error))
-            self.preset.value = ""
+        return unfit
 
     def _on_library(self, change: Any) -> None:
         if not self._filling and change["new"] != OWN:
@@ -257,6 +246,19 @@ class RecipeForm(FormView):
         self.cut_by.value = BY_SPANS if own else by_length
         if seconds is not None:
             self.window_seconds.value = seconds
+
+
+def _put(field: widgets.ValueWidget, value: Any) -> bool:
+    """Put a value into a field, unless the field refuses or changes it; return whether it fits."""
+    before = field.value
+    try:
+        field.value = value
+    except (traitlets.TraitError, TypeError, ValueError, OverflowError):
+        return False
+    if field.value == value:
+        return True
+    field.value = before
+    return False
 
 
 def _form(schema: str | None) -> str:

@@ -20,7 +20,7 @@ from captionkit.widgets.change import Change
 from captionkit.widgets.cost import SAMPLE, Estimate, cost, count_tokens, estimate, frame_facts
 from captionkit.widgets.fields import row_of
 from captionkit.widgets.parts import bad, flow, wide
-from captionkit.widgets.recipe_form import RecipeForm
+from captionkit.widgets.recipe_form import BY_SPANS, RecipeForm
 from captionkit.widgets.standing import bar
 
 _SETTLE_S = 0.15
@@ -53,14 +53,13 @@ class Tuner(RecipeForm):
         self._more = widgets.ToggleButton(description="More", icon="sliders", layout=wide("auto"))
         self.code.layout.display = "none"
         self.add_class("ck-tuner")
-        self._take_kept()
+        unfit = self._take_kept()
         for field in self._fields:
             field.observe(self._on_field, names="value")
         self.library.observe(self._on_library, names="value")
         self.form.observe(self._on_form, names="value")
         self._code_button.observe(self._on_code, names="value")
         self._more.observe(self._on_more, names="value")
-        self.preset.observe(self._on_preset, names="value")
         self.board.recipe = lambda: self.recipe
         self.board.batch_size = lambda: int(self.batch_size.value)
         if browser is not None:
@@ -72,7 +71,8 @@ class Tuner(RecipeForm):
         #: What is changed seldom: folded.
         self.drawer = widgets.VBox(
             [
-                widgets.HBox([self.model, self.preset, self.form], layout=flow()),
+                self.presets,
+                widgets.HBox([self.model, self.form], layout=flow()),
                 self.schema,
                 widgets.HBox(numbers, layout=flow()),
                 widgets.HBox([self.fp8, self.recut], layout=flow()),
@@ -94,6 +94,8 @@ class Tuner(RecipeForm):
                 self.code,
             ]
         )
+        if damaged := "\n".join(filter(None, (unfit, self.presets.damaged))):
+            self.report(damaged)
 
     def _make_buttons(self) -> None:
         def button(text: str, act: Any, **looks: Any) -> widgets.Button:
@@ -112,15 +114,28 @@ class Tuner(RecipeForm):
         if self.browser is not None:
             self._buttons = [self.run_this, self.run_selected, self.run_all, self.stop]
 
-    def _take_kept(self) -> None:
-        """Fill the form as it was left, unless the session was opened with another recipe since."""
-        session = self.board.session
+    def _take_kept(self) -> str:
+        """Fill the form as it was left, unless the session was opened with another recipe since.
+
+        Returns what of it is damaged and left out, in words.
+        """
+        session, unfit = self.board.session, []
         self._own = session.recipe.to_json()
         self.recipe = session.recipe
-        kept = session.store.shelf.kept(self.name)
-        if isinstance(kept, dict) and kept.get("own") == self._own:
-            self.state = kept.get("state") or {}
-        self._kept = self.state
+        try:
+            kept = session.store.shelf.kept(self.name)
+            if isinstance(kept, dict) and kept.get("own") == self._own:
+                state = dict(kept.get("state") or {})
+                if session.spans is None and state.get("cut_by") == BY_SPANS:
+                    del state["cut_by"]
+                unfit = self.take(state)
+        except (ValueError, TypeError):
+            unfit = ["the whole form"]
+        # What does not fit is written over soon, so that it is told once.
+        self._kept = {} if unfit else self.state
+        if not unfit:
+            return ""
+        return f"the form is not as it was left; damaged in the store: {', '.join(unfit)}"
 
     def _keep(self) -> None:
         """Keep the form for the next opening of the store."""

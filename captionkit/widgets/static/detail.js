@@ -94,7 +94,10 @@ export class Detail {
       });
       return input;
     });
-    const label = make("span", { class: "ckb-label", text: of === "window" ? "Window" : "Caption" });
+    const label = make("span", {
+      class: "ckb-label",
+      text: of === "window" ? "Window" : "Caption",
+    });
     return { inputs, root: make("div", { class: "ckb-words" }, label, ...inputs) };
   }
 
