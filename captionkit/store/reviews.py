@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from captionkit.sources import PlannedWindow
 from captionkit.store import queries
 from captionkit.store.file import StoreFile, now
 
@@ -56,6 +57,11 @@ class Reviews:
 
     def __init__(self, file: StoreFile) -> None:
         self._file = file
+
+    def add_windows(self, windows: Iterable[PlannedWindow]) -> None:
+        """Store the facts of windows, which can have a note and tags before any run."""
+        with self._file.transaction() as db:
+            add_windows(db, windows)
 
     def write(self, changes: Iterable[Change], what: str, reviewer: str = "") -> int:
         """Make changes as one step; return how many captions and windows were found.
@@ -155,6 +161,20 @@ class Reviews:
                 "SELECT window_key, choice FROM choices WHERE run_a = ? AND run_b = ?", (run_a, run_b)
             )
         )
+
+
+def add_windows(db: sqlite3.Connection, windows: Iterable[PlannedWindow]) -> None:
+    """Store the facts of windows, within a transaction."""
+    db.executemany(
+        queries.ADD_WINDOW,
+        (
+            (
+                each.key, each.path, each.clip, each.start_frame, each.end_frame, each.start_s,
+                each.end_s, each.source.facts,
+            )
+            for each in windows
+        ),
+    )  # fmt: skip
 
 
 def split(tags: str | None) -> list[str]:

@@ -22,7 +22,7 @@ from captionkit.store.answers import Answers
 from captionkit.store.earlier import Kind, adopt, earlier_kinds, runs_without_key
 from captionkit.store.file import StoreError, StoreFile, now
 from captionkit.store.results import Results
-from captionkit.store.reviews import Change, Reviews, joined
+from captionkit.store.reviews import Change, Reviews, add_windows, joined
 from captionkit.store.shelf import Shelf
 from captionkit.store.texts import chains, take_over_in_order, texts_key
 from captionkit.store.view import WindowState, window_states
@@ -137,7 +137,7 @@ class Store:
                 (key, recipe.to_json(), recipe.key, repeats, batch_size, now()),
             ).lastrowid
             assert run is not None
-            _add_windows(db, windows)
+            add_windows(db, windows)
             follows: dict[int, int] = {}
             if PREVIOUS in recipe.texts:
                 for film in chains(windows):
@@ -311,11 +311,6 @@ class Store:
         if result is None or not self.reviews.write(changes, what, reviewer):
             raise KeyError(f"window {number} of {video!r} has no caption of stage {stage} in run {run}")
 
-    def add_windows(self, windows: Iterable[PlannedWindow]) -> None:
-        """Store the facts of windows, which can have a note and tags before any run."""
-        with self._file.transaction() as db:
-            _add_windows(db, windows)
-
     def mark_windows(
         self,
         windows: Sequence[PlannedWindow],
@@ -324,7 +319,7 @@ class Store:
         reviewer: str = "",
     ) -> None:
         """Set the note and the tags of windows; None leaves them as they are."""
-        self.add_windows(windows)
+        self.reviews.add_windows(windows)
         values = {"note": note, "tags": None if tags is None else joined(tags)}
         given = {name: value for name, value in values.items() if value is not None}
         changes = [
@@ -370,19 +365,6 @@ class Store:
 def open_store(store: Store | str | Path | None) -> Store:
     """Open a store by its path; None takes the project's own, ``.captionkit/runs.sqlite``."""
     return store if isinstance(store, Store) else Store(store or DEFAULT_PATH)
-
-
-def _add_windows(db: sqlite3.Connection, windows: Iterable[PlannedWindow]) -> None:
-    db.executemany(
-        queries.ADD_WINDOW,
-        (
-            (
-                each.key, each.path, each.clip, each.start_frame, each.end_frame, each.start_s,
-                each.end_s, each.source.facts,
-            )
-            for each in windows
-        ),
-    )  # fmt: skip
 
 
 def _take_over(

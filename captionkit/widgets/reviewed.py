@@ -166,7 +166,7 @@ class Reviewed:
         rows = [self.windows[index] for index in indexes]
         if window:
             # No run may have stored the windows yet.
-            self.session.store.add_windows([row.window for row in rows])
+            self.session.store.reviews.add_windows([row.window for row in rows])
             changes = [Change(field, value(row), window_key=row.window.key) for row in rows]
         else:
             changes = [self._of_caption(row, field, value(row) or None, purpose) for row in rows]
