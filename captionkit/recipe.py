@@ -119,6 +119,8 @@ class Recipe:
     given
         Key of a recipe whose captions in the store are stage 1, instead of the model's: of imported
         captions, say. Stage 2 then corrects them. None for captions of the model.
+    text_only
+        Stage 2 reads the caption of stage 1 alone, without the video.
     schema
         Captions are JSON objects of this schema: a name of `structured.EXAMPLES`, JSON text, a dict or
         a pydantic model, kept as JSON text. None for free text.
@@ -126,8 +128,8 @@ class Recipe:
     Raises
     ------
     ValueError
-        If a value is outside its range, a prompt name or placeholder is unknown, or the schema is
-        invalid.
+        If a value is outside its range, a prompt name or placeholder is unknown, the schema is
+        invalid, or ``given`` or ``text_only`` has no stage 2.
 
     Notes
     -----
@@ -164,6 +166,7 @@ class Recipe:
     given: str | None = _setting(
         None, "key of a recipe whose captions are stage 1, for stage 2 to correct", str
     )
+    text_only: bool = _setting(False, "stage 2 reads the caption alone, without the video", bool)
     schema: Any = _setting(  # noqa: RUF009 (ruff does not see that this is a field)
         None,
         f"captions as JSON: a JSON schema, or one of {', '.join(structured.EXAMPLES)}",
@@ -187,6 +190,8 @@ class Recipe:
             prompts.check_template(self.stage2, prompts.STAGE2_PLACEHOLDERS)
         elif self.given is not None:
             raise ValueError("captions are given for stage 1, and stage2 has no text; give a text")
+        elif self.text_only:
+            raise ValueError("text_only is about stage 2, and stage2 has no text; give a text")
 
     @property
     def prompt_text(self) -> str:
@@ -218,6 +223,11 @@ class Recipe:
         return (1,) if self.stage2 is None else (1, 2)
 
     @property
+    def sees_video(self) -> bool:
+        """Whether any stage sees the video."""
+        return self.given is None or not self.text_only
+
+    @property
     def ordinary_frames(self) -> int:
         """Frames that the model sees of a whole window at 24 frames a second; slower video has more."""
         seconds = self.window_seconds or self.window_size / _ORDINARY_FPS
@@ -234,6 +244,8 @@ class Recipe:
             if content[name] is None:
                 # Keep keys from versions without the setting valid.
                 del content[name]
+        if not self.text_only:
+            del content["text_only"]
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -254,6 +266,8 @@ class Recipe:
     ) -> Recipe:
         """Return the recipe with changes; a ``stage2`` of True takes the library's, False takes none.
 
+        A recipe without stage 2 is not ``text_only``.
+
         Raises
         ------
         TypeError
@@ -270,6 +284,8 @@ class Recipe:
             settings["prompt"] = prompt
         if stage2 is not None:
             settings["stage2"] = prompts.STAGE2_DEFAULT if stage2 is True else stage2 or None
+            if stage2 is False:
+                settings["text_only"] = False
         return replace(self, **settings)
 
     def cut_by(self, window_size: int | None = None, window_seconds: float | None = None) -> Recipe:

@@ -38,6 +38,11 @@ def curator_task(*buffers: bytes | None) -> Any:
     return VideoTask(dataset_name="films", data=video, **required)
 
 
+def curator_inputs(window: Any, name: str) -> Any:
+    """Return a window's inputs where the installed NeMo Curator keeps them."""
+    return window.llm_inputs.get(name) if hasattr(window, "llm_inputs") else window.qwen_llm_input
+
+
 def is_engine(command: list[str] | None) -> bool:
     """Return whether a command line belongs to an engine's process."""
     return any("captionkit.engine" in word and word.endswith("worker") for word in command or [])

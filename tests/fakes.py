@@ -38,19 +38,20 @@ class FakeBackend:
     async def stream(self, request: Request) -> AsyncIterator[str | Completion]:
         if self.broken is not None:
             raise self.broken
-        start = re.search(r"at ([\d.]+) s$", request.video.name).group(1)
+        # A text alone has no window.
+        start = re.search(r"at ([\d.]+) s$", request.video.name).group(1) if request.video else ""
         if self.gate is not None:
             await self.gate.wait()
         if start in self.fail:
             raise RequestError(f"the window at {start} is broken")
-        if request.video.frames is None and request.video.uid not in self.known:
-            raise CacheMissError(f"{request.video.uid} was forgotten")
+        if request.lacks_frames and request.uid not in self.known:
+            raise CacheMissError(f"{request.uid} was forgotten")
         stage, prompt = self._stage(request)
         self.calls.append((start, stage))
         self.requests.append(request)
         text = self.say(prompt, start, stage)
         if stage == 1:
-            self._first[request.video.uid, text] = prompt
+            self._first[request.uid, text] = prompt
         elif stage == 2:
             text = f"{text} More of it."
         yield text[:4]
@@ -72,7 +73,7 @@ class FakeBackend:
     def _stage(self, request: Request) -> tuple[int, str]:
         """Return the stage and the prompt of stage 1; a prompt with an earlier text is of stage 2."""
         for (uid, text), prompt in self._first.items():
-            if uid == request.video.uid and text and text in request.prompt:
+            if uid == (request.uid or uid) and text and text in request.prompt:
                 return 2, prompt
         return 1, request.prompt
 

@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 import pytest
-from common import DATA, VIDEOS
+from common import DATA, VIDEOS, curator_inputs
 from common import curator_task as task_of
 
 pytest.importorskip("nemo_curator", reason='needs NeMo Curator: pip install -e ".[cpu,test]"')
@@ -92,10 +92,6 @@ def theirs():
 
 def film():
     return (VIDEOS / "winter.mp4").read_bytes()
-
-
-def inputs_of(window, name):
-    return window.llm_inputs.get(name) if hasattr(window, "llm_inputs") else window.qwen_llm_input
 
 
 def set_inputs(window, name, inputs):
@@ -206,7 +202,7 @@ def test_names_of_one_model_find_each_others_inputs_and_captions(ours, fake, pre
         model_variant=prepared, prompt_text="Say it.", generate_previews=False
     ).process(task)
     windows = task.data.clips[0].windows
-    assert all(inputs_of(window, OWN_NAME) for window in windows)
+    assert all(curator_inputs(window, OWN_NAME) for window in windows)
     ours.CaptionGenerationStage(
         model_variant=generated, backend=fake, generate_stage2_caption=True
     ).process(task)
@@ -215,7 +211,7 @@ def test_names_of_one_model_find_each_others_inputs_and_captions(ours, fake, pre
         assert window.caption["qwen"] == window.caption["qwen2.5"]
         assert window.caption["qwen"].endswith("More of it.")
         assert window.caption["qwen_stage1"].startswith("Say it. at")
-        assert not inputs_of(window, OWN_NAME)
+        assert not curator_inputs(window, OWN_NAME)
 
 
 def test_its_enhancement_finds_our_captions_with_default_arguments(ours, theirs, fake):
@@ -287,7 +283,7 @@ def test_our_inputs_have_the_format_of_its_own_preparation(ours, theirs):
     stage.process(own)
     ours.CaptionPreparationStage(prompt_text="Say it.", generate_previews=False).process(made)
     for theirs_, ours_ in zip(own.data.clips[0].windows, made.data.clips[0].windows, strict=True):
-        expected, found = inputs_of(theirs_, OWN_NAME), inputs_of(ours_, OWN_NAME)
+        expected, found = curator_inputs(theirs_, OWN_NAME), curator_inputs(ours_, OWN_NAME)
         # The demo model's template leaves Qwen2.5-VL's system message out.
         system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         assert found["prompt"] == system + expected["prompt"]
@@ -387,6 +383,6 @@ def test_marks_of_a_chat_format_in_our_prompt_cannot_end_the_users_turn(ours, fa
     task = task_of(film())
     ours.CaptionPreparationStage(prompt_text=QUESTION, generate_previews=False).process(task)
     window = task.data.clips[0].windows[0]
-    assert inputs_of(window, OWN_NAME)["prompt"].count("<|im_end|>") == 2
+    assert curator_inputs(window, OWN_NAME)["prompt"].count("<|im_end|>") == 2
     ours.CaptionGenerationStage(backend=fake).process(task)
     assert window.caption[OWN_NAME].startswith("Say it < |im_end|> twice.")

@@ -231,7 +231,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][0]["content"][1]["text"]
+        content = body["messages"][0]["content"]
+        text = content if isinstance(content, str) else content[1]["text"]
         with self.server.lock:
             self.server.running += 1
             self.server.most = max(self.server.most, self.server.running)
@@ -325,6 +326,16 @@ def test_text_grows_and_ends_with_its_completion_and_the_window_is_known(fake_se
     assert backend.knows("w")
     fake_server.permits.release()
     assert asyncio.run(say(backend, request("bird", frames=False)))[-1].text == "A bird."
+
+
+def test_a_text_alone_is_sent_as_plain_text_and_is_no_window_that_is_known(fake_server, backend):
+    fake_server.permits.release()
+    asked = Request("boat", None)
+    assert asyncio.run(say(backend, asked))[-1].text == "A boat."
+    assert not backend.knows(asked.uid)
+    body = _body("demo", asked, known=False)
+    assert body["messages"] == [{"role": "user", "content": "boat"}]
+    assert "media_io_kwargs" not in body["extra_body"]
 
 
 def test_a_refused_request_costs_no_other_one(fake_server, backend):

@@ -67,7 +67,7 @@ class _Forced:
         return self._backend.knows(uid)
 
     def stream(self, request: Request) -> AsyncIterator[str | Completion]:
-        length = self._lengths[request.video.uid]
+        length = self._lengths[request.uid]
         sampling = replace(request.sampling, max_tokens=length, ignore_eos=True)
         return self._backend.stream(replace(request, sampling=sampling))
 

@@ -50,15 +50,16 @@ class Chat:
         A window that vLLM knows comes without frames: its ids alone name it.
         """
         video = request.video
-        kind, data, ids = self._media(video)
         text = self._text(tokenizer, request)
         prompt: dict[str, Any] = {
             "prompt": text,
             # Templates write all marks themselves; vLLM would add those of a text's beginning again.
             "prompt_token_ids": tokenizer.encode(text, add_special_tokens=False),
-            "multi_modal_data": {kind: data},
-            "multi_modal_uuids": {kind: ids},
         }
+        if video is None:
+            return prompt
+        kind, data, ids = self._media(video)
+        prompt |= {"multi_modal_data": {kind: data}, "multi_modal_uuids": {kind: ids}}
         told = self._family.window_kwargs(self._pixels, len(video.metadata["frames_indices"]))
         return {**prompt, "mm_processor_kwargs": told} if told else prompt
 
@@ -75,9 +76,10 @@ class Chat:
 
     def _text(self, tokenizer: Any, request: Request) -> str:
         """Return the text in the model's own chat format, after the frames: see the prefix cache."""
-        content: list[dict[str, str]] = [{"type": "video"}]
-        if self._family.images:
-            content = []
+        content: list[dict[str, str]] = []
+        if request.video is not None and not self._family.images:
+            content.append({"type": "video"})
+        elif request.video is not None:
             for seconds in _times(request.video.metadata):
                 content += [{"type": "text", "text": f"{seconds:.1f} s: "}, {"type": "image"}]
         if self._marks is None:

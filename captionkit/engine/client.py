@@ -168,8 +168,8 @@ class Engine:
         with self._lock:
             if self.closed:
                 raise EngineGoneError(_CLOSED)
-            if request.video.frames is None and request.video.uid not in self._known:
-                raise CacheMissError(f"the engine has not seen {request.video.uid}: give its frames")
+            if request.lacks_frames and not self.knows(request.uid):
+                raise CacheMissError(f"the engine has not seen {request.uid}: give its frames")
             pending = self._pending.add(request, on_text)
             wakes, self._asleep = self._asleep, False
         if wakes:
@@ -293,12 +293,13 @@ class Engine:
 
     def _post(self, pending: PendingRequest) -> None:
         video = pending.request.video
-        with self._lock:
-            held = None if self.key.disable_mmcache else self._known.get(video.uid)
-        if pending.resent:
-            video = replace(video, uid=pending.uid_anew)
-        elif held is not None:
-            video = replace(video, uid=held, frames=None)
+        if video is not None:
+            with self._lock:
+                held = None if self.key.disable_mmcache else self._known.get(video.uid)
+            if pending.resent:
+                video = replace(video, uid=pending.uid_anew)
+            elif held is not None:
+                video = replace(video, uid=held, frames=None)
         self._process.send(*protocol.pack_request(pending.id, replace(pending.request, video=video)))
 
     def _read(self, process: EngineProcess) -> None:
@@ -362,7 +363,7 @@ class Engine:
             case "delta":
                 pending.grow(message["text"])
             case "done":
-                self._remember(pending.request.video.uid, pending.uid_anew if pending.resent else None)
+                self._remember(pending.request.uid, pending.uid_anew if pending.resent else None)
                 fields = {name: message[name] for name in Completion.__dataclass_fields__}
                 if self._remove(pending):
                     pending.finish(Completion(**fields))
@@ -375,8 +376,8 @@ class Engine:
         match kind:
             case "cache_miss":
                 with self._lock:
-                    self._known.pop(pending.request.video.uid, None)
-                if pending.request.video.frames is not None and not pending.resent:
+                    self._known.pop(pending.request.uid, None)
+                if not pending.request.lacks_frames and not pending.resent:
                     pending.resent, pending.text = True, ""
                     self._post(pending)
                 elif self._remove(pending):
@@ -385,8 +386,9 @@ class Engine:
                 if self._remove(pending):
                     pending.future.cancel()
             case _ if self._remove(pending):
-                of_window = f"{pending.request.video.name} {message}"
-                pending.fail(RequestError(of_window if kind == "window" else message + advice(message)))
+                video = pending.request.video if kind == "window" else None
+                reason = f"{video.name} {message}" if video else message + advice(message)
+                pending.fail(RequestError(reason))
 
     def _remove(self, pending: PendingRequest) -> bool:
         with self._lock:
@@ -394,7 +396,8 @@ class Engine:
 
     def _remember(self, uid: str, held: str | None = None) -> None:
         with self._lock:
-            self._known[uid] = held or self._known.get(uid, uid)
-            self._known.move_to_end(uid)
+            if uid:
+                self._known[uid] = held or self._known.get(uid, uid)
+                self._known.move_to_end(uid)
             while len(self._known) > _KNOWN_WINDOWS:
                 self._known.popitem(last=False)

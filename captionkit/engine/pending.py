@@ -51,7 +51,7 @@ class PendingRequest:
     @property
     def uid_anew(self) -> str:
         """A new id for frames sent again: after a cancel, vLLM's front may hold the old one back."""
-        return f"{self.request.video.uid}~{self.id}"
+        return f"{self.request.uid}~{self.id}"
 
     def grow(self, text: str) -> None:
         """Add text, and pass all of it on."""
@@ -82,7 +82,7 @@ class PendingRequests:
 
     def has(self, uid: str) -> bool:
         """Return whether a request is about this window."""
-        return any(each.request.video.uid == uid for each in self._requests.values())
+        return any(each.request.uid == uid for each in self._requests.values())
 
     def add(self, request: Request, on_text: Callable[[str], None] | None) -> PendingRequest:
         """Append a request."""
@@ -141,7 +141,7 @@ class PendingRequests:
                     f"the engine died {_DEATHS} times with this window under way; it was set aside"
                     + (f" ({cause})" if cause else "")
                 )
-            elif pending.request.video.frames is None:
+            elif pending.request.lacks_frames:
                 error = CacheMissError("the engine was restarted without this window's frames")
             else:
                 continue

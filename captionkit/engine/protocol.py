@@ -120,7 +120,7 @@ class Request:
     prompt
         Text of the user's turn.
     video
-        The window.
+        The window; None asks with the text alone.
     sampling
         How tokens are drawn.
     priority
@@ -130,10 +130,20 @@ class Request:
     """
 
     prompt: str
-    video: VideoInput
+    video: VideoInput | None
     sampling: Sampling = field(default_factory=Sampling)
     priority: int = 0
     batch_size: int = 16
+
+    @property
+    def uid(self) -> str:
+        """Identifier of the window's frames; empty without a window."""
+        return self.video.uid if self.video else ""
+
+    @property
+    def lacks_frames(self) -> bool:
+        """Whether the request names a window that only a backend that has seen it can caption."""
+        return self.video is not None and self.video.frames is None
 
 
 @dataclass(frozen=True)
@@ -198,7 +208,8 @@ class Backend(Protocol):
 
 def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], bytes | memoryview]:
     """Return a request as a message and its payload."""
-    frames = request.video.frames
+    video = request.video
+    frames = video.frames if video else None
     message = {
         "op": "submit",
         "id": request_id,
@@ -206,8 +217,8 @@ def pack_request(request_id: str, request: Request) -> tuple[dict[str, Any], byt
         "sampling": asdict(request.sampling),
         "priority": request.priority,
         "batch_size": request.batch_size,
-        "uid": request.video.uid,
-        "metadata": request.video.metadata,
+        "uid": request.uid,
+        "metadata": video.metadata if video else None,
         "shape": None if frames is None else list(frames.shape),
     }
     if frames is None:
@@ -220,9 +231,10 @@ def unpack_request(message: dict[str, Any], payload: bytearray) -> Request:
     frames = None
     if message["shape"] is not None:
         frames = np.frombuffer(payload, np.uint8).reshape(message["shape"])
+    known = message["metadata"] is not None
     return Request(
         prompt=message["prompt"],
-        video=VideoInput(message["uid"], message["metadata"], frames),
+        video=VideoInput(message["uid"], message["metadata"], frames) if known else None,
         sampling=Sampling(**message["sampling"]),
         priority=message["priority"],
         batch_size=message["batch_size"],

@@ -119,7 +119,7 @@ class ServerBackend:
                 async for item in self._stream(request):
                     yield item
             except CacheMissError:
-                if request.video.frames is None:
+                if request.lacks_frames:
                     raise
                 async for item in self._stream(request):
                     yield item
@@ -137,9 +137,8 @@ class ServerBackend:
         begin = time.monotonic()
         text, first_s, finish, usage = "", 0.0, None, None
         likely = None
-        video = request.video
         try:
-            known = video.uid in self._known
+            known = request.uid in self._known
             body = await asyncio.to_thread(_body, self.model, request, known, self._images)
             stream = await self._client().chat.completions.create(**body)
             async with stream:
@@ -162,13 +161,14 @@ class ServerBackend:
             what = "was closed" if self.closed else f"went away: {_reason(error)}"
             raise EngineGoneError(f"{self.endpoint} {what}") from error
         except openai.OpenAIError as error:
-            if video.uid in self._known and "logprob" not in _reason(error):
-                self._known.discard(video.uid)
+            if request.uid in self._known and "logprob" not in _reason(error):
+                self._known.discard(request.uid)
                 raise CacheMissError(f"{self.endpoint}: {_reason(error)}") from error
             raise RequestError(f"{self.endpoint}: {_reason(error)}{advice(_reason(error))}") from error
         if finish is None or usage is None:
             raise EngineError(f"{self.endpoint} ended a caption before its end")
-        self._known.add(video.uid)
+        if request.video is not None:
+            self._known.add(request.uid)
         details = usage.prompt_tokens_details
         yield Completion(
             prompt=request.prompt,
@@ -217,25 +217,29 @@ def _reason(error: Exception) -> str:
 def _body(model: str, request: Request, known: bool, images: bool = False) -> dict[str, Any]:
     """Return a request for vLLM's chat completions; a known window goes without its frames."""
     wanted, video = request.sampling, request.video
-    if not known and video.frames is None:
-        raise CacheMissError(f"the server has not seen {video.uid}: give its frames")
+    if not known and request.lacks_frames:
+        raise CacheMissError(f"the server has not seen {request.uid}: give its frames")
     more: dict[str, Any] = {
         "chat_template_kwargs": {"enable_thinking": False},
         "repetition_penalty": wanted.repetition_penalty,
         "ignore_eos": wanted.ignore_eos,
         "priority": request.priority,
-        # Sent with the frames and with their id alike, since the server identifies a window by both.
-        "media_io_kwargs": {"video": {**video.metadata, "num_frames": -1}},
     }
-    frames = [_png(frame) for frame in video.frames] if video.frames is not None and not known else []
-    parts = _images(video, frames) if images else [_video(video, frames)]
+    content: str | list[dict[str, Any]] = request.prompt
+    if video is not None:
+        # Sent with the frames and with their id alike, since the server identifies a window by both.
+        more["media_io_kwargs"] = {"video": {**video.metadata, "num_frames": -1}}
+        pictures = () if known or video.frames is None else video.frames
+        frames = [_png(frame) for frame in pictures]
+        parts = _images(video, frames) if images else [_video(video, frames)]
+        content = [*parts, _text(request.prompt)]
     if wanted.schema:
         more["structured_outputs"] = {"json": wanted.schema}
     asked = {"logprobs": True, "top_logprobs": wanted.logprobs} if wanted.logprobs else {}
     return {
         **asked,
         "model": model,
-        "messages": [{"role": "user", "content": [*parts, _text(request.prompt)]}],
+        "messages": [{"role": "user", "content": content}],
         "max_tokens": wanted.max_tokens,
         "temperature": wanted.temperature,
         "top_p": wanted.top_p,

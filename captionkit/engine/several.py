@@ -85,7 +85,7 @@ class Engines:
         Text begins anew if another engine takes the request over.
         """
         while True:
-            engine = self._choose(request.video.uid)
+            engine = self._choose(request.uid)
             stream = engine.stream(request)
             try:
                 # Close it with this one: leaving early cancels the request.
@@ -96,7 +96,7 @@ class Engines:
             except EngineGoneError:
                 if not engine.closed or self.closed:
                     raise
-                if request.video.frames is None:
+                if request.lacks_frames:
                     message = "the engine that knew this window is gone: give its frames"
                     raise CacheMissError(message) from None
 

@@ -214,7 +214,7 @@ class _Worker:
             self._started.add(request_id)
             self._send({"op": "started", "id": request_id})
 
-    async def _render(self, prompt: dict[str, Any], video: VideoInput) -> Any:
+    async def _render(self, prompt: dict[str, Any], video: VideoInput | None) -> Any:
         """Process a prompt for vLLM's core.
 
         Raises
@@ -223,7 +223,7 @@ class _Worker:
             The window has more tokens than the engine encodes in a step: vLLM would wait forever.
         """
         (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
-        frames = video.frames
+        frames = video.frames if video else None
         pixels = None if frames is None else frames.shape[-1] * frames.shape[-2]
         check_encodable(rendered, self._encodes, pixels)
         return rendered

@@ -49,7 +49,7 @@ async def caption_stages(
     """Caption one prepared window; yield the `Caption` of each stage as it ends.
 
     Stage 2 starts as soon as stage 1 ends. Its prompt has the stage-2 text and the caption of stage 1,
-    with the same video.
+    with the same video unless the recipe is `Recipe.text_only`.
 
     Parameters
     ----------
@@ -87,7 +87,8 @@ async def caption_stages(
         text = prompts.disarm(text)
         if not text.strip():
             raise RequestError("the prompt has no text")
-        request = Request(text, prepared.video, sampling_of(recipe), priority, batch_size)
+        video = None if stage == 2 and recipe.text_only else prepared.video
+        request = Request(text, video, sampling_of(recipe), priority, batch_size)
         async for item in backend.stream(request):
             if isinstance(item, Completion):
                 whole = asdict(item) | {"text": shown(item.text)}
@@ -226,9 +227,8 @@ class _Flow:
         error = None
         try:
             prepared = await self._prepare(window, frames=False)
-            if not self.backend.knows(prepared.video.uid) or not await self._ask(
-                window, prepared, captions, permit
-            ):
+            known = not self.recipe.sees_video or self.backend.knows(prepared.video.uid)
+            if not known or not await self._ask(window, prepared, captions, permit):
                 prepared = await self._prepare(window, frames=True)
                 if prepared.damage and prepared.damage not in warnings:
                     warnings.append(prepared.damage)
@@ -277,7 +277,7 @@ class _Flow:
                 captions.append(each)
                 self.events.put_nowait(StageDone(window, each))
         except CacheMissError:
-            if prepared.video.frames is not None:
+            if prepared.video.frames is not None or not self.recipe.sees_video:
                 raise
             return False
         return True

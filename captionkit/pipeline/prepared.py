@@ -31,7 +31,7 @@ class PreparedWindow:
     """Input of the backend: the prompt of stage 1 and the video.
 
     ``values`` fills the placeholders of a stage-2 text except the caption; ``damage`` is the decoder's
-    report, or None.
+    report, or None. Where no stage sees the video, it has a name only.
     """
 
     prompt: str
@@ -90,12 +90,6 @@ def prepare(
     ValueError
         If the window's frames or the picture's shape do not fit the model.
     """
-    numbers, size = _sampled(window, recipe, model_resizes)
-    clip = window.source
-    pixels = damage = None
-    if frames:
-        read = pool.read(clip.file, numbers, size, clip.metadata.identity)
-        pixels, damage = read.pixels, read.damage
     seconds = window.end_s - window.start_s
     values = {
         "start": f"{window.start_s:.2f}",
@@ -104,17 +98,21 @@ def prepare(
         "video": window.path.replace("\\", "/").rsplit("/", 1)[-1],
         **texts,
     }
+    prompt = prompts.render(recipe.prompt_text, values)
+    name = f"window {window.number} of {window.video} at {values['start']} s"
+    if not recipe.sees_video:
+        return PreparedWindow(prompt, values, VideoInput("", {}, name=name))
+    numbers, size = _sampled(window, recipe, model_resizes)
+    clip = window.source
+    pixels = damage = None
+    if frames:
+        read = pool.read(clip.file, numbers, size, clip.metadata.identity)
+        pixels, damage = read.pixels, read.damage
     metadata = _told_times(window, numbers)
     # Identify the exact pixels: vLLM returns the cached video for a known id.
     content = f"{clip.metadata.identity}:{numbers}:{size}:{pool.reader}{salt}"
     uid = hashlib.sha256(content.encode()).hexdigest()[:40]
-    name = f"window {window.number} of {window.video} at {values['start']} s"
-    return PreparedWindow(
-        prompts.render(recipe.prompt_text, values),
-        values,
-        VideoInput(uid, metadata, pixels, name),
-        damage,
-    )
+    return PreparedWindow(prompt, values, VideoInput(uid, metadata, pixels, name), damage)
 
 
 def _told_times(window: PlannedWindow, numbers: list[int]) -> dict[str, Any]:

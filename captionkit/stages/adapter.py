@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +86,8 @@ def _from_keywords(stage: Any, base: Recipe) -> Recipe:
             # Check an unused text here as well, not in the middle of a pipeline.
             Recipe(stage2=text)
             used = prompts.STAGE2_DEFAULT if text is None else text
-            settings["stage2"] = used if stage.generate_stage2_caption else None
-        return replace(base, **settings)
+            settings["stage2"] = stage.generate_stage2_caption and used
+        return base.changed(**settings)
     except ValueError as error:
         reason = str(error)
         for keyword, name in _KEYWORDS.items():

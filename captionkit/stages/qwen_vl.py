@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from captionkit.engine import Backend, Engine
@@ -150,10 +150,10 @@ class QwenVL:
             await asyncio.to_thread(self.setup)
         assert self.backend is not None
         family = None if self.model_does_preprocess else get_variant(self.model_variant).family
-        stage2 = (self.stage2_prompt_text or STAGE2_DEFAULT) if generate_stage2_caption else None
+        stage2 = generate_stage2_caption and (self.stage2_prompt_text or STAGE2_DEFAULT)
         captions = caption_stages(
             adapter.from_inputs(inputs, family),
-            replace(recipe, stage2=stage2),
+            recipe.changed(stage2=stage2),
             self.backend,
             batch_size=self.caption_batch_size,
             priority=priority,
