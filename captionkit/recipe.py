@@ -203,14 +203,20 @@ class Recipe:
         """Placeholders for texts beside the picture: ``speech``, ``previous``, ``meta.COLUMN``."""
         return prompts.beside(self.prompt_text, self.stage2)
 
-    def refuse_texts(self, where: str) -> None:
-        """Refuse texts beside the picture where nothing fills them in.
+    def check_without_session(self, where: str) -> None:
+        """Refuse what only a session has: texts beside the picture, and given captions.
 
         Raises
         ------
         ValueError
-            If a prompt has such a placeholder; the message names it and ``where``.
+            If a prompt has the placeholder of such a text, or stage 1 is `given`; the message names it
+            and ``where``.
         """
+        if self.given is not None:
+            raise ValueError(
+                f"the recipe takes stage 1 from a session's store (given), which {where} does not read; "
+                "correct those captions with Session.correct"
+            )
         if self.texts:
             raise ValueError(
                 f"the prompt has {{{self.texts[0]}}}, which {where} does not fill in; caption in a "

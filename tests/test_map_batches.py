@@ -37,6 +37,8 @@ def test_a_bad_video_and_a_bad_window_are_rows_with_their_errors(fake):
 def test_what_does_not_fit_is_refused_by_name(fake):
     with pytest.raises(ValueError, match="batch_size is 0"):
         map_batches(RECIPE, batch_size=0)
+    with pytest.raises(ValueError, match="takes stage 1 from a session's store"):
+        map_batches(ck.Recipe(stage2="More: {caption}", given="0123456789abcdef"))
     run = map_batches(RECIPE, column="film", backend=fake)
     with pytest.raises(KeyError, match="no column 'film' but video"):
         run({"video": [WINTER]})

@@ -180,6 +180,8 @@ def test_bad_input_is_refused_before_anything_starts(tmp_path, monkeypatch):
         caption_videos(str(tmp_path / "*.mp4"), ck.Recipe(), tmp_path / "b")
     with pytest.raises(ValueError, match="batch_size"):
         caption_videos(film, ck.Recipe(), tmp_path / "c", batch_size=0)
+    with pytest.raises(ValueError, match="takes stage 1 from a session's store"):
+        caption_videos(film, ck.Recipe(stage2="More: {caption}", given="0123456789abcdef"), tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ScaleError, match=r"captionkit\[ray\]"):
         caption_videos(film, ck.Recipe(), tmp_path / "d")

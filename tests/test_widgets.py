@@ -441,6 +441,19 @@ def test_windows_are_cut_anew_from_the_form(bench):
     assert {row.state for row in bench.board.windows} == {"done"}
 
 
+def test_a_second_stage_without_the_video_is_a_field_of_the_form(bench, fake):
+    tuner = bench.tuner
+    tuner.text_only.value = True
+    assert (tuner.recipe.stage2, tuner.text_only.layout.display) == (None, "none")
+    tuner.two_stages.value = True
+    assert tuner.recipe.text_only
+    caption_all(bench)
+    assert {stage for _, stage in fake.calls} == {1, 2}
+    assert {request.video is None for request in fake.requests} == {True, False}
+    tuner.recipe = tuner.recipe.changed(stage2=False)
+    assert not tuner.text_only.value
+
+
 def test_compare_shows_stages_runs_a_matrix_and_blind_pairs(bench, fake):
     bench.tuner.two_stages.value = True
     caption_all(bench)

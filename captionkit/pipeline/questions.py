@@ -204,7 +204,7 @@ class _Asking:
         try:
             request = await self.request(window, text, frames=False)
             try:
-                if not self.backend.knows(request.video.uid):
+                if not self.backend.knows(request.uid):
                     raise CacheMissError("the backend has not seen this window")
                 reply = await self.reply(request)
             except CacheMissError:

@@ -49,7 +49,7 @@ class map_batches:  # noqa: N801 (a function to its users)
     Raises
     ------
     ValueError
-        If the model is unknown, or ``batch_size`` is below 1.
+        If the model is unknown, the recipe has `Recipe.given`, or ``batch_size`` is below 1.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class map_batches:  # noqa: N801 (a function to its users)
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give 1 or more")
-        recipe.refuse_texts("map_batches")
+        recipe.check_without_session("map_batches")
         get_variant(recipe.model)
         self.recipe = recipe
         self.column = column

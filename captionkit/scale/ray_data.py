@@ -117,7 +117,7 @@ def caption_videos(
         raise ValueError(f"batch_size is {batch_size}; give 1 or more")
     if actors is not None and actors < 1:
         raise ValueError(f"actors is {actors}; give 1 or more")
-    recipe.refuse_texts("captioning with Ray")
+    recipe.check_without_session("captioning with Ray")
     check_limits(max_model_len, memory_share)
     check_gpus(None, tensor_parallel)
     limits = {

@@ -95,7 +95,7 @@ class CaptionPreparationStage(ProcessingStage):
         ``"window-N-preview"``); other windows are prepared all the same.
         """
         recipe = adapter.take_over(self)
-        recipe.refuse_texts("CaptionPreparationStage")
+        recipe.check_without_session("CaptionPreparationStage")
         self.setup()
         assert self._pool is not None
         jobs = [

@@ -30,7 +30,7 @@ _SHORT = {"description_width": "6em"}
 _KEPT = (
     "model", "prompt", "two_stages", "stage2", "batch_size", "max_tokens", "temperature", "fps",
     "cut_by", "window_size", "window_seconds", "fp8", "form", "schema", "pixel_budget", "top_p",
-    "penalty", "seed", "repeats",
+    "penalty", "seed", "repeats", "text_only",
 )  # fmt: skip
 
 
@@ -61,6 +61,10 @@ class RecipeForm(FormView):
             indent=False,
             layout=wide("8.5em"),
             tooltip=SETTINGS["stage2"].help,
+        )  # fmt: skip
+        self.text_only = widgets.Checkbox(
+            description="Stage 2 without video", indent=False, layout=wide("13em"),
+            tooltip=SETTINGS["text_only"].help,
         )  # fmt: skip
         self.stage2 = widgets.Textarea(description="Stage-2 text", layout=FULL, rows=2, style=_SHORT)
         self.form = widgets.Dropdown(
@@ -110,7 +114,7 @@ class RecipeForm(FormView):
             self.pixel_budget, self.top_p, self.penalty, self.seed, self.repeats, self.fresh,
             self.model, self.prompt, self.two_stages, self.stage2, self.batch_size, self.max_tokens,
             self.temperature, self.fps, self.cut_by, self.window_size, self.window_seconds,
-            self.fp8, self.form, self.schema,
+            self.fp8, self.form, self.schema, self.text_only,
         ]  # fmt: skip
 
     @property
@@ -129,6 +133,7 @@ class RecipeForm(FormView):
             model=self.model.value.strip() or DEFAULTS["model"],
             prompt=name or text,
             stage2=self.stage2.value if self.two_stages.value else None,
+            text_only=self.two_stages.value and self.text_only.value,
             max_tokens=self.max_tokens.value,
             temperature=self.temperature.value,
             sampling_fps=self.fps.value,
@@ -150,6 +155,7 @@ class RecipeForm(FormView):
         self.library.value = recipe.prompt if recipe.prompt in prompts.PROMPTS else OWN
         self.two_stages.value = recipe.stage2 is not None
         self.stage2.value = recipe.stage2 or prompts.STAGE2_DEFAULT
+        self.text_only.value = recipe.text_only
         self.max_tokens.value = recipe.max_tokens
         self.temperature.value = recipe.temperature
         self.fps.value = recipe.sampling_fps
@@ -206,7 +212,8 @@ class RecipeForm(FormView):
         self.library.value = name
         self._filling = False
         self.schema.layout.display = "none" if self.form.value == _FREE else None
-        self.stage2.layout.display = None if self.two_stages.value else "none"
+        for field in (self.stage2, self.text_only):
+            field.layout.display = None if self.two_stages.value else "none"
         by_seconds = self.cut_by.value == _BY_SECONDS
         self.window_size.layout.display = "none" if by_seconds else None
         self.window_seconds.layout.display = None if by_seconds else "none"

@@ -75,7 +75,7 @@ class Tuner(RecipeForm):
                 widgets.HBox([self.model, self.form], layout=flow()),
                 self.schema,
                 widgets.HBox(numbers, layout=flow()),
-                widgets.HBox([self.fp8, self.recut], layout=flow()),
+                widgets.HBox([self.fp8, self.text_only, self.recut], layout=flow()),
             ],
             layout=widgets.Layout(width="100%", display="none"),
         )
