@@ -63,7 +63,7 @@ class Member:
         return self.under_way[uid] > 0
 
     async def stream(self, request: Request):
-        uid = request.video.uid
+        uid = request.uid
         self.windows.append(uid)
         self.load += 1
         self.under_way[uid] += 1
@@ -73,7 +73,7 @@ class Member:
             if self.dies:
                 self.closed = True
                 raise EngineGoneError("the engine could not be started again")
-            if request.video.frames is None and uid not in self.known:
+            if request.lacks_frames and uid not in self.known:
                 raise CacheMissError(uid)
         except GeneratorExit:
             self.cancelled.append(uid)
@@ -129,6 +129,18 @@ def test_a_new_window_goes_to_the_engine_with_the_fewest_requests():
         await asyncio.gather(*tasks)
 
     asyncio.run(work())
+
+
+def test_texts_alone_are_spread_as_new_windows_are():
+    members = [Member("a"), Member("b")]
+    engines = Engines(members)
+
+    async def one_by_one():
+        for _ in range(4):
+            await answer(engines, Request("Shorten it.", None))
+
+    asyncio.run(one_by_one())
+    assert [len(each.windows) for each in members] == [2, 2]
 
 
 def test_a_known_window_goes_to_the_engine_that_knows_it_however_busy():

@@ -293,13 +293,12 @@ class Engine:
 
     def _post(self, pending: PendingRequest) -> None:
         video = pending.request.video
-        if video is not None:
-            with self._lock:
-                held = None if self.key.disable_mmcache else self._known.get(video.uid)
-            if pending.resent:
-                video = replace(video, uid=pending.uid_anew)
-            elif held is not None:
-                video = replace(video, uid=held, frames=None)
+        with self._lock:
+            held = None if self.key.disable_mmcache else self._known.get(pending.request.uid)
+        if video and pending.resent:
+            video = replace(video, uid=pending.uid_anew)
+        elif video and held is not None:
+            video = replace(video, uid=held, frames=None)
         self._process.send(*protocol.pack_request(pending.id, replace(pending.request, video=video)))
 
     def _read(self, process: EngineProcess) -> None:
@@ -382,13 +381,12 @@ class Engine:
                     self._post(pending)
                 elif self._remove(pending):
                     pending.fail(CacheMissError(message))
-            case "cancelled":
-                if self._remove(pending):
-                    pending.future.cancel()
+            case "cancelled" if self._remove(pending):
+                pending.future.cancel()
             case _ if self._remove(pending):
                 video = pending.request.video if kind == "window" else None
-                reason = f"{video.name} {message}" if video else message + advice(message)
-                pending.fail(RequestError(reason))
+                what = f"{video.name} {message}" if video else message + advice(message)
+                pending.fail(RequestError(what))
 
     def _remove(self, pending: PendingRequest) -> bool:
         with self._lock:
@@ -396,8 +394,7 @@ class Engine:
 
     def _remember(self, uid: str, held: str | None = None) -> None:
         with self._lock:
-            if uid:
-                self._known[uid] = held or self._known.get(uid, uid)
-                self._known.move_to_end(uid)
+            self._known[uid] = held or self._known.get(uid, uid)
+            self._known.move_to_end(uid)
             while len(self._known) > _KNOWN_WINDOWS:
                 self._known.popitem(last=False)

@@ -117,7 +117,8 @@ class Engines:
             # Another prompt for the same window: its video is encoded there.
             lambda each: each.works_on(uid),
         )
-        for rule in rules:
+        # Texts alone, which have no id, belong to no engine.
+        for rule in rules if uid else ():
             if fitting := [each for each in alive if rule(each)]:
                 return min(fitting, key=lambda each: each.load)
         # Take turns among equals, so that single windows reach all engines.
