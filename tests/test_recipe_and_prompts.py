@@ -51,6 +51,7 @@ def test_the_content_key_changes_with_every_field_that_decides_a_caption():
         "schema": "tags",
         "window_seconds": 10.0,
         "given": "0123456789abcdef",
+        "text_only": True,
     }
     base = Recipe(stage2="Correct: {caption}")
     assert set(changes) == set(Recipe.__dataclass_fields__)
