@@ -214,8 +214,8 @@ class Recipe:
         """
         if self.given is not None:
             raise ValueError(
-                f"the recipe takes stage 1 from a session's store (given), which {where} does not read; "
-                "correct those captions with Session.correct"
+                f"the recipe takes stage 1 from a session's store (given), which {where} does not "
+                "read; correct those captions with Session.correct"
             )
         if self.texts:
             raise ValueError(
