@@ -16,10 +16,12 @@ from common import DATA, ROOT, VIDEOS
 
 from captionkit import cli
 from captionkit.demo import evaluate, forms, language
-from captionkit.demo.evaluate import ADD, CORRECT, Film, caption_film, held_out_scenes, marks, recall
+from captionkit.demo.evaluate import ADD, CORRECT, marks, recall
+from captionkit.demo.held_out import Film, Share, caption_film, held_out_scenes
 from captionkit.demo.marks import mark
 from captionkit.demo.scenes import Scene, held_out
 from captionkit.demo.sprites import COLOURS
+from captionkit.demo.trust import TRUST_BARS
 from captionkit.demo.videos import sample_scenes
 from captionkit.prompts import render
 from captionkit.recipe import Recipe
@@ -37,18 +39,19 @@ def test_the_models_weights_are_small_safetensors_with_their_history():
     assert re.fullmatch(r"[0-9a-f]{40}", made["commit"])
     table = json.loads((folder / "evaluation.json").read_text())
     assert table["scenes"] >= 300
-    assert {f"{fact}, unseen seeds" for fact in evaluate.BARS} <= table["figures"].keys()
+    facts = evaluate.BARS.keys() - TRUST_BARS.keys()
+    assert {f"{fact}, unseen seeds" for fact in facts} <= table["figures"].keys()
     last = json.loads((folder / "train.jsonl").read_text().splitlines()[-1])
     assert last["lesson"] == "answers"
 
 
 def test_an_interval_covers_its_share_and_narrows_with_more_scenes():
-    few, many = evaluate.Share(9, 10), evaluate.Share(900, 1000)
+    few, many = Share(9, 10), Share(900, 1000)
     for share in (few, many):
         low, high = share.interval
         assert 0 < low < share.value < high < 1
     assert few.interval[1] - few.interval[0] > 3 * (many.interval[1] - many.interval[0])
-    assert evaluate.Share(0, 0).interval == (0.0, 1.0)
+    assert Share(0, 0).interval == (0.0, 1.0)
 
 
 def test_a_caption_counts_as_repaired_only_where_every_wrong_fact_is_right():
@@ -172,9 +175,10 @@ def test_a_wrong_caption_is_repaired(model, film):
 @engine
 def test_a_missed_bar_is_exit_status_1(model, monkeypatch, capsys, tmp_path):
     # Few scenes decide no bar: these are moved to where they are passed or missed for certain.
-    monkeypatch.setattr(evaluate, "BARS", dict.fromkeys(evaluate.BARS, (0.3, 0.3)))
+    bars = dict.fromkeys(evaluate.BARS, (0.3, 0.3)) | dict.fromkeys(TRUST_BARS, (0.0, 0.0))
+    monkeypatch.setattr(evaluate, "BARS", bars)
     monkeypatch.setattr(evaluate, "OTHER_BARS", dict.fromkeys(evaluate.OTHER_BARS, 0.3))
-    monkeypatch.setattr(evaluate, "false_facts", lambda marked: evaluate.Share(0, 1))
+    monkeypatch.setattr(evaluate, "false_facts", lambda marked: Share(0, 1))
     report = tmp_path / "report.json"
     assert evaluate.main(["--scenes", "12", "--out", str(report)]) == 0
     assert "no bar missed" in capsys.readouterr().out

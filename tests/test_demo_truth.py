@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from captionkit.pipeline.questions import Reply
 
 from captionkit import structured
-from captionkit.demo import claims, filled, language, pairs, talks, wordings
+from captionkit.demo import claims, filled, language, pairs, talks, trust, wordings
 from captionkit.demo import marks as marking
 from captionkit.demo.claims import SUBJECTS
+from captionkit.demo.held_out import Share
 from captionkit.demo.scenes import Scene
 from captionkit.demo.statements import Said, Statement, falsified, holds
 from captionkit.prompts import QUESTIONS
@@ -202,3 +204,87 @@ def test_talks_cover_every_topic_and_mark_what_is_false_where_it_stands():
                 assert json.loads(talk.answer) == filled.filled(talk.topic, scene)
                 assert talk.forced in (0, talk.answer.index(":") + 1)
     assert set(topics) == {"answer", "yesno", "claim", "judge", *filled.READY}
+
+
+class Answering:
+    """A film whose every question gets one reply, and whose every schema is filled by ``fill``."""
+
+    def __init__(self, word="yes", share=1.0, fill=filled.filled):
+        self.scenes = SCENES[:40]
+        self._reply = Reply(word, {word: share, ("no" if word == "yes" else "B"): 1 - share})
+        self._fill = fill
+
+    def weigh(self, questions, words, model):
+        return [[self._reply for _ in texts] for texts in questions]
+
+    def captions(self, recipe):
+        (name,) = json.loads(recipe.schema)["properties"].keys() & set(filled.READY)
+        return [json.dumps(self._fill(name, scene)) for scene in self.scenes]
+
+
+def test_a_model_that_says_yes_to_all_is_right_at_chance_and_finds_no_planted_error():
+    rng = np.random.default_rng(5)
+    figures = trust.claims_right(Answering("yes", 0.9), "demo", rng)
+    assert 0.35 < figures["verdict of a claim"].value < 0.65
+    assert figures["area under the curve of p_true"].value == 0.5
+    found = trust.planted_found(Answering("yes"), "demo", rng)
+    assert [each.value for each in found.values()] == [0.0, 1.0]
+    found = trust.planted_found(Answering("no"), "demo", rng)
+    assert [each.value for each in found.values()] == [1.0, 0.0]
+
+
+def test_a_judge_that_always_takes_the_first_caption_is_never_right_in_both_orders():
+    assert trust.pairs_right(Answering("A"), "demo", np.random.default_rng(6)).value == 0.0
+
+
+def test_true_schemas_are_all_right_and_false_ones_are_not():
+    right = trust.schemas_right(Answering(), "demo")
+    assert [each.value for each in right.values()] == [1.0, 1.0]
+    rng = np.random.default_rng(7)
+
+    def false(name, scene):
+        return filled.filled(name, language.planted(scene, rng))
+
+    wrong = trust.schemas_right(Answering(fill=false), "demo")
+    assert all(0.4 < each.value < 1.0 for each in wrong.values())
+
+    def broken(name, scene):
+        return {name: 1}
+
+    assert [each.value for each in trust.schemas_right(Answering(fill=broken), "demo").values()] == [
+        0,
+        0,
+    ]
+
+
+def test_events_count_as_right_by_both_times_within_a_second():
+    true = [
+        {"start": 0.0, "end": 4.0, "text": "A boat."},
+        {"start": 4.0, "end": 8.5, "text": "It stops."},
+    ]
+    said = [
+        {"start": 1.0, "end": 4.0, "text": "A boat."},
+        {"start": 4.0, "end": 7.0, "text": "It stops."},
+    ]
+    assert trust.times_right(said, true) == Share(1, 2)
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
+    area = trust.Area.of([0.9, 0.6, 0.6, 0.1], [True, True, False, False])
+    assert area.value == 3.5 / 4
+    low, high = area.interval
+    assert 0 < low < area.value < high <= 1
+    assert trust.Area.of([0.5], [True]).interval == (0.0, 1.0)
+
+
+def test_a_planted_error_makes_a_claim_of_its_caption_false():
+    rng = np.random.default_rng(8)
+    for scene in SCENES:
+        wrong = language.planted(scene, rng)
+        claims_made = set(marking.claims(language.answer("default", wrong)).things)
+        assert claims_made != set(marking.claims(language.answer("default", scene)).things) or (
+            (wrong.background, wrong.time) != (scene.background, scene.time)
+        )
+        for thing, said in zip(scene.objects, wrong.objects, strict=False):
+            if (thing.kind, thing.colour) == (said.kind, said.colour) and said != thing:
+                assert said.direction not in (thing.direction, thing.direction_at(scene.duration))

@@ -7,7 +7,6 @@ its 95% interval (Wilson); exit status 1 if a bar is missed.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections import Counter
@@ -20,25 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from captionkit.demo import forms, wordings
+from captionkit.demo.held_out import FIRST_SEED, Film, Share, held_out_scenes
 from captionkit.demo.language import altered, answer, yes_no
 from captionkit.demo.marks import Marks, mark
 from captionkit.demo.scenes import Scene
-from captionkit.demo.videos import write_film
-from captionkit.display import wilson
-from captionkit.pipeline import PreparedWindow, WindowDone, caption, open_backend, prepare
-from captionkit.pipeline.flow import caption_stages
+from captionkit.demo.trust import TRUST_BARS, Area, trust
 from captionkit.prompts import PROMPTS, render
 from captionkit.recipe import Recipe
-from captionkit.sources import PlannedWindow, SourceClip, plan
-from captionkit.system.temp import TempFolder
-from captionkit.video import DecodePool
 
-# Fewer frames than the sample videos have: the model sees sixteen of a scene, at nearly the same times.
-FPS = 6
-FRAMES_A_SCENE = 51
-_SIZE = (448, 252)
-# Seeds below those of training, apart from those of the sample videos.
-_FIRST_SEED = 900_000
 ADD = "Add what is missing: {caption}"
 CORRECT = "Correct this caption: {caption}"
 
@@ -51,6 +39,7 @@ BARS: dict[str, tuple[float, float]] = {
     "background and time of day": (0.97, 0.92),
     "number of objects": (0.92, 0.85),
     "no object named that is not there": (0.97, 0.92),
+    **TRUST_BARS,
 }
 OTHER_BARS = {
     "prompt kind obeyed, wordings as taught": 0.98,
@@ -59,106 +48,9 @@ OTHER_BARS = {
 }
 # Kind and text of each library prompt.
 LIBRARY = [(kind, PROMPTS[name]) for kind, names in wordings.OF_LIBRARY.items() for name in names]
-# Least share of true facts that stage 2 adds.
-GAIN = 0.10
-
-
-@dataclass(frozen=True)
-class Share:
-    """A number of right answers out of all that were asked for."""
-
-    right: int
-    asked: int
-
-    @property
-    def value(self) -> float:
-        """Share between 0 and 1."""
-        return self.right / self.asked if self.asked else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95% interval."""
-        return wilson(self.value, self.asked)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.1%} [{low:.1%}, {high:.1%}] of {self.asked}"
-
-
-def held_out_scenes(count: int, first_seed: int = _FIRST_SEED, *, unseen: bool = False) -> list[Scene]:
-    """Draw scenes that training never saw, each one window long."""
-    seeds = range(first_seed, first_seed + count)
-    return [Scene.random(seed, FRAMES_A_SCENE / FPS, unseen=unseen) for seed in seeds]
-
-
-class Film:
-    """Scenes as an encoded film in a temporary folder; a context manager."""
-
-    def __init__(self, scenes: Sequence[Scene]) -> None:
-        self.scenes = list(scenes)
-        self._folder = TempFolder("films")
-        self._path = self._folder.path / "scenes.mp4"
-        write_film(self._path, scenes, size=_SIZE, fps=FPS)
-        self._prepared: list[PreparedWindow] = []
-
-    def __enter__(self) -> Film:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._folder.remove()
-
-    def captions(self, recipe: Recipe) -> list[str]:
-        """Caption each scene and return the final texts."""
-        return caption_film(self._path, recipe.cut_by(FRAMES_A_SCENE))
-
-    def ask(self, prompts: Sequence[str], model: str) -> list[str]:
-        """Ask each scene a prompt of its own and return the answers."""
-        recipe = Recipe(model=model, temperature=0, window_size=FRAMES_A_SCENE)
-        backend = open_backend(recipe, model_dir="")
-        if not self._prepared:
-            with DecodePool() as pool:
-                windows = windows_of(self._path, recipe, pool)
-                self._prepared = [prepare(each, recipe, pool) for each in windows]
-
-        async def ask_one(prepared: PreparedWindow, prompt: str) -> str:
-            asked = replace(prepared, prompt=prompt)
-            (answer,) = [each.text async for each in caption_stages(asked, recipe, backend)]
-            return answer
-
-        async def ask_all() -> list[str]:
-            pairs = zip(self._prepared, prompts, strict=True)
-            return await asyncio.gather(*(ask_one(*pair) for pair in pairs))
-
-        return asyncio.run(ask_all())
-
-
-def windows_of(path: Path, recipe: Recipe, pool: DecodePool) -> list[PlannedWindow]:
-    """Cut a film into the windows of a recipe."""
-    clip = SourceClip.open(pool, str(path), str(path))
-    spans = clip.cut(recipe.window_size, recipe.remainder_threshold, recipe.window_seconds)
-    return plan(clip, spans, path.stem)
-
-
-def caption_film(path: Path, recipe: Recipe) -> list[str]:
-    """Caption each window of a film and return the final texts.
-
-    Raises
-    ------
-    RuntimeError
-        If a window could not be captioned.
-    """
-    texts: dict[int, str] = {}
-
-    async def follow(windows: list[PlannedWindow], pool: DecodePool) -> None:
-        async for event in caption(windows, recipe, open_backend(recipe, model_dir=""), pool):
-            if isinstance(event, WindowDone):
-                if event.error:
-                    raise RuntimeError(f"{path}, window {event.window.number}: {event.error}")
-                texts[event.window.number] = event.captions[-1].text
-
-    with DecodePool() as pool:
-        asyncio.run(follow(windows_of(path, recipe, pool), pool))
-    return [texts[number] for number in sorted(texts)]
+# Least share of true facts that stage 2 adds, and the largest that it adds to the false ones.
+GAIN, FALSE_GAIN = 0.10, (0.005, 0.01)
+FIRST_FALSE, SECOND_FALSE = "false among told, short caption", "false among told, stage 2"
 
 
 def marks(captions: Sequence[str], scenes: Sequence[Scene]) -> list[Marks]:
@@ -241,7 +133,7 @@ class Report:
     """
 
     scenes: int
-    columns: tuple[dict[str, Share], dict[str, Share]]
+    columns: tuple[dict[str, Share | Area], dict[str, Share | Area]]
     others: dict[str, Share]
     strayed: Counter[str]
 
@@ -258,8 +150,9 @@ class Report:
         missed += [name for name, bar in OTHER_BARS.items() if others[name].value < bar]
         if others["facts told, stage 2"].value < others["facts told, short caption"].value + GAIN:
             missed.append(f"stage 2 tells {GAIN:.0%} more")
-        if others["false among told, stage 2"].value > others["false among told, short caption"].value:
-            missed.append("stage 2 tells no more false facts")
+        for name, column, most in zip(COLUMNS, self.columns, FALSE_GAIN, strict=True):
+            if column[SECOND_FALSE].value > column[FIRST_FALSE].value + most:
+                missed.append(f"stage 2 tells at most {most:.1%} more false facts ({name})")
         return missed
 
     def print(self, console: Console) -> None:
@@ -270,6 +163,8 @@ class Report:
         for fact, (first, second) in BARS.items():
             cells = [str(column[fact]) for column in self.columns]
             table.add_row(fact, f"{first:.0%}", cells[0], f"{second:.0%}", cells[1])
+        for fact in (FIRST_FALSE, SECOND_FALSE):
+            table.add_row(fact, "", str(self.columns[0][fact]), "", str(self.columns[1][fact]))
         rest = Table("figure", "bar", "")
         for name, share in self.others.items():
             rest.add_row(name, f"{OTHER_BARS[name]:.0%}" if name in OTHER_BARS else "", str(share))
@@ -284,7 +179,7 @@ class Report:
         figures = {
             f"{fact}, {name}": str(column[fact])
             for name, column in zip(COLUMNS, self.columns, strict=True)
-            for fact in BARS
+            for fact in column
         }
         figures |= {name: str(share) for name, share in self.others.items()}
         content = {"scenes": self.scenes, "figures": figures, "missed": self.missed}
@@ -293,18 +188,12 @@ class Report:
 
 def evaluate(count: int, model: str) -> Report:
     """Caption ``count`` scenes of unseen seeds and as many of unseen combinations."""
-    plain = Recipe(model=model, temperature=0)
-    short = replace(plain, prompt="short")
     others: dict[str, Share] = {}
     strayed: Counter[str] = Counter()
     rng = np.random.default_rng(11)
     with Film(held_out_scenes(count)) as film:
-        seeds = shares(marks(film.captions(plain), film.scenes))
-        first = marks(film.captions(short), film.scenes)
-        second = marks(film.captions(replace(short, stage2=ADD)), film.scenes)
-        for name, marked in (("short caption", first), ("stage 2", second)):
-            others[f"facts told, {name}"] = recall(marked)
-            others[f"false among told, {name}"] = false_facts(marked)
+        seeds, told = _column(film, model)
+        others |= {f"facts told, {stage}": recall(marked) for stage, marked in told.items()}
         given = [answer("default", altered(scene, rng)) for scene in film.scenes]
         said = film.ask([render(CORRECT, {"caption": each}) for each in given], model)
         pairs = zip(marks(given, film.scenes), marks(said, film.scenes), strict=True)
@@ -317,9 +206,25 @@ def evaluate(count: int, model: str) -> Report:
             share, wrong = obedience(film, model, taught)
             others[f"prompt kind obeyed, wordings {name}"] = share
             strayed += wrong
-    with Film(held_out_scenes(count, _FIRST_SEED + count, unseen=True)) as film:
-        combinations = shares(marks(film.captions(plain), film.scenes))
+    with Film(held_out_scenes(count, FIRST_SEED + count, unseen=True)) as film:
+        combinations, _ = _column(film, model)
     return Report(count, (seeds, combinations), others, strayed)
+
+
+def _column(film: Film, model: str) -> tuple[dict[str, Share | Area], dict[str, list[Marks]]]:
+    """Fill one column of the table; also return what each stage tells."""
+    plain = Recipe(model=model, temperature=0)
+    short = replace(plain, prompt="short")
+    told = {
+        stage: marks(film.captions(recipe), film.scenes)
+        for stage, recipe in (("short caption", short), ("stage 2", replace(short, stage2=ADD)))
+    }
+    column = {
+        **shares(marks(film.captions(plain), film.scenes)),
+        **{f"false among told, {stage}": false_facts(marked) for stage, marked in told.items()},
+        **trust(film, model),
+    }
+    return column, told
 
 
 def main(argv: list[str] | None = None) -> int:

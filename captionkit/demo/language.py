@@ -220,6 +220,22 @@ def altered(scene: Scene, rng: np.random.Generator) -> Scene:
     return wrong
 
 
+def planted(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Turn one fact of a scene wrong, so that its caption says something false."""
+    while True:
+        wrong = _with_a_wrong_fact(scene, rng)
+        pairs = list(zip(scene.objects, wrong.objects, strict=False))
+        # A thing that turns moves both ways, one that stops stays still: neither would be false.
+        kind_of_true = any(
+            said != thing and said.direction in (thing.direction, thing.direction_at(scene.duration))
+            for thing, said in pairs
+            if (said.kind, said.colour) == (thing.kind, thing.colour)
+        )
+        fewer = len(wrong.objects) < len(scene.objects)
+        if not (kind_of_true or fewer or _default(wrong) == _default(scene)):
+            return wrong
+
+
 def _with_a_wrong_fact(scene: Scene, rng: np.random.Generator) -> Scene:
     fact = str(rng.choice(["kind", "colour", "colour", "direction", "place", "time", "less", "more"]))
     things = list(scene.objects)
