@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shlex
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,13 +180,29 @@ def test_a_missed_bar_is_exit_status_1(model, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(evaluate, "BARS", bars)
     monkeypatch.setattr(evaluate, "OTHER_BARS", dict.fromkeys(evaluate.OTHER_BARS, 0.3))
     monkeypatch.setattr(evaluate, "false_facts", lambda marked: Share(0, 1))
-    report = tmp_path / "report.json"
-    assert evaluate.main(["--scenes", "12", "--out", str(report)]) == 0
+    report = evaluate.evaluate(8, "demo")
+    monkeypatch.setattr(evaluate, "evaluate", lambda count, model: report)
+    saved = tmp_path / "report.json"
+    assert evaluate.main(["--out", str(saved)]) == 0
     assert "no bar missed" in capsys.readouterr().out
-    assert json.loads(report.read_text())["missed"] == []
+    written = json.loads(saved.read_text())
+    assert (written["scenes"], written["missed"]) == (8, [])
+    assert {f"{fact}, {name}" for fact in TRUST_BARS for name in evaluate.COLUMNS} <= set(
+        written["figures"]
+    )
     monkeypatch.setitem(evaluate.BARS, "colour", (1.01, 0.3))
-    assert evaluate.main(["--scenes", "4"]) == 1
+    assert evaluate.main([]) == 1
     assert "missed: colour (unseen seeds)" in capsys.readouterr().out
+
+
+def test_more_false_facts_in_stage_2_than_allowed_miss_a_bar():
+    right = dict.fromkeys([*evaluate.BARS, evaluate.FIRST_FALSE], Share(1, 1))
+    others = dict.fromkeys(evaluate.OTHER_BARS, Share(1, 1))
+    told = {"facts told, short caption": Share(1, 2), "facts told, stage 2": Share(1, 1)}
+    for false, missed in ((Share(13, 1000), 0), (Share(16, 1000), 1), (Share(21, 1000), 2)):
+        column = {**right, evaluate.FIRST_FALSE: Share(10, 1000), evaluate.SECOND_FALSE: false}
+        report = evaluate.Report(1, (column, column), {**others, **told}, Counter())
+        assert len(report.missed) == missed
 
 
 @engine
