@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from captionkit.pipeline.questions import Reply
 
 from captionkit import structured
 from captionkit.demo import claims, filled, language, pairs, talks, trust, wordings
@@ -17,6 +16,7 @@ from captionkit.demo.claims import SUBJECTS
 from captionkit.demo.held_out import Share
 from captionkit.demo.scenes import Scene
 from captionkit.demo.statements import Said, Statement, falsified, holds
+from captionkit.pipeline.questions import Reply
 from captionkit.prompts import QUESTIONS
 
 SCENES = [Scene.random(3_000_000 + seed) for seed in range(150)]
