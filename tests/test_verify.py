@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pandas as pd
+import pydantic
 import pytest
 from common import VIDEOS
 from fakes import FakeBackend
@@ -14,6 +16,7 @@ import captionkit as ck
 from captionkit import structured
 from captionkit.pipeline.questions import A_B_TIE, YES_NO, Reply
 from captionkit.review.claims import split_claims
+from captionkit.review.judges import calibrate
 
 CAPTION = "At sea by day, a red car moves right. It stops."
 
@@ -52,6 +55,43 @@ class Knowing(FakeBackend):
             self.known.add(request.video.uid)
         async for item in super().stream(request):
             yield item
+
+
+class Judge(FakeBackend):
+    """Prefers the caption with ``best`` in it, with some liking for the first place."""
+
+    def __init__(self, best="red", bias=0.0):
+        super().__init__(lambda prompt, start, stage: self.answer(prompt))
+        self.best, self.bias, self.questions = best, bias, []
+        self.first_tokens = lambda request, text: self.shares(request.prompt)
+
+    def _stage(self, request):
+        return 3, request.prompt
+
+    def shares(self, prompt):
+        a, b = re.search(r"\nA: (.*)\nB: (.*)", prompt).groups()
+        liking = self.bias / 2 + (0.4 if self.best in a else 0) - (0.4 if self.best in b else 0)
+        return {" A": 0.5 + liking, "B": 0.5 - liking}
+
+    def answer(self, prompt):
+        if "\nA: " not in prompt:
+            return f"{prompt.split()[-1]} thing."
+        self.questions.append(prompt)
+        found = self.shares(prompt)
+        return f"{max(found, key=found.get).strip()}, because it is so."
+
+    def stream(self, request):
+        self.known.add(request.video.uid)
+        return super().stream(request)
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """Two runs, of "red thing." and "blue thing.", and their judge."""
+    backend = Judge()
+    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite", backend=backend)
+    yield session.caption("Say red"), session.caption("Say blue"), backend
+    session.close()
 
 
 @pytest.fixture
@@ -315,3 +355,175 @@ def test_answers_end_with_the_last_run_of_their_windows(session, knowing):
     assert session.store.answers.pace(Reply.__name__) is None
     again = session.caption("short")
     assert again.verification().cost.questions == 12
+
+
+def test_a_judge_sees_both_orders_and_each_pair_once(judged):
+    red, blue, judge = judged
+    found = ck.judge(red, blue)
+    assert len(judge.questions) == 8
+    assert list(found.table["choice"]) == ["a"] * 4
+    assert list(found.table["p_a"]) == pytest.approx([0.9] * 4)
+    assert found.table["reason"].iloc[0] == "A, because it is so.; B, because it is so."
+    result = found.result
+    assert (result["a"], result["b"], result["tie"], result["win_rate"]) == (4, 0, 0, 1)
+    assert (result["first_place"], result["low"] < 1) == (0.5, True)
+    ck.judge(red, blue)
+    # The other way round the questions are the same ones.
+    assert ck.judge(blue, red).result["b"] == 4
+    assert len(judge.questions) == 8
+    with pytest.raises(ValueError, match="equal captions"):
+        ck.judge(red, red)
+
+
+def test_a_judge_that_likes_a_place_has_a_measured_bias_that_is_cancelled(judged):
+    red, blue, judge = judged
+    judge.best, judge.bias = "nothing", 0.9
+    found = ck.judge(red, blue, rubric="judge-truth")
+    assert list(found.table["first"]) == ["a"] * 4
+    assert list(found.table["second"]) == ["b"] * 4
+    assert list(found.table["choice"]) == ["tie"] * 4
+    assert found.result["first_place"] == 1
+    judge.first_tokens = None
+    assert ck.judge(red, blue, rubric="judge-detail").result["tie"] == 4
+
+
+def test_a_judge_is_calibrated_against_the_blind_choices_of_people(judged):
+    red, blue, _ = judged
+    found = ck.judge(red, blue)
+    assert str(found.calibration).startswith("Not known: nobody")
+    # People's choices count whichever run came first.
+    blind = ck.ab(blue, red)
+    for number, pair in enumerate(blind.pairs):
+        blind.choose(number, "left" if "red" in pair.left else "right")
+    assert (found.calibration.pairs, found.calibration.same) == (4, 4)
+    assert math.isnan(found.calibration.kappa)
+    assert "undefined" in repr(found)
+    assert "<table" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("same", "sentence"),
+    [(38, "Trust it: on 40"), (20, "Don't trust it: on 40"), (28, "Not known yet")],
+)
+def test_a_judge_is_trusted_by_kappa_with_its_interval(same, sentence):
+    people = {str(n): "a" if n % 2 else "b" for n in range(40)}
+    judge = {
+        key: each if int(key) < same else {"a": "b", "b": "a"}[each] for key, each in people.items()
+    }
+    found = calibrate(judge, people)
+    assert found.kappa == pytest.approx(2 * same / 40 - 1)
+    assert found.low < found.kappa < found.high
+    assert str(found).startswith(sentence)
+
+
+def test_a_rubric_without_both_captions_is_refused(judged):
+    red, blue, judge = judged
+    with pytest.raises(ValueError, match=r"no \{b\}"):
+        ck.judge(red, blue, rubric="Is {a} good?")
+    alone = [ck.open_run(each.id, red.store) for each in (red, blue)]
+    with pytest.raises(ValueError, match="no session"):
+        ck.judge(*alone)
+    assert judge.questions == []
+    assert ck.judge(*alone, by=red.session).result["a"] == 4
+
+
+def test_disagreements_come_by_facts_the_most_different_first(judged):
+    red, _, judge = judged
+    said = {"0.00": "A red car. A boat.", "8.53": "A boat. A red car.", "17.07": "A dog."}
+    judge.say = lambda prompt, start, stage: said.get(start, "A cat.")
+    one = red.session.caption("Say one.")
+    judge.say = lambda prompt, start, stage: (
+        "A red car. A boat." if start in ("0.00", "8.53") else "A cat."
+    )
+    two = red.session.caption("Say two.")
+    found = red.session.disagreements(one, two)
+    # Other words in another order state the same facts.
+    assert dict(zip(found["window"], found["difference"], strict=True)) == {2: 1.0, 1: 0.0}
+    assert list(found["window"]) == [2, 1]
+    assert (found["only_a"][0], found["only_b"][0]) == ("A dog.", "A red car. A boat.")
+    assert ck.judge(one, two, windows=found.head(1)).table["window"].tolist() == [2]
+
+
+def test_the_least_supported_captions_come_first(session, knowing):
+    knowing.say = lambda prompt, start, stage: (
+        knowing.answer(prompt)
+        if "Statement" in prompt
+        else "A red car. A boat."
+        if start == "8.53"
+        else "A red car."
+    )
+    worst = session.caption("short").verify().worst
+    assert worst["window"].iloc[0] == 1
+    assert list(worst["supported"]) == [0.5, 1, 1, 1]
+
+
+def spoken(events):
+    listed = [{"start": start, "end": end, "text": text} for start, end, text in events]
+    return json.dumps({"events": listed})
+
+
+def test_events_have_seconds_of_the_film_and_invalid_ones_say_why(session, knowing, tmp_path):
+    texts = {
+        "0.00": spoken([(0, 2.5, "A car stops."), (1.5, 3, "A dog runs.")]),
+        "8.53": spoken([(3, 2, "Backwards."), (2, 4, "Too early."), (1, 99, "Too late.")]),
+        "17.07": "no json",
+        "25.60": '{"events": [{"start": "x", "end": 1, "text": "No number."}, 7]}',
+    }
+    knowing.say = lambda prompt, start, stage: texts[start]
+    run = session.caption("short", schema="events")
+    table = run.events
+    assert table["invalid"].iloc[:2].tolist() == [None, None]
+    assert table["start_s"].iloc[:2].tolist() == [0, 1.5]
+    assert [str(each).split(" (")[0] for each in table["invalid"].iloc[2:]] == [
+        "it ends at 2 s, before it begins at 3 s",
+        "it begins at 2 s, before the event before it",
+        "1 to 99 s lies outside the window of 8.53 s",
+        "not JSON: Expecting value: line 1 column 1",
+        "start or end is not a number",
+        "it has no text",
+    ]
+    assert table["start_s"].iloc[2] == pytest.approx(8.533 + 3, abs=0.01)
+    cues = run.export(tmp_path / "run.srt").read_text()
+    assert "00:00:00,000 --> 00:00:02,500\nA car stops." in cues
+    # Without valid times the window's own count.
+    assert "00:00:08,533 --> 00:00:17,067\nBackwards." in cues
+    assert "00:00:17,067 --> 00:00:25,600\nno json" in cues
+    assert "00:00:01.500 --> 00:00:03.000\nA dog runs." in run.export(tmp_path / "r.vtt").read_text()
+    (film,) = json.loads(
+        (run.export(tmp_path / "set", "dataset", layout="events") / "events.json").read_text()
+    ).values()
+    assert film["timestamps"][:2] == [[0, 2.5], [1.5, 3]]
+    assert film["sentences"][:2] == ["A car stops.", "A dog runs."]
+
+
+def test_events_of_an_own_schema_are_found_and_of_free_text_refused(session, knowing):
+    class Event(pydantic.BaseModel):
+        start: float
+        end: float
+        text: str
+
+    class Film(pydantic.BaseModel):
+        happens: list[Event]
+
+    knowing.say = lambda prompt, start, stage: spoken([(1, 2, "A car.")]).replace("events", "happens")
+    assert session.caption("short", schema=Film).events["text"].tolist() == ["A car."] * 4
+    with pytest.raises(ValueError, match='schema="events"'):
+        _ = session.caption("dense").events
+
+
+def test_events_that_a_border_cut_are_joined(session, knowing):
+    texts = {
+        "0.00": spoken([(0, 1, "A car stops."), (6, 8.4, "A dog runs.")]),
+        "8.53": spoken([(0, 8.5, "a dog runs"), (1, 2, "A car stops.")]),
+        "17.07": spoken([(0.2, 1, "A dog runs."), (5, 6, "A dog runs.")]),
+        "25.60": spoken([(0, 1, "A dog runs.")]),
+    }
+    knowing.say = lambda prompt, start, stage: texts[start]
+    run = session.caption("short", schema="events")
+    joined = run.join_events()
+    long = joined[joined["text"] == "A dog runs."].iloc[0]
+    assert (long["start_s"], long["end_s"]) == pytest.approx((6, 18.07), abs=0.01)
+    assert (long["window"], long["last_window"]) == (0, 2)
+    assert len(joined) == len(run.events) - 2
+    with pytest.raises(ValueError, match="gap_s"):
+        run.join_events(-1)

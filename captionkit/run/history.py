@@ -72,7 +72,7 @@ def compare(run_a: Run | int, run_b: Run | int, store: Store | str | Path | None
     KeyError
         If there is no run of a number.
     """
-    return compare_runs(*_opened(run_a, run_b, store))
+    return compare_runs(*opened(run_a, run_b, store))
 
 
 def ab(
@@ -89,7 +89,7 @@ def ab(
     KeyError
         If there is no run of a number.
     """
-    return AB(*_opened(run_a, run_b, store), seed)
+    return AB(*opened(run_a, run_b, store), seed)
 
 
 def agreement(store: Store | str | Path | None = None) -> pd.DataFrame:
@@ -97,7 +97,8 @@ def agreement(store: Store | str | Path | None = None) -> pd.DataFrame:
     return agreements(open_store(store).reviews.ratings())
 
 
-def _opened(one: Run | int, two: Run | int, store: Store | str | Path | None) -> tuple[Run, Run]:
+def opened(one: Run | int, two: Run | int, store: Store | str | Path | None) -> tuple[Run, Run]:
+    """Return two runs that may be given by their numbers; see `compare`."""
     given = [each for each in (one, two) if isinstance(each, Run)]
     if len(given) < 2:
         place = open_store(store) if store is not None or not given else given[0].store

@@ -41,6 +41,12 @@ class RunTruths(abc.ABC):
     store: Store
     recipe: Recipe
     repeats: int
+    _session: Any
+
+    @property
+    def session(self) -> Any:
+        """The session that can resume the run and read its videos; None without one."""
+        return self._session
 
     @property
     @abc.abstractmethod
@@ -139,9 +145,8 @@ class RunTruths(abc.ABC):
             raise ValueError(f"split is {split!r}; give one of {', '.join(SPLITS)}")
         if stage is not None and stage not in self.recipe.stages:
             raise ValueError(f"stage is {stage!r}; run {self.id} has {self.recipe.stages}")
-        own = getattr(self, "_session", None)
         way = Way(
-            Asker.of(by, self.recipe, own).recipe.to_json(),
+            Asker.of(by, self.recipe, self._session).recipe.to_json(),
             check_question(question, ("claim",)),
             check_words(words, YES_NO),
             stage,

@@ -257,6 +257,12 @@ class Verification:
         return table
 
     @property
+    def worst(self) -> pd.DataFrame:
+        """`captions` that have a verdict, the least supported first; rows go on as ``windows=``."""
+        table = self.captions.dropna(subset="supported")
+        return table.sort_values("supported", kind="stable", ignore_index=True)
+
+    @property
     def supported(self) -> float:
         """Mean share of supported claims a caption; NaN if nothing was asked."""
         return float(self.captions["supported"].mean())

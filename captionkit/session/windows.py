@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from captionkit.display import WindowTable
+from captionkit.review.disagreements import disagreements
+from captionkit.run.history import compare, opened
 from captionkit.run.latest import latest_captions
 from captionkit.run.progress import opening_of
+from captionkit.run.run import Run
 from captionkit.run.watch import watch
 from captionkit.sources import Opening, PlannedWindow, Sources, rows
 from captionkit.store import Store
@@ -106,6 +109,15 @@ class SessionWindows:
         """
         given = [tags] if isinstance(tags, str) else tags
         self.store.mark_windows(self.select(windows), note, given)
+
+    def disagreements(self, run_a: Run | int, run_b: Run | int) -> pd.DataFrame:
+        """Return the windows on which two runs differ, the most different first.
+
+        By facts: the share of claims that the other caption lacks. Rows go on as ``windows=`` to
+        `caption`, `Run.verify` and `judge`; the columns are those of `review.disagreements`.
+        """
+        one, two = opened(run_a, run_b, self.store)
+        return disagreements(compare(one, two).table, (one.recipe.schema, two.recipe.schema))
 
     def thumbnail(self, key: str) -> bytes | None:
         """Return a small JPEG of a window's middle frame; None if the frame cannot be read."""

@@ -1,0 +1,58 @@
+"""Where two runs say different things, by facts rather than by words."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from captionkit.display import overlap
+from captionkit.review.claims import missing_words, split_claims
+
+COLUMNS = (
+    "video", "window", "key", "difference", "only_a", "only_b", "a", "b", "start_s", "end_s",
+)  # fmt: skip
+
+
+def lacking(text: str, other: str, schema: str | None = None) -> tuple[list[str], int]:
+    """Return the claims of a text of which another one lacks a word, and the number of all claims."""
+    claims = split_claims(text, schema)
+    return [each.text for each in claims if missing_words(each.text, other)], len(claims)
+
+
+def difference(one: str, two: str, schemas: tuple[str | None, str | None] = (None, None)) -> float:
+    """Return how different two captions are, 0 to 1: the share of claims that the other one lacks.
+
+    Texts without a claim are compared by their words.
+    """
+    only_a, of_a = lacking(one, two, schemas[0])
+    only_b, of_b = lacking(two, one, schemas[1])
+    total = of_a + of_b
+    return (len(only_a) + len(only_b)) / total if total else 1 - overlap(one, two)
+
+
+def disagreements(
+    pairs: pd.DataFrame, schemas: tuple[str | None, str | None] = (None, None)
+) -> pd.DataFrame:
+    """Return the windows on which two runs differ, the most different first.
+
+    Parameters
+    ----------
+    pairs
+        `Comparison.table` of the runs.
+    schemas
+        Schemas of both runs, or None.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a window: video, window, key, difference (0 to 1, see `difference`), only_a and only_b
+        (claims that the other one lacks, joined by spaces), a and b (the captions), start_s, end_s.
+    """
+    rows = []
+    for row in pairs[~pairs["same"]].itertuples():
+        only_a, _ = lacking(row.before, row.after, schemas[0])
+        only_b, _ = lacking(row.after, row.before, schemas[1])
+        apart = difference(row.before, row.after, schemas)
+        about = (row.video, row.window, row.key, apart, " ".join(only_a), " ".join(only_b))
+        rows.append((*about, row.before, row.after, row.start_s, row.end_s))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
