@@ -41,7 +41,8 @@ FLOORS = [
     {"search"},
     {"stages"},
     {"session"},
-    {"bench", "scale", "widgets"},
+    {"scale", "widgets"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,1 +1,1 @@
-"""Measurements: ``captionkit bench`` (speed), ``python -m captionkit.bench`` (opening, store)."""
+"""Measurements: ``captionkit bench`` (speed), ``python -m captionkit.bench NAME`` (all others)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from captionkit.bench import opening, store
+from captionkit.bench import growth, opening, store
 
-_BENCHES = {"opening": opening.main, "store": store.main}
+_BENCHES = {"growth": growth.main, "opening": opening.main, "store": store.main}
 
 
 def main(arguments: list[str]) -> int:

@@ -71,14 +71,21 @@ def bench_store(windows: int) -> dict[str, float]:
     }
 
 
-def imaginary_film(windows: int) -> list[PlannedWindow]:
+def imaginary_film(windows: int, name: str = "film") -> list[PlannedWindow]:
     """Return windows of an imaginary film: the store never reads a frame."""
     times = np.arange(256 * windows) / 30
     facts = VideoMetadata(
-        640, 360, times, 30.0, 256 * windows / 30, "h264", "mp4", 0, "bench", content="bench"
+        640, 360, times, 30.0, 256 * windows / 30, "h264", "mp4", 0, "bench", content=f"bench {name}"
     )
-    clip = SourceClip("film.mp4", "film.mp4", facts, 0, len(times), (0.0, facts.duration))
-    return plan(clip, clip.cut(256, 128), "film")
+    clip = SourceClip(f"{name}.mp4", f"{name}.mp4", facts, 0, len(times), (0.0, facts.duration))
+    return plan(clip, clip.cut(256, 128), name)
+
+
+def imaginary_films(windows: int, each: int) -> list[PlannedWindow]:
+    """Return windows of imaginary films of ``each`` windows; the last film may be shorter."""
+    starts = range(0, windows, each)
+    films = (imaginary_film(min(each, windows - start), f"film-{start // each}") for start in starts)
+    return [window for film in films for window in film]
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -1,0 +1,282 @@
+"""Measure costs that grow: ``python -m captionkit.bench growth``.
+
+Opens, fills, reads, shows, filters, exports and reports on runs of 1,000, 10,000 and 100,000 windows,
+without films and without an engine. Each case runs in a process of its own, so that its memory is its
+own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from captionkit import display
+from captionkit.bench.store import CAPTION, imaginary_films
+from captionkit.recipe import Recipe
+from captionkit.review import Comparison
+from captionkit.run import Run
+from captionkit.sources import PlannedWindow, windows_table
+from captionkit.store import Store
+from captionkit.system.memory import PeakMemory
+from captionkit.system.temp import TempFolder
+from captionkit.system.terminal import SafeConsole
+from captionkit.widgets.rows import Row, Rows, listed, load_stored
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SIZES = (1000, 10_000, 100_000)
+_FILMS_OF = 1000
+_CLAIMED = 64
+_EVERY_S = 0.01
+_MB = 1e6
+# Growth by n log n, a little memory that all sizes need, and a busy machine stay below this slope.
+_LINEAR = 1.2
+_WORDS = (
+    "red|blue|green|white|old|small|striped|wooden|rusty|yellow",
+    "boat|truck|dog|child|train|bicycle|crane|ferry|cyclist|horse",
+    "moves left|moves right|waits|turns round|stops|speeds up|comes closer|leaves the view",
+    "sea|road|pier|field|bridge|harbour|station|market|river|yard",
+    "by day|at night|at dusk|in the rain|in the snow|in fog|at noon|under low clouds",
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case at a size: its time, the memory that it added, and the memory of its process at most.
+
+    ``cpu_s`` is the time of the processor alone, which another program's load changes little.
+    """
+
+    case: str
+    windows: int
+    seconds: float
+    cpu_s: float
+    added_mb: float
+    resident_mb: float
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a case may use: the store, its only run, and the windows."""
+
+    store: Store
+    windows: list[PlannedWindow]
+    folder: Path
+
+    @property
+    def run(self) -> Run:
+        return Run(self.store, 1)
+
+    def rows(self) -> Rows:
+        rows = Rows()
+        new = [Row(each) for each in self.windows]
+        load_stored(self.store, new)
+        rows.add(new)
+        return rows
+
+
+def _add_captions(given: _Given) -> None:
+    texts = captions_of(len(given.windows))
+    work = given.store.begin_work(1)
+    while jobs := work.claim(_CLAIMED):
+        for job in jobs:
+            work.add_caption(job, replace(CAPTION, text=next(texts)))
+            work.finish(job, None)
+    work.end()
+
+
+def _shown(given: _Given) -> Callable[[], object]:
+    """Return a function that shows a run, its captions, its windows and a comparison."""
+    run = given.run
+    captions, table = run.captions, windows_table(given.windows, {})
+    table.images = display.no_images
+    both = captions[["video", "window", "key", "start_s", "end_s"]].assign(
+        before=captions["text"], after=captions["text"], same=True, overlap=1.0
+    )
+    shown = [run, captions, table, Comparison(both, ("a", "b"))]
+    # Pandas imports its formats at the first table.
+    captions.head(1)._repr_html_()
+    return lambda: [(repr(each), each._repr_html_()) for each in shown]
+
+
+def _filters(given: _Given) -> Callable[[], object]:
+    rows = given.rows()
+    wanted = ({"search": "boat"}, {"check": "repeats"}, {"state": "done", "sort": "longest"})
+    return lambda: [listed(rows, each) for each in wanted]
+
+
+#: Each case by its name: prepares, and returns what is measured. The first two make the store.
+_CASES: dict[str, Callable[[_Given], Callable[[], object]]] = {
+    "open a run": lambda given: (
+        lambda: given.store.add_run(Recipe(), given.windows, repeats=1, batch_size=16, fresh=False)
+    ),
+    "add captions": lambda given: lambda: _add_captions(given),
+    "run.captions": lambda given: lambda: given.run.captions,
+    "run.checks": lambda given: lambda: given.run.checks,
+    "show": _shown,
+    "workbench: load": lambda given: given.rows,
+    "workbench: three filters": _filters,
+    "export jsonl": lambda given: lambda: given.run.export(given.folder / "out.jsonl", overwrite=True),
+    "report": lambda given: lambda: given.run.report(),
+}
+
+#: What a case at 100,000 windows may take: seconds, or MB of its process.
+_GOALS = {
+    "open a run": (2.0, "s"),
+    "run.captions": (1.5, "s"),
+    "run.checks": (5.0, "s"),
+    "show": (0.2, "s"),
+    "export jsonl": (200.0, "MB"),
+}
+_GOAL_AT = 100_000
+
+
+def captions_of(count: int) -> Iterator[str]:
+    """Yield different texts of about fifty words, the same ones each time."""
+    rng = np.random.default_rng(0)
+    kinds = [each.split("|") for each in _WORDS]
+    for picks in rng.integers(0, 1 << 30, (count, 4, len(kinds))).tolist():
+        yield " ".join(
+            "A {} {} {} near the {} {}.".format(
+                *(kind[pick % len(kind)] for kind, pick in zip(kinds, sentence, strict=True))
+            )
+            for sentence in picks
+        )
+
+
+def measure(sizes: Sequence[int], console: Console) -> list[Measured]:
+    """Measure all cases at all sizes, each in its own process."""
+    found = []
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        TempFolder("bench") as folder,
+        ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool,
+    ):
+        for size, case in itertools.product(sizes, _CASES):
+            console.print(f"[dim]{size:,} windows: {case}[/dim]")
+            found.append(pool.submit(_measured, case, folder / f"{size}.sqlite", size).result())
+    return found
+
+
+def _measured(case: str, path: Path, size: int) -> Measured:
+    """Run one case in this process, which begins with it and ends after it."""
+    own = psutil.Process()
+    store = Store(path)
+    work = _CASES[case](_Given(store, imaginary_films(size, _FILMS_OF), path.parent))
+    before = own.memory_info().rss
+    with PeakMemory(lambda: int(own.memory_info().rss), _EVERY_S) as memory:
+        started, begun = time.perf_counter(), time.process_time()
+        kept = work()
+        spent, cpu_s = time.perf_counter() - started, time.process_time() - begun
+    del kept
+    store.close()
+    return Measured(case, size, spent, cpu_s, (memory.most - before) / _MB, memory.most / _MB)
+
+
+def slopes(found: Sequence[Measured]) -> dict[str, tuple[float, float]]:
+    """Return the slopes of CPU time and of added memory by case, over the two largest sizes.
+
+    A slope of 1 is a cost that grows as the number of windows. What takes less than 10 ms or 5 MB
+    counts as that much.
+    """
+    made = {}
+    for case, some in itertools.groupby(sorted(found, key=lambda each: each.case), lambda m: m.case):
+        *_, one, two = sorted(some, key=lambda each: each.windows)
+        ratio = math.log(two.windows / one.windows)
+        made[case] = (
+            math.log(max(two.cpu_s, 0.01) / max(one.cpu_s, 0.01)) / ratio,
+            math.log(max(two.added_mb, 5) / max(one.added_mb, 5)) / ratio,
+        )
+    return made
+
+
+def missed(found: Sequence[Measured]) -> list[str]:
+    """Return what misses a goal or grows faster than the number of windows, in words."""
+    said = []
+    for each in found:
+        bound, unit = _GOALS.get(each.case, (math.inf, "s"))
+        figure = each.seconds if unit == "s" else each.resident_mb
+        if each.windows == _GOAL_AT and figure > bound:
+            said.append(f"{each.case}: {figure:.2f} {unit} at {_GOAL_AT:,} windows; goal {bound:g}")
+    for case, of_case in slopes(found).items():
+        said += [
+            f"{case}: {name} grows faster than the windows (slope {slope:.2f})"
+            for name, slope in zip(("time", "memory"), of_case, strict=True)
+            if slope > _LINEAR
+        ]
+    return said
+
+
+def growth_figure(found: Sequence[Measured]) -> Figure:
+    """Draw time and added memory by the number of windows, on logarithmic axes."""
+    figure = display.empty_figure(11, 5)
+    axes = figure.subplots(1, 2)
+    steep = slopes(found)
+    for index, case in enumerate(_CASES):
+        some = sorted((each for each in found if each.case == case), key=lambda each: each.windows)
+        sizes = [each.windows for each in some]
+        for panel, values, slope in (
+            (axes[0], [max(each.cpu_s, 1e-3) for each in some], steep[case][0]),
+            (axes[1], [max(each.added_mb, 1) for each in some], steep[case][1]),
+        ):
+            panel.loglog(
+                sizes, values, marker="os^Dv<>Xp"[index], color=f"C{index}",
+                label=f"{case} ({slope:.2f})",
+            )  # fmt: skip
+    for panel, title in zip(axes, ("CPU seconds (slope)", "MB added (slope)"), strict=True):
+        panel.set_title(title, loc="left")
+        panel.set_xlabel("windows")
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _table(found: Sequence[Measured]) -> Table:
+    sizes = sorted({each.windows for each in found})
+    heads = (*(f"{size:,}" for size in sizes), "slope", "slope of MB")
+    table = Table("", *heads, title="Costs by the number of windows")
+    steep = slopes(found)
+    for case in _CASES:
+        some = sorted((each for each in found if each.case == case), key=lambda each: each.windows)
+        cells = [f"{each.seconds:.2f} s, {each.added_mb:.0f} MB" for each in some]
+        table.add_row(case, *cells, *(f"{slope:.2f}" for slope in steep[case]))
+    return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print a table; return 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(prog="python -m captionkit.bench growth", description=__doc__)
+    parser.add_argument("--windows", type=int, nargs="+", default=_SIZES, help="two sizes or more")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the slopes here, as PNG")
+    options = parser.parse_args(argv)
+    if len(set(options.windows)) < 2 or min(options.windows) < 1:
+        parser.error("--windows takes two different numbers or more, each above 0")
+    console = SafeConsole()
+    found = measure(sorted(set(options.windows)), console)
+    console.print(_table(found))
+    wrong = missed(found)
+    for each in wrong:
+        console.print(f"missed: {each}")
+    if options.json:
+        content = {"measured": [asdict(each) for each in found], "missed": wrong}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if options.figure:
+        options.figure.write_bytes(display.png(growth_figure(found)))
+    return 1 if wrong else 0
