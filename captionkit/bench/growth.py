@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import math
@@ -43,6 +44,7 @@ _SIZES = (1000, 10_000, 100_000)
 _FILMS_OF = 1000
 _CLAIMED = 64
 _EVERY_S = 0.01
+_LONGEST_S = 600.0
 _MB = 1e6
 # Growth by n log n, a little memory that all sizes need, and a busy machine stay below this slope.
 _LINEAR = 1.2
@@ -75,8 +77,13 @@ class _Given:
     """What a case may use: the store, its only run, and the windows."""
 
     store: Store
-    windows: list[PlannedWindow]
+    size: int
     folder: Path
+
+    @functools.cached_property
+    def windows(self) -> list[PlannedWindow]:
+        # Made on demand: the times of all frames take 200 MB for 100,000 windows.
+        return imaginary_films(self.size, _FILMS_OF)
 
     @property
     def run(self) -> Run:
@@ -90,8 +97,13 @@ class _Given:
         return rows
 
 
+def _added(given: _Given) -> Callable[[], object]:
+    windows = given.windows
+    return lambda: given.store.add_run(Recipe(), windows, repeats=1, batch_size=16, fresh=False)
+
+
 def _add_captions(given: _Given) -> None:
-    texts = captions_of(len(given.windows))
+    texts = captions_of(given.size)
     work = given.store.begin_work(1)
     while jobs := work.claim(_CLAIMED):
         for job in jobs:
@@ -114,6 +126,12 @@ def _shown(given: _Given) -> Callable[[], object]:
     return lambda: [(repr(each), each._repr_html_()) for each in shown]
 
 
+def _loaded(given: _Given) -> Callable[[], object]:
+    # Plan the windows before the measurement.
+    assert given.windows
+    return given.rows
+
+
 def _filters(given: _Given) -> Callable[[], object]:
     rows = given.rows()
     wanted = ({"search": "boat"}, {"check": "repeats"}, {"state": "done", "sort": "longest"})
@@ -122,14 +140,12 @@ def _filters(given: _Given) -> Callable[[], object]:
 
 #: Each case by its name: prepares, and returns what is measured. The first two make the store.
 _CASES: dict[str, Callable[[_Given], Callable[[], object]]] = {
-    "open a run": lambda given: (
-        lambda: given.store.add_run(Recipe(), given.windows, repeats=1, batch_size=16, fresh=False)
-    ),
+    "open a run": _added,
     "add captions": lambda given: lambda: _add_captions(given),
     "run.captions": lambda given: lambda: given.run.captions,
     "run.checks": lambda given: lambda: given.run.checks,
     "show": _shown,
-    "workbench: load": lambda given: given.rows,
+    "workbench: load": _loaded,
     "workbench: three filters": _filters,
     "export jsonl": lambda given: lambda: given.run.export(given.folder / "out.jsonl", overwrite=True),
     "report": lambda given: lambda: given.run.report(),
@@ -160,24 +176,39 @@ def captions_of(count: int) -> Iterator[str]:
 
 
 def measure(sizes: Sequence[int], console: Console) -> list[Measured]:
-    """Measure all cases at all sizes, each in its own process."""
-    found = []
+    """Measure all cases at all sizes, each in its own process.
+
+    Leaves out, and says so, what would take more than ten minutes by its growth so far.
+    """
+    found: list[Measured] = []
     spawn = multiprocessing.get_context("spawn")
     with (
         TempFolder("bench") as folder,
         ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool,
     ):
         for size, case in itertools.product(sizes, _CASES):
+            expected = _expected_s([each for each in found if each.case == case], size)
+            if expected > _LONGEST_S:
+                console.print(f"{size:,} windows: {case} is left out, of about {expected:,.0f} s")
+                continue
             console.print(f"[dim]{size:,} windows: {case}[/dim]")
             found.append(pool.submit(_measured, case, folder / f"{size}.sqlite", size).result())
     return found
+
+
+def _expected_s(before: Sequence[Measured], size: int) -> float:
+    """Return the expected time of a case from the sizes before."""
+    if not before:
+        return 0.0
+    slope = max(1.0, slopes(before)[before[0].case][0]) if len(before) > 1 else 1.0
+    return before[-1].seconds * (size / before[-1].windows) ** slope
 
 
 def _measured(case: str, path: Path, size: int) -> Measured:
     """Run one case in this process, which begins with it and ends after it."""
     own = psutil.Process()
     store = Store(path)
-    work = _CASES[case](_Given(store, imaginary_films(size, _FILMS_OF), path.parent))
+    work = _CASES[case](_Given(store, size, path.parent))
     before = own.memory_info().rss
     with PeakMemory(lambda: int(own.memory_info().rss), _EVERY_S) as memory:
         started, begun = time.perf_counter(), time.process_time()
@@ -254,8 +285,12 @@ def _table(found: Sequence[Measured]) -> Table:
     steep = slopes(found)
     for case in _CASES:
         some = sorted((each for each in found if each.case == case), key=lambda each: each.windows)
-        cells = [f"{each.seconds:.2f} s, {each.added_mb:.0f} MB" for each in some]
-        table.add_row(case, *cells, *(f"{slope:.2f}" for slope in steep[case]))
+        cells = {each.windows: f"{each.seconds:.2f} s, {each.added_mb:.0f} MB" for each in some}
+        table.add_row(
+            case,
+            *(cells.get(size, "left out") for size in sizes),
+            *(f"{slope:.2f}" for slope in steep[case]),
+        )
     return table
 
 
