@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -36,9 +36,6 @@ from captionkit.system.memory import PeakMemory
 from captionkit.system.temp import TempFolder
 from captionkit.system.terminal import SafeConsole
 from captionkit.widgets.rows import Row, Rows, listed, load_stored
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SIZES = (1000, 10_000, 100_000)
 _FILMS_OF = 1000
@@ -253,31 +250,6 @@ def missed(found: Sequence[Measured]) -> list[str]:
     return said
 
 
-def growth_figure(found: Sequence[Measured]) -> Figure:
-    """Draw time and added memory by the number of windows, on logarithmic axes."""
-    figure = display.empty_figure(11, 5)
-    axes = figure.subplots(1, 2)
-    steep = slopes(found)
-    for index, case in enumerate(_CASES):
-        some = sorted((each for each in found if each.case == case), key=lambda each: each.windows)
-        sizes = [each.windows for each in some]
-        for panel, values, slope in (
-            (axes[0], [max(each.cpu_s, 1e-3) for each in some], steep[case][0]),
-            (axes[1], [max(each.added_mb, 1) for each in some], steep[case][1]),
-        ):
-            panel.loglog(
-                sizes, values, marker="os^Dv<>Xp"[index], color=f"C{index}",
-                label=f"{case} ({slope:.2f})",
-            )  # fmt: skip
-    for panel, title in zip(axes, ("CPU seconds (slope)", "MB added (slope)"), strict=True):
-        panel.set_title(title, loc="left")
-        panel.set_xlabel("windows")
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(fontsize=8, frameon=False)
-    return figure
-
-
 def _table(found: Sequence[Measured]) -> Table:
     sizes = sorted({each.windows for each in found})
     heads = (*(f"{size:,}" for size in sizes), "slope", "slope of MB")
@@ -313,5 +285,6 @@ def main(argv: list[str] | None = None) -> int:
         content = {"measured": [asdict(each) for each in found], "missed": wrong}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.figure:
-        options.figure.write_bytes(display.png(growth_figure(found)))
+        table = pd.DataFrame(map(asdict, found))
+        options.figure.write_bytes(display.png(display.growth_figure(table, slopes(found))))
     return 1 if wrong else 0

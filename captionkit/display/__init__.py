@@ -3,6 +3,7 @@
 from captionkit.display.diff import Piece, marked, overlap, wilson, word_diff
 from captionkit.display.figures import (
     frames_figure,
+    growth_figure,
     png,
     report_figure,
     search_figure,
@@ -44,6 +45,7 @@ __all__ = [
     "escape",
     "frame_html",
     "frames_figure",
+    "growth_figure",
     "left_out_html",
     "marked",
     "marked_spans",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -95,6 +95,34 @@ def sweep_figure(table: pd.DataFrame) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def growth_figure(table: pd.DataFrame, slopes: Mapping[str, tuple[float, float]]) -> Figure:
+    """Draw CPU time and added memory of cases by the number of windows, on logarithmic axes.
+
+    ``table`` has the columns case, windows, cpu_s and added_mb, ``slopes`` those of time and memory.
+    """
+    figure = _figure(11, 5)
+    for side, (axes, name, least, title) in enumerate(
+        zip(
+            figure.subplots(1, 2),
+            ("cpu_s", "added_mb"),
+            (1e-3, 1),
+            ("CPU seconds (slope)", "MB added (slope)"),
+            strict=True,
+        )  # fmt: skip
+    ):
+        for index, (case, some) in enumerate(table.groupby("case", sort=False)):
+            axes.loglog(
+                some["windows"], some[name].clip(lower=least), color=f"C{index}",
+                marker="os^Dv<>Xp"[index % 9], label=f"{case} ({slopes[case][side]:.2f})",
+            )  # fmt: skip
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("windows")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, frameon=False)
     return figure
 
 
