@@ -10,6 +10,8 @@ from common import VIDEOS
 from rich.console import Console
 
 import captionkit as ck
+from captionkit.bench import growth
+from captionkit.bench.growth import Measured, missed, slopes
 from captionkit.bench.opening import bench_opening
 from captionkit.bench.sides import Ours
 from captionkit.bench.speed import Goal, Report
@@ -81,3 +83,32 @@ def test_the_bench_of_opening_measures_every_figure():
     assert found["3 clips of 1 s, second time: first windows / all"].endswith(" s")
     (size,) = (name for name in found if name.startswith("mp4 of 0.1 GB, 0.02 h"))
     assert " / " in found[size]
+
+
+def test_the_bench_of_growth_runs_every_case_on_the_store_that_the_first_ones_made(tmp_path):
+    found = [growth._measured(case, tmp_path / "30.sqlite", 30) for case in growth._CASES]
+    assert [each.case for each in found][:2] == ["open a run", "add captions"]
+    assert all(each.windows == 30 and each.seconds > 0 and each.resident_mb > 10 for each in found)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 30
+
+
+def test_what_grows_faster_than_the_windows_is_named_with_its_slope():
+    found = [
+        Measured(case, size, seconds, seconds, added, 100.0)
+        for case, size, seconds, added in (
+            ("even", 1000, 0.1, 10), ("even", 10_000, 1.0, 100),
+            ("steep", 1000, 0.1, 10), ("steep", 10_000, 10.0, 20),
+            ("short", 1000, 0.0001, 0), ("short", 10_000, 0.009, 4),
+        )
+    ]  # fmt: skip
+    assert slopes(found)["even"] == pytest.approx((1, 1))
+    assert slopes(found)["short"] == (0, 0)
+    assert missed(found) == ["steep: time grows faster than the windows (slope 2.00)"]
+    assert growth._expected_s(found[2:4], 100_000) == pytest.approx(1000)
+
+
+def test_a_goal_of_growth_is_missed_by_seconds_or_by_the_memory_of_the_process():
+    slow = [Measured("run.checks", size, 6.0, 1.0, 1.0, 500.0) for size in (10_000, 100_000)]
+    large = [Measured("export jsonl", size, 60.0, 1.0, 1.0, 201.0) for size in (10_000, 100_000)]
+    assert missed(slow) == ["run.checks: 6.00 s at 100,000 windows; goal 5"]
+    assert missed(large) == ["export jsonl: 201.00 MB at 100,000 windows; goal 200"]

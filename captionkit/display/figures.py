@@ -104,15 +104,9 @@ def growth_figure(table: pd.DataFrame, slopes: Mapping[str, tuple[float, float]]
     ``table`` has the columns case, windows, cpu_s and added_mb, ``slopes`` those of time and memory.
     """
     figure = _figure(11, 5)
-    for side, (axes, name, least, title) in enumerate(
-        zip(
-            figure.subplots(1, 2),
-            ("cpu_s", "added_mb"),
-            (1e-3, 1),
-            ("CPU seconds (slope)", "MB added (slope)"),
-            strict=True,
-        )  # fmt: skip
-    ):
+    panels = (("cpu_s", 1e-3, "CPU seconds (slope)"), ("added_mb", 1, "MB added (slope)"))
+    for side, axes in enumerate(figure.subplots(1, 2)):
+        name, least, title = panels[side]
         for index, (case, some) in enumerate(table.groupby("case", sort=False)):
             axes.loglog(
                 some["windows"], some[name].clip(lower=least), color=f"C{index}",
