@@ -31,6 +31,7 @@ class FormView(BoardView, widgets.VBox):
 
     def __init__(self, session: Session | Board, browser: Browser | None = None) -> None:
         super().__init__(session, layout=widgets.Layout(width="100%", min_width="0"))
+        self.add_class("ck-look")
         self.browser = browser
         self.problem = widgets.HTML()
 

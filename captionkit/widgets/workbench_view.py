@@ -78,7 +78,7 @@ class Workbench:
         self.widget = widgets.VBox(
             [self._style, self.banner, self._grid], layout=widgets.Layout(width="100%")
         )
-        self.widget.add_class("ck-bench")
+        self.widget.add_class("ck-bench").add_class("ck-look")
         self._twin = Twin(self.board, self.widget, repr(self), self._static)
         self._twin.follow(self.compare)
         self._twin.follow(self.sweep)

@@ -46,6 +46,7 @@ _STYLE = """
 body {font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1280px; padding: 0 1em}
 .bar {display: flex; gap: 1em; flex-wrap: wrap; align-items: center; margin: 1em 0}
 input, select {font: inherit; padding: 3px 6px}
+:focus-visible {outline: 2px solid #1976d2; outline-offset: 1px}
 .fault {font-weight: 600; color: color-mix(in srgb, #d32f2f 62%, CanvasText)}
 .ck {width: 100%; font-size: 14px}
 pre {white-space: pre-wrap; overflow-wrap: anywhere}

@@ -3,6 +3,7 @@
 import { make, makeButton, makeSelect, makeUrl, remember } from "./dom.js";
 
 const KEPT_WINDOWS = 24; // windows whose frames stay in the page
+const STILL = matchMedia("(prefers-reduced-motion: reduce)"); // clips wait for a press of play
 const FILMS = [
   { value: "frames", label: "model's frames" },
   { value: "clip", label: "clip" },
@@ -201,7 +202,7 @@ export class Player {
     remember(this.clips, message.index, url, KEPT_WINDOWS, URL.revokeObjectURL);
     if (message.index !== this.index) return;
     this.refresh();
-    this.setPlaying(true);
+    if (!STILL.matches) this.setPlaying(true);
   }
 
   takeFailure(message) {
