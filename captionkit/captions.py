@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from captionkit.display import TextTable
 from captionkit.pipeline.events import Caption
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
@@ -193,7 +194,7 @@ def fits(row: Sequence[Any]) -> bool:
     )
 
 
-def typed(table: pd.DataFrame) -> pd.DataFrame:
+def typed(table: pd.DataFrame) -> TextTable:
     """Convert each known column to its type; missing texts become None."""
     for name, kind in KINDS.items():
         if name not in table:
@@ -202,4 +203,4 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
             table[name] = pd.to_numeric(table[name]).astype(_DTYPES[kind])
         else:
             table[name] = table[name].astype(object).where(table[name].notna(), None)
-    return table
+    return TextTable(table)

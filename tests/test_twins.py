@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from common import ROOT, VIDEOS
 from fakes import FakeBackend
@@ -16,6 +17,7 @@ from nbconvert import HTMLExporter
 
 import captionkit as ck
 from captionkit import display
+from captionkit.demo.recall import fact_recall, summary
 from captionkit.widgets.twin import static_html
 
 SOURCE = """
@@ -118,15 +120,34 @@ def test_tables_are_aligned_left_and_break_no_words(executed):
             assert "anywhere" not in tag
 
 
-def test_tables_of_pandas_are_aligned_left_too(tmp_path):
+def test_every_table_is_one_of_pandas_and_aligned_left(tmp_path):
     session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "s", backend=FakeBackend())
-    session.caption("short")
-    for table in (ck.runs(session.store), session.windows[["video", "window"]]):
-        html = table._repr_html_()
-        assert len(re.findall(r'<t[dh] style="text-align:left"', html)) == len(
-            re.findall(r"<t[dh]\b", html)
-        )
+    one = session.caption("short", repeats=2)
+    schema = '{"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}'
+    shaped = session.caption("short", schema=schema)
+    matrix = session.matrix(["short", "default"])
+    for reviewer in ("Ada", "Ben"):
+        one.rate("harbour", 0, 4, reviewer=reviewer)
+    sweep = session.sweep(batch_sizes=[1], prompts=["short"])
+    report = one.report()
+    loaded = ck.load_captions(one.export(tmp_path / "one.jsonl"))
+    tables = [
+        session.windows[["video", "window"]], session.captions, one.captions, one.final, one.checks,
+        one.human, one.stability(), one.scores(one), shaped.structured, matrix.table,
+        matrix.scores(one), sweep.table, sweep.captions, sweep.scores(one),
+        ck.compare(1, 2, session.store).table,
+        ck.runs(session.store), ck.prompts_tried(session.store), ck.agreement(session.store),
+        report.captions, report.phrases, report.openings, report.vocabulary, report.videos, loaded,
+        fact_recall(one), summary(one),
+    ]  # fmt: skip
     session.close()
+    for number, table in enumerate(tables):
+        assert isinstance(table, pd.DataFrame)
+        html = table.head(1)._repr_html_()
+        left = re.findall(r'<t[dh] style="text-align:left"', html)
+        assert len(left) == len(re.findall(r"<t[dh]\b", html)), (number, list(table))
+        # A table of the user's own stays as pandas has it.
+        assert "left" not in pd.DataFrame(table)._repr_html_()
 
 
 def test_a_twin_holds_fields_and_texts_but_no_controls(tmp_path):

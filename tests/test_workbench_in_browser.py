@@ -429,7 +429,7 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
             page.locator(".ck-tabs").scroll_into_view_if_needed()
             assert sticking_out(page) == []
             shoot(notebook, f"{name}-{tab.lower()}")
-        expect(page.locator(".ck-table").first).to_contain_text("run 2")
+        expect(page.locator(".ck-tabs table.ck").first).to_contain_text("run 2")
         assert page.locator(".ckb-problem").is_hidden()
         button(notebook, "More").click()
         assert sticking_out(page) == []

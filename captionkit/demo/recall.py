@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from captionkit.demo.marks import mark
+from captionkit.display import TextTable
 
 if TYPE_CHECKING:
     from captionkit.run.run import Run
@@ -49,7 +50,7 @@ def fact_recall(run: Run) -> pd.DataFrame:
             found = [right for (fact, _), right in marks.facts.items() if fact == name]
             row[name] = sum(found) / len(found)
         rows.append({**row, "recall": marks.recall, "false": marks.false})
-    return pd.DataFrame(rows, columns=["video", "window", "stage", *FACTS, "recall", "false"])
+    return TextTable(rows, columns=["video", "window", "stage", *FACTS, "recall", "false"])
 
 
 def summary(run: Run) -> pd.DataFrame:

@@ -24,6 +24,7 @@ Images = Callable[[str], "bytes | None"]
 Spans = Sequence[tuple[int, int]]
 
 MOST_ROWS = 50
+_SHORT = 24
 STYLE = """
 .ck {border-collapse: collapse; font: 13px/1.45 system-ui, sans-serif}
 .ck th, .ck td {text-align: left; vertical-align: top; padding: 5px 9px;
@@ -109,7 +110,9 @@ def frame_html(table: pd.DataFrame) -> str:
     def cell(value: object) -> str:
         if pd.api.types.is_scalar(value) and pd.isna(value):
             return ""
-        return escape(f"{value:.3g}" if isinstance(value, float) else value)
+        text = escape(f"{value:.3g}" if isinstance(value, float) else value)
+        # Beside many columns of figures, a text would get the width of its longest word.
+        return f'<div style="min-width:16em">{text}</div>' if len(text) > _SHORT else text
 
     return table_html(
         [str(name) for name in table.columns],
@@ -165,7 +168,11 @@ def diff_cells(pieces: Sequence[Piece], unsupported: tuple[Spans, Spans] = ((), 
 
 
 class TextTable(pd.DataFrame):
-    """A table with texts, kept through operations of pandas; a notebook shows it aligned left."""
+    """A table of pandas that a notebook shows aligned left, as are tables that are made from it.
+
+    A class of its own, since pandas aligns by an option that would change other tables, too;
+    ``pandas.DataFrame(table)`` is the same table without it.
+    """
 
     @property
     def _constructor(self) -> Callable[..., TextTable]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from captionkit.display import TextTable
+
 COLUMNS = ("reviewer_a", "reviewer_b", "captions", "same", "within_one", "kappa")
 _LEVELS = np.arange(1, 6)
 
@@ -39,7 +41,7 @@ def agreements(ratings: Iterable[tuple[int, int, str, int | None]]) -> pd.DataFr
         rows.append(
             (one, two, len(common), (apart == 0).mean(), (apart <= 1).mean(), weighted_kappa(a, b))
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return TextTable(rows, columns=list(COLUMNS))
 
 
 def weighted_kappa(a: np.ndarray, b: np.ndarray) -> float:

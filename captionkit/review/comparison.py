@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from captionkit import display
-from captionkit.display import Images, Piece, Spans, overlap, word_diff
+from captionkit.display import Images, Piece, Spans, TextTable, overlap, word_diff
 from captionkit.store import Store
 
 Unsupported = Callable[[pd.DataFrame], Mapping[Any, Spans]]
@@ -164,4 +164,4 @@ def stability(table: pd.DataFrame) -> pd.DataFrame:
                 "overlap": float(np.mean([overlap(*pair) for pair in pairs])) if pairs else math.nan,
             }
         )
-    return pd.DataFrame(rows, columns=["video", "window", "repeats", "same", "overlap"])
+    return TextTable(rows, columns=["video", "window", "repeats", "same", "overlap"])

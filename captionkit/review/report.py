@@ -94,7 +94,7 @@ def report(
     alike = near_duplicates(list(table["text"]), near)
     same = _exact(words)
     unwanted = [tuple(words_of(name)) for name in names]
-    captions = pd.DataFrame(
+    captions = display.TextTable(
         {
             "video": table["video"],
             "window": table["window"],
@@ -160,7 +160,7 @@ def _counted(
         for phrase, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         if count >= least
     ]
-    return pd.DataFrame(rows, columns=[name, "captions", "share"])
+    return display.TextTable(rows, columns=[name, "captions", "share"])
 
 
 def _leaks(words: list[str], unwanted: Sequence[tuple[str, ...]]) -> str:
@@ -182,5 +182,5 @@ def _by_video(captions: pd.DataFrame, found: dict[object, list[str]]) -> pd.Data
                 **{name: counts[name] for name in FAULTS},
             }
         )
-    table = pd.DataFrame(rows)
+    table = display.TextTable(rows)
     return table[[name for name in table if name not in FAULTS or table[name].any()]]

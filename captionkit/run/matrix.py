@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from captionkit import display
-from captionkit.display import Images
+from captionkit.display import Images, TextTable
 from captionkit.review import MEASURES, scores
 from captionkit.run.run import Run, last_stages
 
@@ -38,7 +38,7 @@ class Matrix:
         for prompt, run in self.runs.items():
             measured = scores(run.final, reference.human)
             rows[prompt] = {"windows": len(measured), **measured[list(MEASURES)].mean()}
-        return pd.DataFrame.from_dict(rows, orient="index").sort_values("overlap", ascending=False)
+        return TextTable.from_dict(rows, orient="index").sort_values("overlap", ascending=False)
 
     @property
     def keys(self) -> dict[tuple[str, int], str]:
@@ -64,4 +64,4 @@ def _columns(captions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         prompt: last_stages(table).set_index(["video", "window"])["text"]
         for prompt, table in captions.items()
     }
-    return pd.concat(columns, axis=1, sort=False)
+    return TextTable(pd.concat(columns, axis=1, sort=False))

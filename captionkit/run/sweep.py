@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from captionkit import display
-from captionkit.display import overlap
+from captionkit.display import TextTable, overlap
 from captionkit.engine import Backend, EngineError
 from captionkit.models.weights import WeightsError
 from captionkit.pipeline.events import Caption, WindowDone
@@ -193,11 +193,11 @@ def sweep(
             agreement = float(np.mean([overlap(*pair) for pair in pairs])) if pairs else None
             rows.append({**row, "cache": cache, **measured, "agreement": agreement})
             on_row(rows[-1])
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = TextTable(rows, columns=list(COLUMNS))
     if first is None and not stopped.is_set():
         reasons = "; ".join(dict.fromkeys(table["error"]))
         raise ValueError(f"no setting of the sweep can run: {reasons}")
-    return Sweep(table, pd.DataFrame(cold, columns=list(_TEXTS)))
+    return Sweep(table, TextTable(cold, columns=list(_TEXTS)))
 
 
 def _with_windows(

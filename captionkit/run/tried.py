@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from captionkit.display import TextTable
 from captionkit.run.history import runs
 from captionkit.store import Store, open_store
 
@@ -46,7 +47,7 @@ def prompts_tried(store: Store | str | Path | None = None) -> pd.DataFrame:
                 len(rated), mean,
             )
         )  # fmt: skip
-    tried = pd.DataFrame(found, columns=list(COLUMNS))
+    tried = TextTable(found, columns=list(COLUMNS))
     for name in ("stage2", "saved"):
         # Beside texts, pandas would make None a NaN.
         values = [row[COLUMNS.index(name)] for row in found]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from captionkit.display import WindowTable
+from captionkit.display import TextTable, WindowTable
 from captionkit.export import ExportError
 from captionkit.export.rows import ForeignRow, foreign_rows
 from captionkit.pipeline import Caption
@@ -120,7 +120,7 @@ class SessionImports(SessionWindows):
                 "%d of %d captions of %s belong to no window: %s%s",
                 len(unmatched), len(rows), path, listed, more,
             )  # fmt: skip
-        table = pd.DataFrame(
+        table = TextTable(
             [(row.where, row.text, why) for row, why in unmatched], columns=["where", "text", "reason"]
         )
         return ImportedRun(self.store, number, self, table)

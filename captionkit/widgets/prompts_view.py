@@ -201,7 +201,7 @@ def _table(tried: Any) -> str:
     if tried.empty:
         return '<div class="ck-note">No prompt was tried yet.</div>'
     heads = ("prompt", "saved as", "runs", "last", "captions", "windows/s", "rating")
-    lines = []
+    rows = []
     for row in tried.itertuples():
         second = f" + stage 2: {_short(row.stage2)}" if isinstance(row.stage2, str) else ""
         rate = f"{row.windows_per_s:.2f}" if row.windows_per_s == row.windows_per_s else "-"
@@ -210,7 +210,5 @@ def _table(tried: Any) -> str:
             _short(row.prompt) + second, row.saved or "-", row.runs, f"run {row.last_run}", row.done,
             rate, rating,
         )  # fmt: skip
-        lines.append("".join(f"<td>{escape(str(cell))}</td>" for cell in cells))
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<table class="ck-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        rows.append([escape(cell) for cell in cells])
+    return display.table_html(heads, rows)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import ipywidgets as widgets
 
-from captionkit.display import escape, visible, word_diff
+from captionkit.display import escape, table_html, visible, word_diff
 from captionkit.run import agreement, runs
 from captionkit.session import Session
 from captionkit.store import Step, StoreError
@@ -333,14 +333,16 @@ class ReviewView(FormView):
 
 def _steps(steps: Sequence[Step]) -> str:
     """Draw the last steps, the newest first; the first one that is done is what an undo takes back."""
-    lines = []
+    rows = []
     for each in steps:
         state = "done" if each.done else "undone, can be made again" if each.again else "undone"
         what = escape(visible(each.what))
         what = what if each.done else f"<del>{what}</del>"
         made = escape(visible(_time_here(each.created)))
-        lines.append(f"<tr><td>{made}</td><td>{what}</td><td>{state}</td></tr>")
-    return _table(("Step", "what", ""), lines) if lines else ""
+        rows.append((made, what, state))
+    if not rows:
+        return ""
+    return f'<div class="ck-scroll">{table_html(("Step", "what", ""), rows)}</div>'
 
 
 def _time_here(created: str) -> str:
@@ -351,22 +353,14 @@ def _time_here(created: str) -> str:
         return created
 
 
-def _table(heads: Iterable[str], lines: Iterable[str]) -> str:
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    body = "".join(lines)
-    return (
-        f'<div class="ck-scroll"><table class="ck-table"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
 def _agreement(table: Any) -> str:
     if table.empty:
         return ""
-    lines = []
+    rows = []
     for row in table.itertuples():
-        names = " and ".join(escape(each or "(no name)") for each in (row.reviewer_a, row.reviewer_b))
+        names = " and ".join(each or "(no name)" for each in (row.reviewer_a, row.reviewer_b))
         kappa = f"{row.kappa:.2f}" if row.kappa == row.kappa else "-"
         cells = (names, row.captions, f"{row.same:.0%}", f"{row.within_one:.0%}", kappa)
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return _table(("Reviewers", "captions", "same", "within a star", "kappa"), lines)
+        rows.append([escape(cell) for cell in cells])
+    heads = ("Reviewers", "captions", "same", "within a star", "kappa")
+    return f'<div class="ck-scroll">{table_html(heads, rows)}</div>'
