@@ -12,6 +12,8 @@ from captionkit.display import escape, visible
 STYLE = f"<style>{(Path(__file__).parent / 'static' / 'forms.css').read_text()}</style>"
 
 
+# Style of a ``pre``, in which JupyterLab breaks words anywhere; a twin has no style sheet.
+WHOLE_WORDS = "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"
 # Layout of a text area of the whole width; at 100% its margin would stick out.
 FULL = {"width": "auto", "align_self": "stretch"}
 

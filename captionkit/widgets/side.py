@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from captionkit.display import escape
 from captionkit.review import FAULTS
 from captionkit.store import StoredStage
-from captionkit.widgets.parts import FULL, flow, wide
+from captionkit.widgets.parts import FULL, WHOLE_WORDS, flow, wide
 from captionkit.widgets.rows import stage_checks
 
 
@@ -118,7 +118,7 @@ def _facts(caption: StoredStage) -> str:
     )
     return (
         f'<div class="f">{escape(figures)}</div><details><summary class="f">Prompt</summary>'
-        f'<pre class="ck-prompt">{escape(caption.prompt_text)}</pre></details>'
+        f'<pre class="ck-prompt" style="{WHOLE_WORDS}">{escape(caption.prompt_text)}</pre></details>'
         f'<details><summary class="f">As the model got it</summary>'
-        f'<pre class="ck-prompt">{escape(caption.prompt)}</pre></details>'
+        f'<pre class="ck-prompt" style="{WHOLE_WORDS}">{escape(caption.prompt)}</pre></details>'
     )

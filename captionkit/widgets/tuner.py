@@ -19,7 +19,7 @@ from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.cost import SAMPLE, Estimate, cost, count_tokens, estimate, frame_facts
 from captionkit.widgets.fields import row_of
-from captionkit.widgets.parts import bad, flow, wide
+from captionkit.widgets.parts import WHOLE_WORDS, bad, flow, wide
 from captionkit.widgets.recipe_form import BY_SPANS, RecipeForm
 from captionkit.widgets.standing import bar
 
@@ -292,6 +292,6 @@ class Tuner(RecipeForm):
         python = as_code.python(source, recipe, self.batch_size.value, selected, run=run, **how)
         whole = "" if selected is None else "# the command line captions all windows of the videos\n"
         return (
-            f"<pre class='ck-code' tabindex='0' aria-label='As code'>{escape(python)}\n"
+            f"<pre class='ck-code' style='{WHOLE_WORDS}' tabindex='0' aria-label='As code'>{escape(python)}\n"
             f"{escape(whole)}{escape(shell)}</pre>"
         )
