@@ -292,6 +292,6 @@ class Tuner(RecipeForm):
         python = as_code.python(source, recipe, self.batch_size.value, selected, run=run, **how)
         whole = "" if selected is None else "# the command line captions all windows of the videos\n"
         return (
-            f"<pre class='ck-code' style='{WHOLE_WORDS}' tabindex='0' aria-label='As code'>{escape(python)}\n"
-            f"{escape(whole)}{escape(shell)}</pre>"
+            f"<pre class='ck-code' style='{WHOLE_WORDS}' tabindex='0' aria-label='As code'>"
+            f"{escape(python)}\n{escape(whole)}{escape(shell)}</pre>"
         )
