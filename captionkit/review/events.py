@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from captionkit import structured
+from captionkit.display import TextTable
 
 COLUMNS = (
     "video", "path", "window", "key", "repeat", "stage", "event", "start_s", "end_s", "text", "invalid",
@@ -76,7 +77,7 @@ def event_rows(captions: pd.DataFrame, schema: str | None) -> pd.DataFrame:
         for row in last.to_dict("records")
         for event in _events(row, schema, name)
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = TextTable(rows, columns=list(COLUMNS))
     whole = dict.fromkeys(("window", "repeat", "stage", "event"), "Int64")
     seconds = dict.fromkeys(("start_s", "end_s", "window_start_s", "window_end_s"), "float64")
     table = table.astype({**whole, **seconds})
@@ -149,7 +150,7 @@ def join_events(events: pd.DataFrame, gap_s: float) -> pd.DataFrame:
             part["window_end_s"], part["last_window"] = row["window_end_s"], row["window"]
         else:
             joined.append({**row, "last_window": row["window"]})
-    table = pd.DataFrame(joined, columns=[*COLUMNS, "last_window"])
+    table = TextTable(joined, columns=[*COLUMNS, "last_window"])
     table = table.astype({each: events[each].dtype for each in COLUMNS})
     order = ["video", "repeat", "start_s", "end_s"]
     return table.astype({"last_window": "Int64"}).sort_values(order, kind="stable", ignore_index=True)

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from captionkit.display import TextTable
 from captionkit.review.claims import missing_words, split_claims
 
 COLUMNS = ("video", "window", "key", "source", "claim", "missing", "p_true", "verdict")
@@ -44,5 +45,5 @@ def omissions(
                 found = known.get((row.key, claim.text), (math.nan, pd.NA))
                 about = (row.video, row.window, row.key, source, claim.text)
                 rows.append((*about, ", ".join(missing), *found))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = TextTable(rows, columns=list(COLUMNS))
     return table.astype({"window": "Int64", "p_true": "float64", "verdict": "boolean"})

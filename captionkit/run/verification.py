@@ -232,7 +232,7 @@ class Verification:
                 about = (row.video, row.window, row.key, row.repeat, row.stage)
                 place = (claim.text, claim.start, claim.end)
                 found.append((*about, *place, *_verdict(reply, self.way.words)))
-        table = pd.DataFrame(found, columns=list(COLUMNS))
+        table = display.TextTable(found, columns=list(COLUMNS))
         kinds = {
             "window": "Int64",
             "repeat": "Int64",
