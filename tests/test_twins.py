@@ -36,6 +36,7 @@ VIEWS = {
     "compare": "view = ck.CompareView(session)\nview.show('harbour', 1)\n"
     "view.mode.value = 'two runs'\nview.run_a.value, view.run_b.value = one.id, two.id\n"
     "assert view.board.idle(60)\nview",
+    "search": "ck.SearchView(session)",
     "sweep": "ck.SweepView(session)",
     "export": "ck.ExportPanel(session)",
     "ab": "ck.ab(one, two)",
@@ -81,7 +82,7 @@ def test_each_view_leaves_results_that_need_no_kernel_script_or_style_sheet(exec
         assert not tags.found & {"script", "style", "input", "button", "select", "progress"}, name
         said = " ".join(tags.words)
         assert "children=" not in said, name
-        assert "harbour" in said or name in ("tuner", "sweep", "export"), name
+        assert "harbour" in said or name in ("tuner", "search", "sweep", "export"), name
         assert len(html) < 150_000, name
     shown = dict(zip(VIEWS, map(html_of, executed.cells[1:]), strict=True))
     for name in ("workbench", "browser", "session", "run"):
@@ -92,6 +93,7 @@ def test_each_view_leaves_results_that_need_no_kernel_script_or_style_sheet(exec
     assert "Prompt text" in shown["tuner"]
     assert "exports/run-" in shown["export"]
     assert "Batch sizes" in shown["sweep"]
+    assert "What counts" in shown["search"]
 
 
 def test_a_widget_is_never_named_by_its_children(executed):

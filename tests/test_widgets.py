@@ -543,6 +543,39 @@ def test_the_sweep_view_draws_and_names_what_cannot_run(bench):
     assert not bench.sweep.button.disabled
 
 
+def test_the_search_tab_finds_a_recipe_that_the_form_takes(bench, fake):
+    fake.say = lambda prompt, start, stage: "A yellow boat." if "short" in prompt else "It is."
+    view = bench.search
+    view.prompts.value = ("short",)
+    view.button.click()
+    assert bench.board.idle(20)
+    assert "nothing varies" in view.problem.value
+    view.prompts.value, view.own.value = ("short",), "Say what moves.\n\nSay where it is."
+    view.fps[1.0].value = True
+    assert view.axes["prompt"] == ["short", "Say what moves.", "Say where it is."]
+    assert view.axes["sampling_fps"] == [1.0, 2.0]
+    view.button.click()
+    assert bench.board.idle(60)
+    assert view.problem.value == ""
+    assert view.result.best.name == "short, 1 fps"
+    assert "truth" in view.words.value
+    assert "Can&#x27;t tell" in view.words.value
+    assert view.figure.value.startswith("<img alt=")
+    assert "can&#x27;t tell on 4" in view.table.value
+    assert len(view.chosen.options) == 6
+    view.chosen.value = "Say what moves., 1 fps"
+    assert "Against short, 1 fps" in view.words.value
+    view.use.click()
+    assert (bench.tuner.recipe.prompt, bench.tuner.recipe.sampling_fps) == ("Say what moves.", 1.0)
+    assert not view.button.disabled
+    assert view.stop.disabled
+    view.propose.value, view.metric.value, view.own.value = True, "sound", ""
+    assert "a short one has few faults" in view.about.value
+    view.button.click()
+    assert bench.board.idle(60)
+    assert len(view.result.measured) == 2 * 8
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_captions_are_text_in_every_view(bench, fake, text, monkeypatch):
     fake.say = lambda prompt, start, stage: text if stage == 1 else f"{text} again"

@@ -288,16 +288,19 @@ class Found:
     def __repr__(self) -> str:
         return f"<Found: {self.sentence}>"
 
-    def _repr_html_(self) -> str:
+    def table_html(self) -> str:
+        """Return the figures of `table` as HTML, without the values that names have already."""
         shown = [
             "setting", "windows", self.metric, self._beside_column, "behind", "low", "high", "verdict",
             "words", "tokens", "seconds", "front",
         ]  # fmt: skip
-        if self._lead is None:
-            return f"<p>{display.escape(self.sentence)}</p>"
         table = self.table
         shown += [name for name in ("failed", "error") if table[name].any()]
-        return f"<p>{display.escape(self.sentence)}</p>{display.frame_html(table[shown])}"
+        return display.frame_html(table[shown])
+
+    def _repr_html_(self) -> str:
+        said = f"<p>{display.escape(self.sentence)}</p>"
+        return said if self._lead is None else f"{said}{self.table_html()}"
 
 
 def _finite(value: float) -> float:

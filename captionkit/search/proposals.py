@@ -147,9 +147,7 @@ def propose(
     given = [start] if isinstance(start, str) else list(start)
     if not given:
         raise ValueError("start has no prompt; give a name or a text")
-    own = [library.resolve(each) for each in given]
-    for each in own:
-        library.check_template(each, library.STAGE1_PLACEHOLDERS)
+    own = [session.make_recipe(each).prompt_text for each in given]
     asked = session if by is None else by
     found: list[str] = []
     reason = f"the model {asked.recipe.model} only captions"
@@ -188,7 +186,8 @@ def _by_model(
         raise ValueError("no window was captioned with the present prompt")
     text = _ASK.format(prompt="\n".join(own), worst="\n".join(line for _, line in worst), count=count)
     how: dict[str, Any] = {"temperature": 0.7, "top_p": 0.95, "max_tokens": 2048, "seed": seed}
-    recipe = asked.make_recipe(stage2=False, schema=_ANSWER, **how)
+    # Any prompt without texts beside the picture will do: the question takes its place.
+    recipe = asked.make_recipe("default", stage2=False, schema=_ANSWER, **how)
     backend = asked.open_backend(recipe)
     chosen = table[table["key"] == worst[0][0]]
     (window,) = session.select(chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -16,7 +17,7 @@ from captionkit.search.halving import Aim, Searchable, search
 def search_watched(session: Searchable, axes: Mapping[str, Any], aim: Aim) -> Found:
     """Search as `halving.search` does; an interrupt stops, and the same call goes on."""
     stopped = threading.Event()
-    known: list[Found] = []
+    known: deque[Found] = deque(maxlen=1)
     with ThreadPoolExecutor(1, "captionkit-search") as thread:
         future = thread.submit(search, session, axes, aim, stopped, known.append)
 

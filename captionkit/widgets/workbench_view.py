@@ -24,20 +24,24 @@ from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import STYLE, close_all, close_one
 from captionkit.widgets.prompts_view import PromptsView
 from captionkit.widgets.review_view import ReviewView
+from captionkit.widgets.search_view import SearchView
 from captionkit.widgets.sweep_view import SweepView
 from captionkit.widgets.tuner import Tuner
 from captionkit.widgets.twin import Twin, static_html, windows_html
 
 #: The views below the browser, a tab each; a new view is its own file and one more entry here.
-TABS: tuple[type[FormView], ...] = (CompareView, ReviewView, PromptsView, ExportPanel, SweepView)
+TABS: tuple[type[FormView], ...] = (
+    CompareView, ReviewView, PromptsView, SearchView, ExportPanel, SweepView,
+)  # fmt: skip
 
 
 class Workbench:
     """All views of a session; shows itself where it is the last line of a cell.
 
     ``browser``, ``tuner`` and each of `TABS` by its name (``compare``, ``review``, ``prompts``,
-    ``export``, ``sweep``) are its views, ``run`` is the last run. In a saved notebook that is opened
-    without a kernel, the last run's captions, the recipe, and what is compared show as HTML. Running
+    ``search``, ``export``, ``sweep``) are its views, ``run`` is the last run. In a saved notebook that
+    is opened without a kernel, the last run's captions, the recipe, what was found and measured, and
+    what is compared show as HTML. Running
     the same cell again closes the workbench that it opened before.
 
     Parameters
@@ -57,6 +61,7 @@ class Workbench:
         self.browser = Browser(self.board)
         self.tuner = Tuner(self.board, self.browser)
         self.compare: CompareView
+        self.search: SearchView
         self.sweep: SweepView
         tabs = [view(self.board, self.browser) for view in TABS]
         vars(self).update({view.name: view for view in tabs})
@@ -81,6 +86,7 @@ class Workbench:
         self.widget.add_class("ck-bench").add_class("ck-look")
         self._twin = Twin(self.board, self.widget, repr(self), self._static)
         self._twin.follow(self.compare)
+        self._twin.follow(self.search)
         self._twin.follow(self.sweep)
         # Choose a window, so that the page begins with something to look at.
         self.browser.value = self.board.windows[0].name
@@ -126,6 +132,8 @@ class Workbench:
         shown = [self.left_out.value, windows_html(self.board), static_html(self.tuner)]
         if self.run is not None:
             shown.append(static_html(self.compare))
+        if self.search.result is not None:
+            shown.append(static_html(self.search))
         if self.sweep.result is not None:
             shown.append(static_html(self.sweep))
         return "".join(shown)
