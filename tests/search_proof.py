@@ -32,9 +32,8 @@ def main(store: Path) -> int:
     for prompt, stage2, fps in grid:
         run = session.caption(prompt, stage2 or False, sampling_fps=fps)
         truth[run.recipe.key] = float(np.nanmean(fact_f1(run.final)))
-        print(
-            f"{prompt}, {'two stages' if stage2 else 'one stage'}, {fps} fps: {truth[run.recipe.key]:.3f}"
-        )
+        stages = "two stages" if stage2 else "one stage"
+        print(f"{prompt}, {stages}, {fps} fps: {truth[run.recipe.key]:.3f}", flush=True)
     all_windows = len(grid) * len(session)
     best = max(truth.values())
     rows = []
@@ -57,9 +56,7 @@ def main(store: Path) -> int:
     content = {"settings": len(grid), "windows": all_windows, "best": best, "searches": rows}
     store.with_suffix(".json").write_text(json.dumps(content, indent=1))
     missed = [row for row in rows if row["behind the best"] > NEAR or row["share"] > 0.25]
-    print(
-        f"best of {len(grid)} settings: {best:.3f}; {len(missed)} of {len(rows)} searches missed the goal"
-    )
+    print(f"best of {len(grid)} settings: {best:.3f}; {len(missed)} of {len(rows)} searches missed")
     return 1 if missed else 0
 
 

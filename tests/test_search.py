@@ -12,6 +12,7 @@ from common import VIDEOS
 from fakes import FakeBackend
 
 import captionkit as ck
+from captionkit.cli import main
 from captionkit.engine import EngineError
 from captionkit.prompts import PROMPTS
 from captionkit.search import BLOCKS, Aim, Proposals, paired, search
@@ -366,6 +367,50 @@ def test_prompts_are_read_from_lists_of_any_form():
     assert usable_prompts('{"prompts": 3}', []) == []
     assert usable_prompts(json.dumps({"prompts": [None, "Say what it is."]}), ["say WHAT it is"]) == []
     assert "built" in repr(Proposals(["short"], "built"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "short"], "nothing varies"),
+        (
+            ["--prompt", "short", "dense", "--sampling-fps", "fast"],
+            "--sampling-fps fast is not a number",
+        ),
+        (["--prompt", "short", "dense", "--windows", "1"], "one window tells no settings apart"),
+        (["--prompt", "short", "dense", "--budget-windows", "3"], "too small to compare 2 settings"),
+        (["--prompt", "short", "dense", "--reference", "7"], "no run 7"),
+        (["--prompt", "short", "dense", "--recipe", "no.toml"], "no.toml"),
+        (["--prompt", "short", "dense", "--save", "nowhere/best.toml"], "there is no folder nowhere"),
+    ],
+)
+def test_bad_usage_of_the_command_is_one_line_and_code_2(arguments, message, tmp_path, capfd):
+    store = ["--store", str(tmp_path / "s.sqlite")]
+    assert main(["search", str(VIDEOS / "night.mp4"), *store, *arguments]) == 2
+    said = capfd.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.engine
+def test_the_command_prints_the_table_and_saves_recipe_and_figure(model, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    saved, figure = tmp_path / "best.toml", tmp_path / "cost.png"
+    code = main(
+        [
+            "search", str(VIDEOS / "night.mp4"), "--prompt", "objects", "background",
+            "--stage2", "none", "Add the time of day: {caption}", "--max-tokens", "24",
+            "--temperature", "0", "--propose", "1", "--store", str(tmp_path / "s.sqlite"),
+            "--save", str(saved), "--figure", str(figure), "--under-tokens", "100000",
+        ]
+    )  # fmt: skip
+    printed = capfd.readouterr()
+    assert code == 0, printed.err
+    assert "built from ready sentences" in printed.err
+    assert "objects, then Add the time of day: {caption}" in printed.out
+    assert "Best within 100000 tokens a window" in printed.out
+    assert ck.Recipe.load(saved).max_tokens == 24
+    assert figure.stat().st_size > 5_000
 
 
 @pytest.mark.engine

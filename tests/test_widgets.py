@@ -561,7 +561,7 @@ def test_the_search_tab_finds_a_recipe_that_the_form_takes(bench, fake):
     assert "truth" in view.words.value
     assert "Can&#x27;t tell" in view.words.value
     assert view.figure.value.startswith("<img alt=")
-    assert "can&#x27;t tell on 4" in view.table.value
+    assert "can&#x27;t tell on " in view.table.value
     assert len(view.chosen.options) == 6
     view.chosen.value = "Say what moves., 1 fps"
     assert "Against short, 1 fps" in view.words.value

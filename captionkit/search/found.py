@@ -135,9 +135,16 @@ class Found:
             )
         made = pd.DataFrame(rows)
         made["run"] = made["run"].astype("Int64")
-        return made.sort_values(
-            ["windows", self.metric], ascending=False, kind="stable", ignore_index=True
+        order = pd.DataFrame(
+            {
+                "windows": -made["windows"],
+                # Equal means differ in their last digit.
+                "score": -made[self.metric].round(9),
+                "tokens": made["tokens"],
+            }
         )
+        order = order.sort_values(list(order), kind="stable")
+        return made.loc[order.index].reset_index(drop=True)
 
     @property
     def _beside_column(self) -> str:
