@@ -21,7 +21,8 @@ def png(figure: Figure) -> bytes:
     return packed.getvalue()
 
 
-_MOST_NAMED = 12
+# Settings of a search that a figure shows, the best first.
+_MOST_NAMED = 24
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -128,22 +129,29 @@ def search_figure(table: pd.DataFrame, metric: str) -> Figure:
     measured = table[table[metric].notna() & table["tokens"].notna()]
     if measured.empty:
         raise ValueError("no setting was measured; there is nothing to draw")
-    figure = _figure(9, 5)
+    figure = _figure(10, 5)
     axes = figure.subplots()
     lead = measured[metric][measured["verdict"] == "leads"].max()
     front = measured[measured["front"]].sort_values("tokens")
-    axes.step(front["tokens"], front[metric], where="post", color="C0", alpha=0.5, label="front")
-    for row in measured.to_dict("records"):
-        colour = "C0" if row["front"] else "0.55"
+    axes.step(front["tokens"], front[metric], where="post", color="C0", alpha=0.5)
+    for number, row in enumerate(measured.head(_MOST_NAMED).to_dict("records"), 1):
+        colour = "C0" if row["front"] else "0.45"
         if row["low"] == row["low"] and row["verdict"] != "leads":
             ends = [lead - row["high"], lead - row["low"]]
             axes.plot([row["tokens"]] * 2, ends, color=colour, alpha=0.35, linewidth=1)
-        axes.plot(row["tokens"], row[metric], "o" if row["front"] else "x", color=colour)
-        if row["front"] or len(measured) <= _MOST_NAMED:
-            axes.annotate(
-                _shortened(row["setting"]), (row["tokens"], row[metric]), fontsize=8,
-                textcoords="offset points", xytext=(5, 4), color="C0" if row["front"] else "0.35",
-            )  # fmt: skip
+        name = f"{number}  {_shortened(row['setting'], 44)}"
+        look: dict[str, Any] = {
+            "marker": "o" if row["front"] else "x",
+            "color": colour,
+            "linestyle": "",
+        }
+        axes.plot(row["tokens"], row[metric], label=name, **look)
+        # Names would cover each other where many settings are as good.
+        axes.annotate(
+            str(number), (row["tokens"], row[metric]), fontsize=8, textcoords="offset points",
+            xytext=(4, 4 if number % 2 else -10), color=colour,
+        )  # fmt: skip
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     axes.set_xlabel("tokens a window, video and prompt included")
     axes.set_ylabel(f"{metric}, mean a caption")
     axes.set_title("What quality costs; settings on the line are the front", loc="left")
