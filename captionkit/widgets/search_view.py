@@ -14,9 +14,9 @@ from captionkit.models.variants import get_variant
 from captionkit.prompts import PROMPTS
 from captionkit.recipe import Recipe
 from captionkit.run import runs
+from captionkit.run.asking import IMPORTED
 from captionkit.search import METRICS, Aim, Found, metrics, propose, search
 from captionkit.session import Session
-from captionkit.session.imports import IMPORTED
 from captionkit.widgets.board import Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.form_view import FormView
