@@ -36,7 +36,7 @@ from captionkit.models.variants import get_variant
 from captionkit.models.weights import find_config
 from captionkit.recipe import Recipe
 from captionkit.system import hardware
-from captionkit.system.memory import PeakMemory, resident_children, used_gpu
+from captionkit.system.memory import PeakMemory, UsedGpus, resident_children
 
 OUT = Path(__file__).parents[1] / "data" / "gpu_rehearsal.json"
 _LIMIT_S = 300
@@ -115,7 +115,7 @@ def doctor(on: Rehearsal) -> dict[str, Any]:
 def start(on: Rehearsal) -> dict[str, Any]:
     """Compare memory as planned and as used, and measure the start."""
     close()
-    measure = resident_children if runs_on_cpu() else used_gpu
+    measure = resident_children if runs_on_cpu() else UsedGpus()
     before = measure()
     config, stored = find_config(get_variant(on.model), on.model_dir)
     assert config is not None

@@ -29,6 +29,7 @@ from captionkit.run import RunEnded
 from captionkit.store import Store
 from captionkit.system import loop
 from captionkit.system.memory import PeakMemory
+from captionkit.widgets.sweep_view import _table as sweep_table
 
 engine = pytest.mark.engine
 SHORT = "Say what it is."
@@ -485,7 +486,21 @@ def test_a_sweep_on_a_gpu_measures_the_memory_of_the_gpu_in_use(session, fake, s
     fake.info["device"] = "cuda"
     sweep = session.sweep(batch_sizes=[2], prompts=[SHORT], temperature=0)
     assert list(sweep.table["peak_memory_gb"]) == [20_000 * 2**20 / 1e9] * len(sweep.table)
+    assert {len(each) for each in sweep.table["peak_memory_each_gb"]} == {1}
+    # One engine on both, and two engines of one each: the fullest, and each.
+    for several in ({"tensor_parallel": 2}, {"devices": ["0", "1"]}):
+        fake.info |= several
+        table = session.sweep(batch_sizes=[2], prompts=[SHORT], temperature=0).table
+        used = (20_000 * 2**20 / 1e9, 22_000 * 2**20 / 1e9)
+        assert list(table["peak_memory_each_gb"]) == [used] * len(table)
+        assert list(table["peak_memory_gb"]) == [used[1]] * len(table)
+        assert "21, 23.1" in sweep_table(table)
+    assert "each_gb" not in sweep_table(sweep.table)
+    fake.info |= {"devices": ["1"]}
+    table = session.sweep(batch_sizes=[2], prompts=[SHORT], temperature=0).table
+    assert list(table["peak_memory_each_gb"]) == [used[1:]] * len(table)
     smi("0, GPU-a, NVIDIA L4, 8.9, 23034, [N/A], 570.86.15, [N/A]")
+    fake.info |= {"devices": []}
     assert session.sweep(batch_sizes=[2], prompts=[SHORT]).table["peak_memory_gb"].isna().all()
 
 

@@ -25,7 +25,7 @@ from captionkit.review import MEASURES, Comparison, compare_tables, scores
 from captionkit.run.run import Run
 from captionkit.sources import PlannedWindow, Sources
 from captionkit.system import loop
-from captionkit.system.memory import GPU_SAMPLE_S, PeakMemory, resident_children, used_gpu
+from captionkit.system.memory import GPU_SAMPLE_S, PeakMemory, UsedGpus, resident_children
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "prompt", "fp8", "batch_size", "cache", "windows", "windows_per_s", "output_tokens_per_s",
     "first_token_p50_s", "first_token_p95_s", "seconds_p50", "seconds_p95", "peak_memory_gb",
-    "cached_tokens", "agreement", "error",
+    "peak_memory_each_gb", "cached_tokens", "agreement", "error",
 )  # fmt: skip
 _TEXTS = (
     "prompt", "fp8", "batch_size", "video", "clip", "window", "key", "start_s", "end_s", "text",
@@ -68,8 +68,9 @@ class Sweep:
     ``windows_per_s`` includes decoding. Seconds count from the submission of a window, over all its
     stages, queue included; ``first_token`` belongs to stage 1. ``peak_memory_gb`` is resident memory
     of the engine and the decoders together while the setting ran, including memory that the engine
-    keeps from earlier settings; of an engine on a GPU it is the memory in use on that GPU, by anyone,
-    and missing if the driver does not say it (MIG). ``agreement`` is the mean word overlap with the
+    keeps from earlier settings; of an engine on GPUs it is the memory in use on the fullest one, by
+    anyone, and missing if the driver does not say it (MIG). ``peak_memory_each_gb`` has that of each
+    of its GPUs, and nothing without one. ``agreement`` is the mean word overlap with the
     first setting that worked. A setting that cannot run has only its ``error``.
     ``captions`` has the cold text of each setting and window: prompt, fp8, batch_size, video, clip,
     window, key, start_s, end_s, text.
@@ -244,8 +245,10 @@ class _Setting:
                 if isinstance(event, WindowDone):
                     done.append(event)
 
-        on_gpu = self.backend.info.get("device") == "cuda"
-        peak = PeakMemory(used_gpu, GPU_SAMPLE_S) if on_gpu else PeakMemory(resident_children)
+        info = self.backend.info
+        gpus = UsedGpus(info.get("devices", ()), info.get("tensor_parallel", 1))
+        on_gpu = info.get("device") == "cuda"
+        peak = PeakMemory(gpus, GPU_SAMPLE_S) if on_gpu else PeakMemory(resident_children)
         with peak:
             started = time.monotonic()
             loop.run(work())
@@ -254,6 +257,7 @@ class _Setting:
         figures = {
             **_figures(captioned, spent),
             "peak_memory_gb": peak.most / 1e9 if peak.most else None,
+            "peak_memory_each_gb": tuple(each / 1e9 for each in gpus.most) if peak.most else None,
             "error": "; ".join(dict.fromkeys(each.error for each in done if each.error)) or None,
         }
         texts = {each.window.key: each.captions[-1].text for each in done if each.captions}

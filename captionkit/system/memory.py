@@ -1,10 +1,11 @@
-"""Peak memory of processes, or of a GPU, while a block runs."""
+"""Peak memory of processes, or of GPUs, while a block runs."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 
@@ -51,6 +52,30 @@ def resident_children() -> int:
     return total
 
 
-def used_gpu() -> int:
-    """Memory in use on the GPU in use, the first one, in bytes; 0 if the driver does not answer."""
-    return sum((gpu.memory_mib - gpu.free_mib) << 20 for gpu in hardware.find_gpus()[:1])
+class UsedGpus:
+    """Memory in use on the GPUs of an engine, by anyone; a call measures it.
+
+    Parameters
+    ----------
+    devices
+        The GPUs, by index or by the UUID of a MIG device; none for the first ones that are visible.
+    count
+        Number of GPUs without ``devices``.
+    """
+
+    def __init__(self, devices: Sequence[str] = (), count: int = 1) -> None:
+        #: The most in use on each GPU so far, in bytes; none if the driver does not answer.
+        self.most: tuple[int, ...] = ()
+        self._devices = set(devices)
+        self._count = count
+
+    def __call__(self) -> int:
+        """Return the memory in use on the fullest GPU, in bytes; 0 if the driver does not answer."""
+        gpus = hardware.find_gpus()
+        if self._devices:
+            gpus = [gpu for gpu in gpus if {gpu.uuid, str(gpu.index)} & self._devices]
+        else:
+            gpus = gpus[: self._count]
+        used = tuple((gpu.memory_mib - gpu.free_mib) << 20 for gpu in gpus)
+        self.most = tuple(map(max, itertools.zip_longest(self.most, used, fillvalue=0)))
+        return max(used, default=0)

@@ -21,7 +21,7 @@ from captionkit.widgets.parts import bad, flow, say, wide
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _SHOWN = (
     "prompt", "fp8", "batch_size", "cache", "windows", "windows_per_s", "output_tokens_per_s",
-    "seconds_p50", "seconds_p95", "peak_memory_gb", "agreement", "error",
+    "seconds_p50", "seconds_p95", "peak_memory_gb", "peak_memory_each_gb", "agreement", "error",
 )  # fmt: skip
 
 
@@ -152,5 +152,13 @@ class SweepView(FormView):
 
 
 def _table(table: pd.DataFrame) -> str:
-    shown = table[[name for name in _SHOWN if name in table]]
+    shown = table[[name for name in _SHOWN if name in table]].copy()
+    if (each := "peak_memory_each_gb") in shown:
+        # Of one GPU, the column before says it all.
+        several = [value for value in shown[each] if isinstance(value, tuple) and len(value) > 1]
+        shown[each] = [
+            ", ".join(f"{gb:.3g}" for gb in value) if isinstance(value, tuple) else None
+            for value in shown[each]
+        ]
+        shown = shown if several else shown.drop(columns=each)
     return f'<div class="ck-scroll">{frame_html(shown)}</div>'
