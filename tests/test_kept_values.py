@@ -121,7 +121,7 @@ def test_own_presets_are_saved_beside_the_ready_ones_used_and_deleted(session):
     tuner.prompt.value, tuner.top_p.value, tuner.seed.value = "Mine.", 0.5, "7"
     row.name.value = "calm <b>"
     row.save.click()
-    assert [value for _, value in row.menu.options] == ["", "calm <b>", *PRESETS]
+    assert [value for _, value in row.menu.options] == ["", *PRESETS, "calm <b>"]
     tuner.prompt.value = "Another."
     row.menu.value = "repeatable"
     assert (tuner.recipe.top_p, tuner.recipe.seed) == (1.0, 0)

@@ -443,6 +443,127 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
     lab.shutdown_kernels()
 
 
+# Controls that lie upon each other, and words that their box cuts off.
+SPOILT = """
+() => {
+  const parts = '.ck-bench :is(button, input, select, textarea, .widget-label, .lm-TabBar-tab,'
+    + ' .ckb-title, .ckb-label, .ckb-count, .ckb-said, .ckb-text)';
+  const seen = [...document.querySelectorAll(parts)].filter((each) => each.checkVisibility({
+    visibilityProperty: true}) && each.getBoundingClientRect().width > 2
+    && !each.closest('.ckb-list, .ckb-help'));
+  const name = (each) => each.ariaLabel || each.title || each.textContent || each.placeholder
+    || each.className;
+  const found = [];
+  seen.forEach((one, at) => {
+    const a = one.getBoundingClientRect();
+    if (one.scrollWidth > one.clientWidth + 1 && one.matches('button, .widget-label, .lm-TabBar-tab'))
+      found.push(`cut: ${name(one)}`);
+    for (const two of seen.slice(at + 1)) {
+      if (one.contains(two) || two.contains(one)) continue;
+      const b = two.getBoundingClientRect();
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 1 && high > 1) found.push(`upon each other: ${name(one)} and ${name(two)}`);
+    }
+  });
+  return found;
+}
+"""
+
+
+def test_a_day_of_reviews_prompts_and_presets_is_clicked_through_at_any_width(lab, browser):
+    notebook = lab.open(browser, lab.write("day"))
+    page = notebook.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    notebook.run(0)
+    expect(page.locator(".ckb-count")).to_contain_text("33 windows")
+    caption_all(notebook)
+    # The list is sorted anew when a run ends.
+    expect(page.locator(".ck-tuner").get_by_role("button", name="Stop")).to_be_disabled()
+    field = {
+        name: page.get_by_role("textbox", name=name, exact=True)
+        for name in ("Reviewer", "Tags", "Note", "Window tags", "Window note", "Name", "File")
+    }
+    # A queue under a name: rate by key, go on by key, undo and make again by click and key.
+    page.get_by_role("tab", name="Review", exact=True).click()
+    field["Reviewer"].fill("Ada")
+    button(notebook, "Begin").click()
+    left = page.get_by_text("left in this list")
+    expect(left).to_contain_text("33 of 33 captions not reviewed")
+    listbox(notebook).focus()
+    page.keyboard.press("4")
+    expect(left).to_contain_text("32 of 33 captions not reviewed")
+    page.keyboard.press("r")
+    chosen = listbox(notebook).get_by_role("option", name="countryside window 1,")
+    expect(chosen).to_have_attribute("aria-selected", "true")
+    step = page.get_by_role("row", name="rate countryside 0")
+    expect(step).to_contain_text("done")
+    button(notebook, "Undo the last step").click()
+    expect(left).to_contain_text("33 of 33 captions not reviewed")
+    expect(step).to_contain_text("can be made again")
+    listbox(notebook).focus()
+    page.keyboard.press("U")
+    expect(left).to_contain_text("32 of 33 captions not reviewed")
+    # Tags and notes: the caption's and the window's, by key and by click.
+    for key, text, shown in (
+        ("t", "boat", "#boat"), ("n", "look", "noted"), ("T", "night", "window #night"),
+    ):  # fmt: skip
+        page.keyboard.press(key)
+        page.keyboard.type(text)
+        page.keyboard.press("Enter")
+        expect(chosen.locator(".ckb-marks")).to_contain_text(shown)
+    field["Window note"].fill("cut badly")
+    field["Window note"].press("Enter")
+    expect(chosen.locator(".ckb-marks")).to_contain_text("window noted")
+    expect(field["Tags"].first).to_have_value("boat")
+    expect(field["Window tags"]).to_have_value("night")
+    page.keyboard.press("x")
+    page.get_by_label("Mark the").select_option("windows")
+    field["Note"].last.fill("all of them")
+    button(notebook, "Add to notes").click()
+    expect(field["Window note"]).to_have_value("cut badly; all of them")
+    # A prompt is saved, compared and exported.
+    page.get_by_role("tab", name="Prompts", exact=True).click()
+    field["Name"].fill("mine")
+    button(notebook, "Save the form's prompt").click()
+    expect(page.get_by_text("saved as mine")).to_be_visible()
+    page.get_by_label("Show", exact=True).select_option("mine")
+    page.get_by_label("Prompt text").fill("Describe this video, and its sounds.")
+    expect(page.locator(".ck-two")).to_contain_text("Describe this video, and its sounds.")
+    expect(page.locator(".ck-two").locator("ins, mark").first).to_be_visible()
+    button(notebook, "Export all saved").click()
+    expect(page.get_by_text("written: 1 prompts")).to_be_visible()
+    assert "mine" in (lab.folder / "prompts.toml").read_text()
+    # A preset of one's own.
+    tuner = page.locator(".ck-tuner")
+    tuner.get_by_role("button", name="More").click()
+    number = tuner.get_by_label("Top p")
+    number.fill("0.5")
+    number.press("Tab")
+    tuner.get_by_placeholder("a name").fill("calm")
+    button(notebook, "Save as preset").click()
+    menu = tuner.get_by_label("Preset", exact=True)
+    expect(menu).to_contain_text("calm (own)")
+    menu.select_option("repeatable")
+    expect(number).to_have_value("1")
+    menu.select_option("calm (own)")
+    expect(number).to_have_value("0.5")
+    # All of it is whole at any width.
+    for width in (1280, 900, 640):
+        page.set_viewport_size({"width": width, "height": 800})
+        for tab in ("Review", "Prompts"):
+            page.get_by_role("tab", name=tab, exact=True).click()
+            page.locator(".ck-tabs").evaluate("(each) => each.scrollIntoView()")
+            assert sticking_out(page) == []
+            assert page.evaluate(SPOILT) == []
+            shoot(notebook, f"day-{tab.lower()}-{width}")
+        tuner.evaluate("(each) => each.scrollIntoView()")
+        shoot(notebook, f"day-more-{width}")
+    assert page.locator(".ckb-problem").is_hidden()
+    notebook.close()
+    lab.shutdown_kernels()
+
+
 def sticking_out(page):
     """Return the classes of what sticks out of the workbench to the right."""
     return page.evaluate(
@@ -450,7 +571,7 @@ def sticking_out(page):
         " const parts = '.ckb *, .ck-tuner *, .ck-tabs .ck-box *';"
         " return [...document.querySelectorAll(parts)].filter((each) => {"
         " const own = each.getBoundingClientRect();"
-        " return own.width && own.right > box.right + 1; }).map((each) => each.className); }"
+        " return own.width && own.right > box.right + 1 && !each.closest('.ck-scroll > *'); }).map((each) => each.className); }"
     )
 
 

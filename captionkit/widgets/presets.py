@@ -106,7 +106,8 @@ class PresetRow(widgets.HBox):
 
     def _list(self) -> None:
         own = [(f"{visible(name)} (own)", name) for name in list(self.own)[:_MOST]]
-        self.menu.options = [("choose…", ""), *own, *((each, each) for each in PRESETS)]
+        # A page names a choice by its place: what is saved must not move the ready ones.
+        self.menu.options = [("choose…", ""), *((each, each) for each in PRESETS), *own]
         self.menu.value = ""
 
     def _on_menu(self, change: Any) -> None:
