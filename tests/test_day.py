@@ -12,6 +12,7 @@ from fakes import FakeBackend
 from test_widgets import Halting, Sent, ask, caption_all, until
 
 import captionkit as ck
+from captionkit import prompts
 from captionkit.engine import EngineError
 from captionkit.store import SavedPrompt
 from captionkit.widgets.cost import SAMPLE
@@ -225,11 +226,13 @@ def test_tried_prompts_have_their_rates_and_ratings(bench):
     assert list(table["prompt"]) == ["Second prompt.", "default"]
     assert (table["rating"][0], table["rated"][0], table["saved"][0]) == (3.5, 2, "second")
     assert table["windows_per_s"].gt(0).all()
+    # A prompt of the library is found by its text.
+    bench.session.store.shelf.save_prompt(SavedPrompt("usual", prompts.PROMPTS["default"]))
     bench.tuner.two_stages.value, bench.tuner.stage2.value = True, "Shorten {caption}"
     caption_all(bench)
     table = ck.prompts_tried(bench.session.store)
     assert list(table["stage2"]) == ["Shorten {caption}", None, None]
-    assert list(table["saved"]) == [None, "second", None]
+    assert list(table["saved"]) == [None, "second", "usual"]
     settle(bench)
     bench.prompts._list()
     assert "3.5 of 5 (2)" in bench.prompts.history.value

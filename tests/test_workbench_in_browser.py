@@ -532,7 +532,7 @@ def test_a_day_of_reviews_prompts_and_presets_is_clicked_through_at_any_width(la
     expect(page.locator(".ck-two")).to_contain_text("Describe this video, and its sounds.")
     expect(page.locator(".ck-two").locator("ins, mark").first).to_be_visible()
     button(notebook, "Export all saved").click()
-    expect(page.get_by_text("written: 1 prompts")).to_be_visible()
+    expect(page.get_by_text("written: 1 prompt to prompts.toml")).to_be_visible()
     assert "mine" in (lab.folder / "prompts.toml").read_text()
     # A preset of one's own.
     tuner = page.locator(".ck-tuner")
@@ -571,7 +571,8 @@ def sticking_out(page):
         " const parts = '.ckb *, .ck-tuner *, .ck-tabs .ck-box *';"
         " return [...document.querySelectorAll(parts)].filter((each) => {"
         " const own = each.getBoundingClientRect();"
-        " return own.width && own.right > box.right + 1 && !each.closest('.ck-scroll > *'); }).map((each) => each.className); }"
+        " return own.width && own.right > box.right + 1 && !each.closest('.ck-scroll > *'); })"
+        ".map((each) => each.className); }"
     )
 
 

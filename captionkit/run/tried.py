@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from captionkit import prompts
 from captionkit.display import TextTable
 from captionkit.run.history import runs
 from captionkit.store import Store, open_store
@@ -42,7 +43,7 @@ def prompts_tried(store: Store | str | Path | None = None) -> pd.DataFrame:
         mean = sum(rated.values()) / len(rated) if rated else math.nan
         found.append(
             (
-                prompt, second, names.get((prompt, second)), len(group), group.index[0],
+                prompt, second, names.get((prompts.resolve(prompt), second)), len(group), group.index[0],
                 group["done"].sum(), group["failed"].sum(), group["windows_per_s"].iloc[0],
                 len(rated), mean,
             )

@@ -16,7 +16,7 @@ from captionkit.pipeline.prepared import window_tokens
 from captionkit.recipe import Recipe
 from captionkit.system import hardware
 from captionkit.widgets.board import Board
-from captionkit.widgets.parts import duration
+from captionkit.widgets.parts import counted, duration
 
 #: Windows of a timed sample.
 SAMPLE = 8
@@ -45,7 +45,7 @@ class Estimate:
                 duration(self.seconds) if self.seconds >= 10 else f"{max(0.1, self.seconds):.1f} s"
             )
         stored = f", {self.stored:,} in the store already" if self.stored else ""
-        return f"{counted(self.windows)}{stored}: {how_long}, {self.tokens:,} video tokens"
+        return f"{counted(self.windows, 'window')}{stored}: {how_long}, {self.tokens:,} video tokens"
 
 
 def estimate(board: Board, recipe: Recipe, indexes: Sequence[int], *, fresh: bool = False) -> Estimate:
@@ -84,7 +84,9 @@ def cost(board: Board, recipe: Recipe, indexes: Sequence[int], *, fresh: bool = 
         return "No window is chosen."
     these = estimate(board, recipe, indexes, fresh=fresh)
     if these.stored == these.windows:
-        return f"All of {counted(these.windows)} are in the store already: nothing to compute."
+        return (
+            f"All of {counted(these.windows, 'window')} are in the store already: nothing to compute."
+        )
     known = "Same windows, new text: fast; " if these.new == 0 else ""
     lines = [f"{known or where(board, recipe)}{these}"]
     if these.windows < len(board.windows):
@@ -106,11 +108,6 @@ def where(board: Board, recipe: Recipe) -> str:
     seconds = board.rates.starts.get(key)
     how_long = f"about {seconds:.0f} s" if seconds else "how long is not measured yet"
     return f"Needs a new engine ({how_long}): "
-
-
-def counted(count: int) -> str:
-    """Return a number of windows in words."""
-    return f"{count:,} window{'' if count == 1 else 's'}"
 
 
 def frame_facts(board: Board, recipe: Recipe, index: int) -> str:

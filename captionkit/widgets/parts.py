@@ -62,6 +62,11 @@ def say(line: widgets.HTML, text: str) -> None:
     line.value = f'<div role="status" aria-live="polite">{escape(text)}</div>' if text else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def left_out(what: str, names: Sequence[str]) -> str:
     """Say which kept values of a store cannot be read, all in one sentence."""
     shown = ", ".join(repr(visible(name)[:40]) for name in names[:5])

@@ -17,7 +17,7 @@ from captionkit.widgets.board import EVERY_S, Board
 from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import flow, left_out, say, wide
+from captionkit.widgets.parts import counted, flow, left_out, say, wide
 
 _FORM = "the form"
 _MOST = 50
@@ -123,12 +123,12 @@ class PromptsView(FormView):
         path = Path(self.path.value.strip() or "prompts.toml").expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
         count = self.board.session.store.shelf.export_prompts(path)
-        say(self.status, f"written: {count} prompts to {path}")
+        say(self.status, f"written: {counted(count, 'prompt')} to {path}")
 
     def _import(self) -> None:
         path = Path(self.path.value.strip() or "prompts.toml").expanduser()
         count = self.board.session.store.shelf.import_prompts(path)
-        say(self.status, f"{count} prompts imported from {path}")
+        say(self.status, f"{counted(count, 'prompt')} imported from {path}")
 
     def on_change(self, change: Change) -> None:
         """List the prompts again when a run ended or a caption was rated."""

@@ -17,7 +17,7 @@ from captionkit.widgets.browser import Browser
 from captionkit.widgets.change import Change
 from captionkit.widgets.fields import offer_runs
 from captionkit.widgets.form_view import FormView
-from captionkit.widgets.parts import flow, say, wide
+from captionkit.widgets.parts import counted, flow, say, wide
 
 _DISAGREE = "runs that disagree"
 #: The orders of a review, each the filter of the browser.
@@ -210,15 +210,20 @@ class ReviewView(FormView):
         return None
 
     def _rate(self) -> str:
-        return f"{self.board.rate_all(self.indexes, self.rating.value or None)} captions rated"
+        count = self.board.rate_all(self.indexes, self.rating.value or None)
+        return f"{counted(count, 'caption')} rated"
 
     @property
     def _of_windows(self) -> bool:
         return bool(self.of.value == _WINDOWS)
 
+    @property
+    def _noun(self) -> str:
+        return "window" if self._of_windows else "caption"
+
     def _tag(self, *, add: bool) -> str:
         count = self.board.tag_all(self.indexes, self.tags.value, add=add, window=self._of_windows)
-        return f"{count} {self.of.value} {'tagged' if add else 'without these tags'}"
+        return f"{counted(count, self._noun)} {'tagged' if add else 'without these tags'}"
 
     def _add_tags(self) -> str:
         return self._tag(add=True)
@@ -229,7 +234,7 @@ class ReviewView(FormView):
     def _annotate(self, *, add: bool) -> str:
         text = self.note.value
         count = self.board.note_all(self.indexes, text, add=add, window=self._of_windows)
-        return f"{count} {self.of.value} {'noted' if text.strip() else 'without a note'}"
+        return f"{counted(count, self._noun)} {'noted' if text.strip() else 'without a note'}"
 
     def _add_note(self) -> str:
         return self._annotate(add=True)
@@ -238,15 +243,21 @@ class ReviewView(FormView):
         return self._annotate(add=False)
 
     def _accept(self) -> str:
-        return f"{self.board.accept_all(self.indexes)} captions accepted"
+        return f"{counted(self.board.accept_all(self.indexes), 'caption')} accepted"
 
     def _retry(self) -> str:
         count = self.board.retry_failed(self.indexes, self.name)
-        return f"{count} failed windows are tried again" if count else "none of these windows failed"
+        return (
+            f"{counted(count, 'failed window')} tried again"
+            if count
+            else "none of these windows failed"
+        )
 
     def _reroll(self) -> str:
         count = self.board.reroll(self.indexes, self.times.value, self.name)
-        return f"{count} faulty captions are tried again" if count else "none of these has a fault"
+        return (
+            f"{counted(count, 'faulty caption')} tried again" if count else "none of these has a fault"
+        )
 
     def _preview(self) -> str:
         self._texts = self.board.replaced(
@@ -259,7 +270,7 @@ class ReviewView(FormView):
         ]
         self.found.value = f'<div class="ck-scroll">{"".join(lines)}</div>' if lines else ""
         more = f", the first {_MOST_SHOWN} below" if count > _MOST_SHOWN else ""
-        return f"{count} captions would change{more}"
+        return f"{counted(count, 'caption')} would change{more}"
 
     def _replacement(self, index: int, text: str) -> str:
         row = self.board.windows[index]
@@ -275,7 +286,9 @@ class ReviewView(FormView):
     def _replace(self) -> str:
         count = self.board.replace_all(self._texts)
         self._forget_preview()
-        return f"{count} captions edited; the model's own texts stay, and “Undo” takes it back"
+        return (
+            f"{counted(count, 'caption')} edited; the model's own texts stay, and “Undo” takes it back"
+        )
 
     def _forget_preview(self, _: Any = None) -> None:
         self._texts = {}
