@@ -43,7 +43,8 @@ def prompts_tried(store: Store | str | Path | None = None) -> pd.DataFrame:
         mean = sum(rated.values()) / len(rated) if rated else math.nan
         found.append(
             (
-                prompt, second, names.get((prompts.resolve(prompt), second)), len(group), group.index[0],
+                prompt, second, names.get((prompts.resolve(prompt), second)),
+                len(group), group.index[0],
                 group["done"].sum(), group["failed"].sum(), group["windows_per_s"].iloc[0],
                 len(rated), mean,
             )
