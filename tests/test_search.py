@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -16,6 +17,7 @@ from captionkit.cli import main
 from captionkit.engine import EngineError
 from captionkit.prompts import PROMPTS
 from captionkit.search import BLOCKS, Aim, Proposals, paired, search
+from captionkit.search.metric import UNSUPPORTED
 from captionkit.search.plan import cost, rounds
 from captionkit.search.proposals import usable_prompts
 
@@ -119,6 +121,61 @@ def test_two_metrics_are_shown_together_and_each_says_what_it_cannot_see(films):
     assert films.search(WORDS[:2], metric="truth").beside == "sound"
     assert list(ck.metrics().columns) == ["measures", "cannot see"]
     assert ck.metrics()["cannot see"].str.len().min() > 20
+
+
+class Knowing(FakeBackend):
+    """Says yes to claims of gulls, no to others, and prefers the longer caption."""
+
+    def __init__(self):
+        super().__init__(lambda prompt, start, stage: self.answer(prompt))
+        self.known = Everything()
+        self.first_tokens = lambda request, text: {text: 0.9, "no" if text == "yes" else "yes": 0.1}
+
+    def _stage(self, request):
+        return 3, request.prompt
+
+    def answer(self, prompt):
+        if "Statement: " in prompt:
+            return "yes" if "gull" in prompt else "no"
+        if "Which caption" in prompt:
+            a, b = re.search(r"A: (.*)\nB: (.*)", prompt, re.DOTALL).groups()
+            return "tie" if len(a) == len(b) else "A" if len(a) > len(b) else "B"
+        return {
+            "Be short.": "A gull flies.",
+            "Be long.": "A gull flies. A second gull swims. A third gull sleeps.",
+            "Be longest.": "A gull flies. A boat swims. A boat sings. A boat sleeps in the harbour.",
+        }[prompt]
+
+
+@pytest.fixture
+def knowing(tmp_path):
+    session = ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "runs.sqlite", backend=Knowing())
+    yield session
+    session.close()
+
+
+def test_claims_that_a_model_finds_true_decide_and_others_cost_what_is_stated(knowing):
+    prompts = ["Be short.", "Be long.", "Be longest."]
+    found = knowing.search(prompts, metric="verified", held_out=0)
+    assert found.best.name == "Be long."
+    assert found.best.score == 3
+    scores = found.table.set_index("setting")["verified"]
+    assert scores["Be longest."] == 1 - 3 * UNSUPPORTED
+    assert "minus 2 for each other one" in ck.metrics().loc["verified", "measures"]
+    assert found.beside == "truth"
+
+
+def test_a_judge_compares_with_the_first_setting_which_stays_to_the_end(knowing):
+    prompts = ["Be long.", "Be short.", "Be longest."]
+    knowing.backend.first_tokens = None
+    found = knowing.search(prompts, metric="judge", held_out=1)
+    scores = found.table.set_index("setting")["judge"]
+    assert dict(scores) == {"Be longest.": 1, "Be long.": 0.5, "Be short.": 0}
+    assert found.best.name == "Be longest."
+    windows = found.table.set_index("setting")["windows"]
+    assert windows["Be long."] == windows["Be longest."]
+    assert found.held_out.score == 1
+    assert found.held_out.gain.mean == 0.5
 
 
 def test_faults_and_words_can_be_subtracted(films):

@@ -209,6 +209,25 @@ def judge(
         If the model does not start.
     """
     one, two = opened(run_a, run_b, store)
+    asking, made = start_judge(
+        one, two, by, rubric=rubric, words=words, windows=windows, batch_size=batch_size
+    )
+    asking.follow(f"judge runs {one.id} and {two.id}")
+    made.errors = asking.errors
+    return made
+
+
+def start_judge(
+    one: Run,
+    two: Run,
+    by: str | Askable | None = None,
+    *,
+    rubric: str = "judge",
+    words: Words | None = None,
+    windows: pd.DataFrame | None = None,
+    batch_size: int | None = None,
+) -> tuple[Asking, Judgement]:
+    """Start to ask and return the work under way, and what it fills; see `judge`."""
     own = one.session or two.session or (None if isinstance(by, str) else by)
     if own is None:
         raise ValueError(
@@ -222,9 +241,7 @@ def judge(
     asking = Asking(
         one.store, asker, made._words, made.left(), own, one.id, batch_size=batch_size, tokens=_TOKENS
     )
-    asking.follow(f"judge runs {one.id} and {two.id}")
-    made.errors = asking.errors
-    return made
+    return asking, made
 
 
 def _shares(reply: Reply | None, words: Words) -> Mapping[str, float] | str | None:

@@ -1,7 +1,8 @@
 """Search for the best recipe for a budget, and prompts proposed to search among."""
 
+from captionkit.search.aim import Aim
 from captionkit.search.found import Found
-from captionkit.search.halving import Aim, search
+from captionkit.search.halving import search
 from captionkit.search.measured import Choice, HeldOut, Measured
 from captionkit.search.metric import METRICS, MetricError, metrics
 from captionkit.search.paired import Paired, paired

@@ -6,20 +6,28 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from captionkit.engine import Backend, EngineError
+from captionkit.engine import EngineError
 from captionkit.models.weights import WeightsError
 from captionkit.recipe import Recipe
+from captionkit.run.asking import Asking
 from captionkit.run.run import Run
-from captionkit.run.task import RunTask
+from captionkit.search.aim import Aim, Searchable
 from captionkit.search.found import Found
 from captionkit.search.measured import HeldOut, Measured, cost_of, mean, rank
-from captionkit.search.metric import Metric, MetricError, RowScore, companion, metric_of, penalised
+from captionkit.search.metric import (
+    Means,
+    Metric,
+    MetricError,
+    companion,
+    metric_of,
+    penalised,
+)
 from captionkit.search.paired import paired
 from captionkit.search.plan import LEAST_WINDOWS, Setting, rounds, settings_of
 from captionkit.search.proposals import Proposals
@@ -29,61 +37,6 @@ from captionkit.sources.rows import spread_rows
 _LOOK_S = 0.1
 # Windows that decide nothing, as a share of those that decide.
 _HELD_OUT = 1 / 4
-
-
-class Searchable(Protocol):
-    """Session of a search: a `session.Session`."""
-
-    recipe: Recipe
-
-    @property
-    def windows(self) -> Any:
-        """All windows as a table."""
-
-    def make_recipe(self, prompt: str | None = None, **settings: Any) -> Recipe:
-        """Return the session's recipe with changes."""
-
-    def open_backend(self, recipe: Recipe, stop: threading.Event | None = None) -> Backend:
-        """Start the backend of a recipe."""
-
-    def start(
-        self,
-        prompt: str | None = None,
-        stage2: str | bool | None = None,
-        windows: pd.DataFrame | None = None,
-        *,
-        recipe: Recipe | None = None,
-    ) -> RunTask:
-        """Start to caption some windows."""
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a search goes by, and how much it may take; see `session.Session.search`."""
-
-    metric: str | RowScore = "truth"
-    beside: str | RowScore | None = None
-    windows: int | pd.DataFrame = 60
-    budget_s: float | None = None
-    budget_windows: int | None = None
-    held_out: int | None = None
-    reference: Run | None = None
-    fault_penalty: float = 0.0
-    word_penalty: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = {"windows": self.windows, "budget_windows": self.budget_windows}
-        for name, count in counts.items():
-            if isinstance(count, int) and count < LEAST_WINDOWS:
-                raise ValueError(
-                    f"{name} is {count}: one window tells no settings apart; give {LEAST_WINDOWS} or "
-                    "more, and better 30"
-                )
-        if self.budget_s is not None and not self.budget_s > 0:
-            raise ValueError(f"budget_s is {self.budget_s}; give more than 0 seconds")
-        if self.held_out is not None and self.held_out < 0:
-            raise ValueError(f"held_out is {self.held_out}; give 0 or more windows")
 
 
 def search(
@@ -129,7 +82,9 @@ class _Search:
         self.session, self.aim = session, aim
         self._stopped, self._on_change = stopped, on_change
         self._deadline: float | None = None
-        plain = metric_of(aim.metric, aim.reference)
+        self._first: Run | None = None
+        means = Means(aim.reference, aim.by, self._wait_for)
+        plain = metric_of(aim.metric, means)
         self.metric = penalised(plain, aim.fault_penalty, aim.word_penalty)
         settings, refused = settings_of(axes, session.make_recipe)
         self._refused = [
@@ -140,14 +95,15 @@ class _Search:
         self.measured = {each.recipe.key: Measured(each) for each in settings}
         self._costs: dict[str, dict[str, float]] = {}
         self._done = self._planned = 0
+        self._against_first = self.metric.against_first
         self._require_two()
         shown = axes.get("prompt")
         known = shown.windows if isinstance(shown, Proposals) else frozenset[str]()
         self._choose_windows(known)
         self.beside = (
-            companion(plain, self._deciding, aim.reference)
+            companion(plain, self._deciding, means)
             if aim.beside is None
-            else metric_of(aim.beside, aim.reference)
+            else metric_of(aim.beside, means)
         )
 
     def _require_two(self) -> None:
@@ -193,6 +149,9 @@ class _Search:
         budget = aim.budget_windows
         # The leader and the first setting caption the windows that are held out.
         budget = None if budget is None else budget - 2 * len(self._held)
+        if budget is not None and self._against_first:
+            # The first setting stays to the end.
+            budget -= wanted
         self._rounds = rounds(len(self._order), wanted, budget)
 
     @property
@@ -259,6 +218,8 @@ class _Search:
             if not self._over:
                 self.measured[setting.recipe.key] = replace(before, error=str(error))
             return
+        if setting is self._order[0] or self._first is None:
+            self._first = run
         scores, beside = self._scores(self.metric, run), self._scores(self.beside, run)
         costs = self._costs[setting.recipe.key] = cost_of(run.captions)
         self.measured[setting.recipe.key] = replace(
@@ -292,8 +253,14 @@ class _Search:
             task.cancel()
             raise
 
+    def _wait_for(self, asking: Asking) -> None:
+        """Wait for questions until they are answered, or the search is over."""
+        while not asking.wait(_LOOK_S):
+            if self._over:
+                asking.cancel()
+
     def _scores(self, metric: Metric, run: Run) -> dict[str, float]:
-        found = metric.score(run)
+        found = metric.score(run, self._first or run)
         return {key: float(value) for key, value in found.items() if not math.isnan(value)}
 
     def _best(self, active: Sequence[Setting], count: int) -> list[Setting]:
@@ -313,9 +280,11 @@ class _Search:
         compare = self._found("").difference
         kept = {
             each.setting.recipe.key
-            for rank, each in enumerate(ranked[:count])
-            if rank < 2 or not compare(ranked[0], each).told
+            for place, each in enumerate(ranked[:count])
+            if place < 2 or not compare(ranked[0], each).told
         }
+        if self._against_first:
+            kept.add(self._order[0].recipe.key)
         return [each for each in active if each.recipe.key in kept]
 
     def _hold_out(self) -> HeldOut | None:
@@ -324,20 +293,21 @@ class _Search:
         lead, first = found.lead, found.first
         if not len(self._held):
             return None
-        scores = self._scored_apart(lead)
+        self._first = self._apart(first)
+        others = self._scores(self.metric, self._first)
+        scores = others if first is lead else self._scores(self.metric, self._apart(lead))
         if not scores:
             return None
         deciding, score = mean(lead.scores), mean(scores)
         if first is lead:
             return HeldOut(lead.name, len(scores), deciding, score)
-        others = self._scored_apart(first)
         common = sorted(scores.keys() & others.keys())
         gain = paired(np.array([scores[key] - others[key] for key in common], dtype=float))
         return HeldOut(lead.name, len(scores), deciding, score, first.name, gain)
 
-    def _scored_apart(self, each: Measured) -> dict[str, float]:
+    def _apart(self, each: Measured) -> Run:
         self._emit(f"{each.name} on {len(self._held)} windows that decide nothing")
-        return self._scores(self.metric, self._caption(each.recipe, self._held))
+        return self._caption(each.recipe, self._held)
 
     def _emit(self, now: str) -> None:
         self._on_change(self._found(now))

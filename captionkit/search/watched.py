@@ -10,8 +10,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from captionkit.run.watch import Watched, watch
+from captionkit.search.aim import Aim, Searchable
 from captionkit.search.found import Found
-from captionkit.search.halving import Aim, Searchable, search
+from captionkit.search.halving import search
 
 
 def search_watched(session: Searchable, axes: Mapping[str, Any], aim: Aim) -> Found:

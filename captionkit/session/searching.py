@@ -11,6 +11,7 @@ import pandas as pd
 
 from captionkit.engine import Backend
 from captionkit.recipe import Recipe
+from captionkit.run.asking import Askable
 from captionkit.run.run import Run
 from captionkit.run.task import RunTask
 from captionkit.search import Aim, Found, search_watched
@@ -47,6 +48,7 @@ class SessionSearch(SessionSummaries):
         budget_windows: int | None = None,
         held_out: int | None = None,
         reference: Run | None = None,
+        by: str | Askable | None = None,
         fault_penalty: float = 0.0,
         word_penalty: float = 0.0,
         seed: int = 0,
@@ -79,6 +81,9 @@ class SessionSearch(SessionSummaries):
             Windows that decide nothing and score the leader at the end; None takes a quarter.
         reference
             Run of people's captions, see `import_captions`, for the metric ``truth``.
+        by
+            Who is asked for the metrics ``verified`` and ``judge``: a session, a model's name or an
+            address; None takes this session.
         fault_penalty, word_penalty
             Subtracted from the metric for each fault and each word of a caption.
         seed
@@ -94,7 +99,7 @@ class SessionSearch(SessionSummaries):
             axes = {"prompt": prompts, **axes}
         aim = Aim(
             metric=metric, beside=beside, windows=windows, budget_s=budget_s,
-            budget_windows=budget_windows, held_out=held_out, reference=reference,
+            budget_windows=budget_windows, held_out=held_out, reference=reference, by=by,
             fault_penalty=fault_penalty, word_penalty=word_penalty, seed=seed,
         )  # fmt: skip
         return search_watched(self, axes, aim)
