@@ -1,8 +1,8 @@
 """How near a search comes to the best of all settings: ``python tests/search_proof.py STORE``.
 
 Captions the sample films with all settings of a grid, then searches with five choices of windows at a
-quarter of these captions. Searches find their captions in the store, so they cost no time; what each
-would have captioned is counted. Prints a row a search, and saves all as JSON beside the store.
+quarter of these captions, by truth and by verified claims. Searches find their captions in the store;
+what each would have captioned is counted. Prints a row a search, and saves all as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from captionkit.demo.recall import fact_f1
 PROMPTS = ["short", "dense", "default", "objects", "actions", "background"]
 STAGE2 = [None, True]
 FPS = [0.5, 1, 2]
-NEAR = 0.02
+SEEDS = 5
+# How far the truth of a pick may be behind the best setting, by the metric that picked.
+NEAR = {"truth": 0.02, "verified": 0.05}
 
 
 def main(store: Path) -> int:
@@ -37,25 +39,28 @@ def main(store: Path) -> int:
     all_windows = len(grid) * len(session)
     best = max(truth.values())
     rows = []
-    for seed in range(5):
+    for metric, seed in itertools.product(("truth", "verified"), range(SEEDS)):
         found = session.search(
-            PROMPTS, stage2=STAGE2, sampling_fps=FPS, budget_windows=all_windows // 4, seed=seed
-        )
+            PROMPTS, stage2=STAGE2, sampling_fps=FPS, metric=metric, budget_windows=all_windows // 4,
+            seed=seed,
+        )  # fmt: skip
         used = int(found.table["windows"].sum()) + 2 * found.held_out.windows
         reached = truth[found.best.recipe.key]
         rows.append(
             {
-                "seed": seed, "pick": found.best.name, "truth of the pick": reached,
+                "metric": metric, "seed": seed, "pick": found.best.name, "truth of the pick": reached,
                 "behind the best": best - reached, "windows": used, "share": used / all_windows,
                 "deciding": found.held_out.deciding, "held out": found.held_out.score,
                 "tied": len(found.tied),
             }
         )  # fmt: skip
-        print(rows[-1])
+        print(rows[-1], flush=True)
     session.close()
     content = {"settings": len(grid), "windows": all_windows, "best": best, "searches": rows}
     store.with_suffix(".json").write_text(json.dumps(content, indent=1))
-    missed = [row for row in rows if row["behind the best"] > NEAR or row["share"] > 0.25]
+    missed = [
+        row for row in rows if row["behind the best"] > NEAR[row["metric"]] or row["share"] > 0.25
+    ]
     print(f"best of {len(grid)} settings: {best:.3f}; {len(missed)} of {len(rows)} searches missed")
     return 1 if missed else 0
 
