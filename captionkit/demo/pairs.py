@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from captionkit.demo.claims import first_wrong
-from captionkit.demo.language import altered, answer
+from captionkit.demo.language import answer, planted
 from captionkit.demo.marks import mark
 from captionkit.demo.scenes import Scene
 from captionkit.prompts import QUESTIONS, render
@@ -19,6 +19,8 @@ RUBRICS = {"judge": 0.6, "judge-truth": 0.2, "judge-detail": 0.2}
 # Shares of pairs of which one caption is false, of true captions of different forms, and of the same
 # caption twice; the rest are a false one and a true one of different forms.
 _SHARES = (0.62, 0.16, 0.12, 0.10)
+# How often a false caption has one error, two, and three.
+_ERRORS = (0.6, 0.25, 0.15)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ def false_pair(scene: Scene, rng: np.random.Generator, form: str | None = None) 
     right = _told(form, scene, scene)
     wrong = right
     while not wrong.false:
-        wrong = _told(form, altered(scene, rng), scene)
+        given = scene
+        for _ in range(int(rng.choice((1, 2, 3), p=_ERRORS))):
+            given = planted(given, rng)
+        wrong = _told(form, given, scene)
     return Pair(right, wrong) if rng.random() < 0.5 else Pair(wrong, right)
 
 
