@@ -6,7 +6,9 @@ import itertools
 import json
 import math
 import random
+import sys
 
+import pandas as pd
 import pytest
 from common import VIDEOS
 from fakes import FakeBackend
@@ -109,9 +111,55 @@ def test_labelled_windows_choose_the_prompt_of_a_matrix_and_of_a_sweep(session, 
     assert ranked["overlap"].iloc[0] == 1
 
 
-def test_facts_are_values_under_their_names_in_any_order():
-    import pandas as pd
+def likeness(name, *pairs) -> list[float]:
+    texts, known = zip(*pairs, strict=True)
+    keys = [str(n) for n in range(len(pairs))]
+    captions = pd.DataFrame({"key": keys, "text": texts})
+    return list(scores(captions, pd.DataFrame({"key": keys, "text": known}))[name])
 
+
+def test_the_cider_measure_weighs_rare_phrases_and_their_order():
+    known = "a red boat passes the old quay"
+    same, rare, common, shuffled, other, short = likeness(
+        "cider",
+        (known, known),
+        ("the old quay lies still", known),
+        ("a red thing", known),
+        ("quay old the passes boat red a", known),
+        ("nothing", "a red gull"),
+        ("Gull", "gull!"),
+    )
+    assert same == short == pytest.approx(1)
+    assert 1 > rare > common > other == 0
+    assert 0.2 < shuffled < 0.3
+    one, *_ = likeness("cider", ("boat", "boat"))
+    assert one == pytest.approx(1)
+
+
+def test_meteor_is_that_of_nltk_with_stems_and_without_downloads():
+    pytest.importorskip("nltk", reason="the extra scores is not installed")
+    found = likeness(
+        "meteor",
+        ("the red boats drift by a gull", "a red boat drifts past a gull"),
+        ("a b c", "a b c"),
+        ("z", "a"),
+    )
+    # By hand: 5 of 7 words each, in 3 chunks, for the first: 5/7 * (1 - 0.5 * (3 / 5) ** 3).
+    assert found[1:] == pytest.approx([1 - 0.5 / 27, 0])
+    assert 0.5 < found[0] < 0.75
+
+
+def test_without_nltk_there_is_no_column_of_meteor(monkeypatch, session, tmp_path):
+    monkeypatch.setitem(sys.modules, "nltk.translate.meteor_score", None)
+    monkeypatch.setitem(sys.modules, "nltk", None)
+    write_reference(tmp_path / "people.jsonl", {0: TEXTS[0]})
+    people = session.import_captions(tmp_path / "people.jsonl")
+    assert "meteor" not in session.caption("Say it.").scores(people)
+    ranked = session.matrix(["Say it."]).scores(people)
+    assert list(ranked) == ["windows", "overlap", "precision", "recall", "cider", "facts"]
+
+
+def test_facts_are_values_under_their_names_in_any_order():
     wanted = {"place": "Quay", "who": ["boat", "gull"], "none": None}
     said = [
         ({"who": ["gull", "boat"], "place": "quay"}, 1.0),

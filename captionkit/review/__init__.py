@@ -5,7 +5,7 @@ from captionkit.review.blind import AB, Choice, Pair
 from captionkit.review.checks import CHECKS, FAULTS, check, check_table, faults
 from captionkit.review.comparison import Comparison, compare, compare_tables, stability
 from captionkit.review.report import SetReport, report
-from captionkit.review.scores import MEASURES, scores
+from captionkit.review.scores import MEASURES, mean_scores, scores
 
 __all__ = [
     "AB",
@@ -22,6 +22,7 @@ __all__ = [
     "compare",
     "compare_tables",
     "faults",
+    "mean_scores",
     "report",
     "scores",
     "stability",

@@ -12,11 +12,18 @@ import pandas as pd
 
 from captionkit.display import overlap
 from captionkit.review.checks.text import words_of
+from captionkit.review.likeness import cider, meteor
 
 # Columns that tell captions apart.
 _NAMES = ("prompt", "fp8", "batch_size", "video", "window", "key", "stage", "repeat", "text")
-#: Columns of `scores` that measure.
-MEASURES = ("overlap", "precision", "recall", "facts")
+#: Columns of `scores` that measure; ``meteor`` only with the extra ``scores``.
+MEASURES = ("overlap", "precision", "recall", "cider", "meteor", "facts")
+
+
+def mean_scores(measured: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return the means of `MEASURES` in a table of `scores`, one row for each group."""
+    named = [name for name in MEASURES if name in measured]
+    return measured.groupby(by, sort=False)[named].mean()
 
 
 def scores(captions: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +41,8 @@ def scores(captions: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         The columns of ``captions`` that name a caption, ``reference``, and `MEASURES`, all 0 to 1:
         ``overlap`` is the word overlap; ``precision`` the share of the caption's words that the
-        reference has, ``recall`` the reverse, each word as often as it stands there; ``facts`` the
+        reference has, ``recall`` the reverse, each word as often as it stands there; ``cider`` and
+        ``meteor`` as in `review.likeness`, the second only with the extra ``scores``; ``facts`` the
         share of the reference's values that a caption in JSON states under the same name, NaN for other
         texts.
 
@@ -49,17 +57,24 @@ def scores(captions: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("no captioned window has a reference; import one for the same windows")
     named = [name for name in _NAMES if name in table]
     table = table[named].assign(reference=list(table["key"].map(known))).reset_index(drop=True)
-    pairs = zip(table["text"], table["reference"], strict=True)
-    measured = pd.DataFrame([_measures(*pair) for pair in pairs], columns=list(MEASURES))
-    return table.join(measured)
+    pairs = list(zip(table["text"], table["reference"], strict=True))
+    said, wanted = ([words_of(text) for text in table[name]] for name in ("text", "reference"))
+    shares = [_shares(*words) for words in zip(said, wanted, strict=True)]
+    measured = {
+        "overlap": [overlap(*pair) for pair in pairs],
+        "precision": [precision for precision, _ in shares],
+        "recall": [recall for _, recall in shares],
+        "cider": cider(said, wanted, [words_of(text) for text in known]),
+        "meteor": meteor(said, wanted),
+        "facts": [_facts(*pair) for pair in pairs],
+    }
+    return table.assign(**{name: each for name, each in measured.items() if each is not None})
 
 
-def _measures(text: str, wanted: str) -> tuple[float, float, float, float]:
-    said, known = Counter(words_of(text)), Counter(words_of(wanted))
-    common = (said & known).total()
-    precision = common / said.total() if said else 0.0
-    recall = common / known.total() if known else 1.0
-    return overlap(text, wanted), precision, recall, _facts(text, wanted)
+def _shares(said: list[str], known: list[str]) -> tuple[float, float]:
+    """Return the shares of the words on each side that the other side has, too."""
+    common = (Counter(said) & Counter(known)).total()
+    return common / len(said) if said else 0.0, common / len(known) if known else 1.0
 
 
 def _facts(text: str, wanted: str) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from captionkit import display
 from captionkit.display import Images, TextTable
-from captionkit.review import MEASURES, scores
+from captionkit.review import mean_scores, scores
 from captionkit.run.run import Run, last_stages
 
 
@@ -37,7 +37,8 @@ class Matrix:
         rows = {}
         for prompt, run in self.runs.items():
             measured = scores(run.final, reference.human)
-            rows[prompt] = {"windows": len(measured), **measured[list(MEASURES)].mean()}
+            means = mean_scores(measured.assign(prompt=prompt), ["prompt"]).loc[prompt]
+            rows[prompt] = {"windows": len(measured), **means}
         return TextTable.from_dict(rows, orient="index").sort_values("overlap", ascending=False)
 
     @property

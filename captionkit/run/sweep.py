@@ -21,7 +21,7 @@ from captionkit.pipeline.events import Caption, WindowDone
 from captionkit.pipeline.flow import caption
 from captionkit.prompts import PREVIOUS, resolve
 from captionkit.recipe import Recipe
-from captionkit.review import MEASURES, Comparison, compare_tables, scores
+from captionkit.review import Comparison, compare_tables, mean_scores, scores
 from captionkit.run.run import Run
 from captionkit.sources import PlannedWindow, Sources
 from captionkit.system import loop
@@ -100,7 +100,7 @@ class Sweep:
         The reference is a run of imported captions of people, say; see `Run.scores`.
         """
         measured = scores(self.captions, reference.human)
-        means = measured.groupby(["prompt", "fp8", "batch_size"], sort=False)[list(MEASURES)].mean()
+        means = mean_scores(measured, ["prompt", "fp8", "batch_size"])
         return means.sort_values("overlap", ascending=False, kind="stable").reset_index()
 
     def figure(self) -> Figure:

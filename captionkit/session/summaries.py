@@ -40,7 +40,8 @@ class SessionSummaries(SessionImports):
 
         The run has one window a film. Stage 1 is the list of the film's captions with their times, as
         people edited them, and stage 2 the summary, for which the model sees that list and up to 64
-        frames of the film. The same captions are not summarized twice.
+        frames of the film; with ``text_only=True`` it sees the list alone. The same captions are not
+        summarized twice.
 
         Parameters
         ----------
