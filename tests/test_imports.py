@@ -236,6 +236,18 @@ def test_the_captions_of_a_film_become_one_of_the_whole_film(session):
     assert len(session.backend.requests) == 4 + 4
 
 
+def test_the_captions_of_a_film_become_one_without_its_frames(session):
+    run = session.caption("Say it.")
+    merged = session.summarize(run, "Merge:\n{caption}", text_only=True)
+    asked = session.backend.requests[-2:]
+    assert [request.video for request in asked] == [None, None]
+    assert asked[0].prompt == f"Merge:\n{merged.captions['text'].iloc[0]}"
+    assert list(merged.final["stage"]) == [2, 2]
+    assert merged.progress.failed == 0
+    # With frames is another work, which has its own captions.
+    assert session.summarize(run, "Merge:\n{caption}").id != merged.id
+
+
 def test_the_command_imports_and_lists_what_is_left_out(films, tmp_path, capsys):
     write_rows(tmp_path / "a.jsonl", {**TEXTS, ("elsewhere", 0): "Lost."})
     arguments = ["import", tmp_path / "a.jsonl", films, "--window-size", "32"]

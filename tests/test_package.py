@@ -59,6 +59,7 @@ LATE = {
     "jsonschema",
     "matplotlib",
     "nemo_curator",
+    "nltk",
     "openai",
     "pyarrow",
     "referencing",

@@ -6,22 +6,28 @@ import itertools
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Marks that are compared at once: 400 MB of memory.
 _AT_ONCE = 20_000_000
+# Marks have more words, up to 4, if more pairs of texts than these share one by chance; but there are
+# more marks then. Both numbers are means over the texts.
+_MOST_WORDS, _MOST_PAIRS, _MOST_MARKS = 4, 100, 350
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def near_duplicates(texts: Sequence[str], least: float) -> dict[int, int]:
     """Return the texts that nearly repeat an earlier one, each with the index of the first such text.
 
     A text counts as near if its word overlap (`display.overlap`) with an earlier text that is not a
-    near duplicate itself is ``least`` or more. Only texts that share two of their rarest words are
+    near duplicate itself is ``least`` or more. Only texts that share some of their rarest words are
     compared; no near duplicate is missed. The time grows with the number of texts: texts of 40 words of
-    a vocabulary of 50,000 took 0.4 s for 8,000 and 7.3 s for 128,000 on one core.
+    a vocabulary of 50,000 took 0.4 s for 8,000 and 7.1 s for 128,000 on one core. Sets written with
+    few words in all take longer: 7 s for 8,000 texts of 30 different words, four times as long for twice
+    as many.
     """
     numbers: dict[tuple[str, int], int] = {}
     bags = [[numbers.setdefault(word, len(numbers)) for word in _bag(text)] for text in texts]
@@ -71,36 +77,55 @@ def _shared_marks(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Return the marks that several texts have, with the index of their text, in its order.
 
-    A mark is a pair of a text's rarest words. Two texts with ``o`` words in common have two of them
-    among the ``size - o + 2`` rarest of each. Texts so short that one common word may be enough have
-    their single words as marks, too.
+    A mark is two to four of a text's rarest words. Two texts with ``o`` words in common have ``k`` of
+    them among the ``size - o + k`` rarest of each. Texts so short that fewer common words may be enough
+    have their single words as marks, too.
     """
     groups: dict[int, list[int]] = defaultdict(list)
     for index, words in enumerate(texts):
         groups[len(words)].append(index)
-    parts = [(np.array(group), _heads(texts, group, size, least)) for size, group in groups.items()]
-    total = sum(len(group) * columns.shape[1] for group, (_, columns) in parts)
-    passes = total // _AT_ONCE + 1
-    found = [_shared_of_pass(parts, number, passes) for number in range(passes)]
-    of_text = np.concatenate([each for each, _ in found])
-    marks = np.concatenate([each for _, each in found])
+    of_text, marks = _shared_of_size(texts, groups, least, 2)
+    for count in range(3, _MOST_WORDS + 1):
+        _, holders = np.unique(marks, return_counts=True)
+        made = sum(len(each) * math.comb(_head(n, least, count), count) for n, each in groups.items())
+        few_pairs = (holders * (holders - 1) // 2).sum() <= _MOST_PAIRS * len(texts)
+        if few_pairs or made > _MOST_MARKS * len(texts):
+            break
+        of_text, marks = _shared_of_size(texts, groups, least, count)
     order = np.argsort(of_text, kind="stable")
     return of_text[order], marks[order]
 
 
+def _shared_of_size(
+    texts: list[tuple[int, ...]], groups: Mapping[int, list[int]], least: float, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the marks of so many words that several texts have, and the index of their text."""
+    parts = [
+        (np.array(group), _heads(texts, group, size, least, count)) for size, group in groups.items()
+    ]
+    total = sum(len(group) * columns.shape[1] for group, (_, columns) in parts)
+    passes = total // _AT_ONCE + 1
+    found = [_shared_of_pass(parts, number, passes) for number in range(passes)]
+    return np.concatenate([each for each, _ in found]), np.concatenate([each for _, each in found])
+
+
+def _head(size: int, least: float, count: int) -> int:
+    """Return how many of a text's rarest words its marks are made of."""
+    return min(size, size - math.ceil(_share(least) * size - 1e-9) + count)
+
+
 def _heads(
-    texts: list[tuple[int, ...]], group: list[int], size: int, least: float
+    texts: list[tuple[int, ...]], group: list[int], size: int, least: float, count: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the rarest words of texts of one size, and the columns that make a mark, two in each."""
-    common = math.ceil(_share(least) * size - 1e-9)
-    head = min(size, size - common + 2)
-    # Words count from 1, so that a single word beside a 0 is not a pair.
+    """Return the rarest words of texts of one size, and the columns that make marks."""
+    head = _head(size, least, count)
+    # Words count from 1, so that a single word beside zeros is not a mark of several.
     words = np.array([texts[index][:head] for index in group], np.uint64) + np.uint64(1)
     words = np.hstack([words, np.zeros((len(group), 1), np.uint64)])
-    pairs = list(itertools.combinations(range(head), 2))
-    if size * least < 2:
-        pairs += [(column, head) for column in range(head)]
-    return words, np.array(pairs, np.int64).reshape(-1, 2).T
+    columns = list(itertools.combinations(range(head), count))
+    if size * least < 2 * (count - 1):
+        columns += [(column, *[head] * (count - 1)) for column in range(head)]
+    return words, np.array(columns, np.int64).reshape(-1, count).T
 
 
 def _shared_of_pass(
@@ -112,8 +137,10 @@ def _shared_of_pass(
     of_text: list[NDArray[np.int64]] = []
     marks: list[NDArray[np.uint64]] = []
     for group, (words, columns) in parts:
-        # A vocabulary has fewer than 2**32 words.
-        made = words[:, columns[0]] << np.uint64(32) | words[:, columns[1]]
+        # Different words may make one mark by chance: such texts are compared for nothing.
+        made = words[:, columns[0]]
+        for column in columns[1:]:
+            made = (made ^ (made >> np.uint64(29))) * _FACTOR + words[:, column]
         chosen = made % np.uint64(passes) == number
         of_text.append(np.broadcast_to(group[:, None], made.shape)[chosen])
         marks.append(made[chosen])
