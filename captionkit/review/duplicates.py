@@ -26,8 +26,8 @@ def near_duplicates(texts: Sequence[str], least: float) -> dict[int, int]:
     near duplicate itself is ``least`` or more. Only texts that share some of their rarest words are
     compared; no near duplicate is missed. The time grows with the number of texts: texts of 40 words of
     a vocabulary of 50,000 took 0.4 s for 8,000 and 7.1 s for 128,000 on one core. Sets written with
-    few words in all take longer: 7 s for 8,000 texts of 30 different words, four times as long for twice
-    as many.
+    few words in all take longer: 7 s for 8,000 texts of 30 different words, and four times as long for
+    twice as many.
     """
     numbers: dict[tuple[str, int], int] = {}
     bags = [[numbers.setdefault(word, len(numbers)) for word in _bag(text)] for text in texts]
