@@ -484,6 +484,43 @@ def test_compare_shows_stages_runs_a_matrix_and_blind_pairs(bench, fake):
     assert len(bench.session.store.reviews.choices(1, 2)) == 9
 
 
+def test_verify_marks_false_claims_in_compare_and_lists_the_worst_first(bench, fake):
+    bench.tuner.verify.click()
+    assert "no finished caption" in bench.board.problems["tuner"]
+    fake.say = lambda prompt, start, stage: (
+        ("no" if "boat" in prompt else "yes")
+        if "Statement: " in prompt
+        else ("A boat. A car." if start == "8.53" else "A car. A dog.")
+    )
+    caption_all(bench)
+    until(lambda: "to verify 9 captions asks about 18 questions" in bench.tuner.cost.value)
+    bench.tuner.verify.click()
+    assert bench.board.idle(30)
+    assert bench.board.verified == "18 claims verified, 2 unsupported"
+    assert "18 claims verified, 2 unsupported" in bench.tuner.progress.value
+    bench.browser.value = ("harbour", 1)
+    assert bench.board.idle(30)
+    assert "<u>A boat.</u> A car." in bench.compare.sides[0].text.value
+    bench.review.queue.value = "worst verified"
+    bench.review.begin.click()
+    assert bench.board.idle(30)
+    listed = [bench.board.windows[each].supported for each in bench.browser.listed]
+    assert listed == [0.5, 0.5, *[1] * 7]
+    assert "9 captions were verified" in bench.review.status.value
+
+
+def test_a_verification_is_stopped_and_keeps_its_answers(bench, fake):
+    caption_all(bench)
+    fake.gate = asyncio.Event()
+    bench.tuner.verify.click()
+    until(lambda: bench.board.asking is not None)
+    assert bench.board.busy
+    until(lambda: "0 of" in bench.tuner.progress.value)
+    bench.tuner.stop.click()
+    assert bench.board.idle(30)
+    assert not bench.board.busy
+
+
 def test_export_writes_says_where_and_guards_what_is_there(bench, tmp_path):
     caption_all(bench)
     panel = bench.export

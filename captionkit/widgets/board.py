@@ -26,6 +26,7 @@ from captionkit.widgets.job_thread import JobThread
 from captionkit.widgets.rates import Rates
 from captionkit.widgets.reviewed import Reviewed
 from captionkit.widgets.rows import Row, Rows, load_stored
+from captionkit.widgets.verified import Verified
 
 EVERY_S = 0.1
 # A list of 100,000 windows takes tens of milliseconds to filter: show growth less often.
@@ -33,7 +34,7 @@ _GROW_EVERY_S = 0.5
 _BEAT_S = 0.5
 
 
-class Board(Reviewed, Again):
+class Board(Reviewed, Again, Verified):
     """A session with a row for each of its windows, kept up to date while runs are under way.
 
     Parameters
@@ -130,9 +131,9 @@ class Board(Reviewed, Again):
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run or a verification is under way."""
         with self._lock:
-            return bool(self._active or self._requested)
+            return bool(self._active or self._requested or self.asking)
 
     @property
     def run(self) -> Run | None:
@@ -302,6 +303,7 @@ class Board(Reviewed, Again):
             active = list(self._active.values())
         for task in active:
             task.cancel()
+        self.stop_asking()
 
     def clip(self, index: int) -> bytes:
         """A window as a small mp4 file; the last ones are kept. Slow, for a job thread."""
@@ -376,6 +378,7 @@ class Board(Reviewed, Again):
             active = list(self._active.values())
         for task in active:
             task.cancel()
+        self.stop_asking()
         for thread in (self.reads, self.work, self.long, self._ticks):
             thread.close()
         if self._owned:

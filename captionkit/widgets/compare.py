@@ -174,9 +174,12 @@ class CompareView(FormView):
         texts = [caption.text if caption else "" for caption in captions]
         if growing is not None:
             texts[growing[0]] = growing[1]
-        marked: tuple[str, ...] = tuple(escape(text) for text in texts)
+        false = [self._false(run, caption) for run, caption in zip(runs, captions, strict=True)]
+        if growing is not None:
+            false[growing[0]] = ()
+        marked = tuple(map(display.marked_spans, texts, false))
         if all(texts):
-            marked = display.diff_cells(word_diff(*texts))
+            marked = display.diff_cells(word_diff(*texts), (false[0], false[1]))
         for at, (side, name, run, caption) in enumerate(
             zip(self.sides, names, runs, captions, strict=True)
         ):
@@ -186,6 +189,12 @@ class CompareView(FormView):
                 side.show_missing(name)
             else:
                 side.show(name, run, caption, marked[at])
+
+    def _false(self, run: int | None, caption: StoredStage | None) -> display.Spans:
+        """Return the places of a caption that were verified and found false."""
+        if run is None or caption is None or self._index is None:
+            return ()
+        return self.board.false_places(self.board.windows[self._index], run, caption)
 
     def _stored(self, row: Row, run: int | None, stage: int) -> StoredStage | None:
         """A run's caption of a window; ``stage`` counts from 0, -1 is the last."""

@@ -19,13 +19,14 @@ from captionkit.widgets.fields import offer_runs
 from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import counted, flow, say, wide
 
-_DISAGREE = "runs that disagree"
+_DISAGREE, _WORST = "runs that disagree", "worst verified"
 #: The orders of a review, each the filter of the browser.
 QUEUES: dict[str, dict[str, Any]] = {
     "not reviewed": {"review": "open"},
     "with a fault, not reviewed": {"review": "faulty-open"},
     "lowest rated": {"sort": "lowest"},
     _DISAGREE: {"sort": "apart"},
+    _WORST: {"sort": "supported"},
 }
 _TICKED, _LISTED = "ticked windows", "all listed windows"
 # Whose tags and notes are changed.
@@ -186,9 +187,24 @@ class ReviewView(FormView):
                 raise ValueError("these are not two runs; caption with two prompts and choose both")
             self.board.work.submit("apart", lambda: self._list_apart(a, b))
             return f"looking where run {a} and run {b} disagree…"
+        if self.queue.value == _WORST:
+            self.board.work.submit("worst", self._list_worst)
+            return None
         self.browser.filter = wanted
         self._first()
         return None
+
+    def _list_worst(self) -> None:
+        try:
+            found = self.board.set_supported()
+        except ValueError:
+            found = []
+        assert self.browser is not None
+        self.browser.filter = {}
+        self.browser.filter = QUEUES[_WORST]
+        self._first()
+        what = f"{len(found)} captions were verified" if found else "no caption was verified yet"
+        say(self.status, f"{what}; “Verify” beside the buttons that caption does")
 
     def _list_apart(self, a: int, b: int) -> None:
         differ = self.board.set_apart(a, b)

@@ -6,8 +6,8 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from captionkit.display import overlap
 from captionkit.review import FAULTS
+from captionkit.review.disagreements import difference
 from captionkit.session import Session
 from captionkit.store import Change, Step
 from captionkit.store.reviews import joined, split
@@ -126,7 +126,9 @@ class Reviewed:
         return [index for index in indexes if set(self.windows[index].faults) & set(FAULTS)]
 
     def set_apart(self, run_a: int, run_b: int) -> list[int]:
-        """Note at each window how little its captions in two runs share; return those that differ.
+        """Note at each window how far its captions in two runs are apart; return those that differ.
+
+        By facts: the share of claims that the other caption lacks, see `review.disagreements`.
 
         A sort by ``apart`` then lists the windows on which the runs disagree first. Slow, for a job
         thread.
@@ -135,13 +137,15 @@ class Reviewed:
         sides = [self.session.store.states(keys, run) for run in (run_a, run_b)]
         differ = []
         for index, row in enumerate(self.windows):
-            texts = [
-                (last.edited_text or last.text)
+            last = [
+                state.stages[-1]
                 for side in sides
                 if (state := side.get(row.window.key)) and state.stages
-                for last in state.stages[-1:]
             ]
-            row.apart = 1 - overlap(*texts) if len(texts) == 2 else None
+            row.apart = None
+            if len(last) == 2:
+                one, two = (each.edited_text or each.text for each in last)
+                row.apart = difference(one, two, (last[0].schema, last[1].schema))
             if row.apart:
                 differ.append(index)
         return differ

@@ -20,7 +20,8 @@ STATES = {
 #: The orders of a list, each with its label; without one the windows stand in their own order.
 SORTS = {
     "state": "by state", "rating": "best rated", "lowest": "lowest rated first",
-    "apart": "furthest apart first", "longest": "longest", "shortest": "shortest",
+    "apart": "furthest apart first", "supported": "least supported first",
+    "longest": "longest", "shortest": "shortest",
 }  # fmt: skip
 #: How far people have reviewed captions, each with its label.
 REVIEWS = {
@@ -48,7 +49,8 @@ class Row:
     the newest that has something of the window), ``run`` the run that it shows with its ``result``.
     ``tags`` and ``note`` are of the caption, ``window_tags`` and ``window_note`` of the window.
     ``elsewhere`` are other runs in which a person reviewed the window, ``apart`` is how little two
-    chosen runs share (None where no two were chosen).
+    chosen runs share (None where no two were chosen), ``supported`` the share of the shown caption's
+    claims that are true (None where they were not asked).
     """
 
     window: PlannedWindow
@@ -68,6 +70,7 @@ class Row:
     window_note: str = ""
     elsewhere: tuple[int, ...] = ()
     apart: float | None = None
+    supported: float | None = None
 
     @property
     def reviewed(self) -> bool:
@@ -116,7 +119,7 @@ class Row:
         """Show what the store holds of the window."""
         self.state, self.text, self.error, self.faults = "new", "", "", ()
         self.rating, self.edited, self.run, self.stage = None, False, None, 0
-        self.result, self.tags, self.note = None, (), ""
+        self.result, self.tags, self.note, self.supported = None, (), "", None
         if stored is None or not (stored.done or stored.stages):
             return
         self.run, self.result, self.error = stored.run, stored.result, stored.error or ""
@@ -228,6 +231,9 @@ def listed(rows: Sequence[Row], wanted: Mapping[str, Any]) -> list[int]:
         case "apart":
             # Windows that the two runs do not share come last.
             left.sort(key=lambda index: -_at_least_zero(rows[index].apart))
+        case "supported":
+            # Captions that were not verified come last.
+            left.sort(key=lambda index: _verified_first(rows[index].supported))
         case "longest":
             left.sort(key=lambda index: -len(rows[index].text))
         case "shortest":
@@ -242,6 +248,10 @@ def _found(row: Row, words: Sequence[str]) -> bool:
 
 def _at_least_zero(apart: float | None) -> float:
     return -1.0 if apart is None else apart
+
+
+def _verified_first(supported: float | None) -> float:
+    return 2.0 if supported is None else supported
 
 
 def all_tags(rows: Iterable[Row]) -> list[str]:

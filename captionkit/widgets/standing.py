@@ -17,6 +17,8 @@ _MARKS = {"done": "●", "failed": "✕", "interrupted": "◌", "running": "◑"
 def status(board: Board) -> str:
     """One line on how far the opening and the runs are."""
     opening = [str(board.session.opening)] if board.opening else []
+    if (asking := board.asking) is not None:
+        opening.append(str(asking))
     runs = [_told(board, task) for task in board.active]
     if not runs and board.task is not None:
         runs = [f"Run {board.task.run.id} {board.task.run.status}: {board.task.progress}"]
@@ -25,10 +27,12 @@ def status(board: Board) -> str:
 
 def bar(board: Board) -> str:
     """HTML of a progress bar for each run under way; of the last run's result where there is none."""
-    active = board.active
+    active, asking = board.active, board.asking
+    if asking is not None:
+        return _progress(asking.total, asking.done or None, "Questions answered", str(asking))
     if active:
         return "".join(_bar(board, task) for task in active)
-    text = status(board)
+    text = "; ".join(each for each in (status(board), board.verified) if each)
     mark = "" if board.run is None else _MARKS.get(board.run.status, "")
     return f'<div class="ck-progress">{mark} {escape(text)}</div>' if text else ""
 
@@ -36,11 +40,16 @@ def bar(board: Board) -> str:
 def _bar(board: Board, task: RunTask) -> str:
     now = task.progress
     ended = now.done + now.failed
+    done = ended if ended or task.captioning else None
+    return _progress(now.total, done, "Windows captioned", _told(board, task))
+
+
+def _progress(total: int, done: int | None, label: str, text: str) -> str:
     # Without a value the bar moves to and fro: how long it takes is not known.
-    value = f'value="{ended}"' if ended or task.captioning else ""
+    value = "" if done is None else f'value="{done}"'
     return (
-        f'<div class="ck-progress"><progress max="{max(1, now.total)}" {value} '
-        f'aria-label="Windows captioned"></progress> {escape(_told(board, task))}</div>'
+        f'<div class="ck-progress"><progress max="{max(1, total)}" {value} '
+        f'aria-label="{label}"></progress> {escape(text)}</div>'
     )
 
 

@@ -106,13 +106,15 @@ class Tuner(RecipeForm):
         self.run_this = button("This window", lambda _: self._run("this"))
         self.run_selected = button("Selected", lambda _: self._run("selected"))
         self.run_all = button("All windows", lambda _: self._run("all"), button_style="primary")
+        self.verify = button("Verify", lambda _: self._verify())
+        self.verify.tooltip = "ask the model whether each claim of the shown captions is true"
         self.stop = button("Stop", lambda _: self.board.stop(), disabled=True)
         self.recut = button("Cut windows anew", lambda _: self._recut())
         self.measure = button("Measure first", lambda _: self._measure())
         self.measure.tooltip = f"caption {SAMPLE} windows, to know what the whole set will take"
-        self._buttons = [self.run_all, self.stop]
+        self._buttons = [self.run_all, self.verify, self.stop]
         if self.browser is not None:
-            self._buttons = [self.run_this, self.run_selected, self.run_all, self.stop]
+            self._buttons = [self.run_this, self.run_selected, *self._buttons]
 
     def _take_kept(self) -> str:
         """Fill the form as it was left, unless the session was opened with another recipe since.
@@ -189,6 +191,8 @@ class Tuner(RecipeForm):
             recipe = self.recipe
             chosen = self.indexes("selected") or self.indexes("all")
             text = escape(cost(self.board, recipe, chosen, fresh=self.fresh.value))
+            if questions := self.board.cost_of_verify(chosen):
+                text += f"<br>{escape(questions)}"
             self.note.value = self._note(recipe)
             measured = self.estimate("all").seconds is not None
             self.measure.layout.display = "none" if measured else None
@@ -235,6 +239,13 @@ class Tuner(RecipeForm):
             return
         priority = -1 if which == "this" else 0
         self._caption(indexes, priority=priority, fresh=self.fresh.value, repeats=self.repeats.value)
+
+    def _verify(self) -> None:
+        """Verify the shown captions of the ticked windows, or of all."""
+        try:
+            self.board.verify(self.indexes("selected") or self.indexes("all"), self.name)
+        except ValueError as error:
+            self.report(str(error))
 
     def _caption(self, indexes: Sequence[int], **how: Any) -> None:
         try:
