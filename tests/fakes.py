@@ -72,6 +72,9 @@ class FakeBackend:
 
     def _stage(self, request: Request) -> tuple[int, str]:
         """Return the stage and the prompt of stage 1; a prompt with an earlier text is of stage 2."""
+        if "Statement: " in request.prompt:
+            # A question about a caption has its words, and the words of its answers.
+            return 3, request.prompt
         for (uid, text), prompt in self._first.items():
             if uid == (request.uid or uid) and text and text in request.prompt:
                 return 2, prompt

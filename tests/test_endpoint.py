@@ -124,6 +124,21 @@ def test_a_server_says_what_an_engine_of_our_own_says_and_knows_windows_by_their
 
 
 @engine
+def test_a_server_reports_the_probabilities_of_answers_as_our_own_engine(server, keyed, tmp_path):
+    far = session_at(server, tmp_path)
+    run = far.caption("short", temperature=0)
+    far.sources.pool.read = lambda *_: pytest.fail("decoded a window that the server knows")
+    ask = {"question": "Is there a car in this video? {claim}"}
+    found = run.verify(**ask).claims
+    assert found["p_true"].notna().all()
+    near = session_at(None, tmp_path, "near").caption("short", temperature=0).verify(**ask)
+    assert list(found["p_true"]) == pytest.approx(list(near.claims["p_true"]), abs=0.01)
+    judged = ck.judge(run, far.caption("objects", temperature=0))
+    assert judged.errors == {}
+    far.close()
+
+
+@engine
 def test_structured_captions_and_cancelling_work_at_a_server(server, keyed, tmp_path):
     session = session_at(server, tmp_path)
     run = session.caption("objects", schema="tags", max_tokens=500)
@@ -216,6 +231,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
     def __init__(self, models):
         super().__init__(("127.0.0.1", 0), Handler)
         self.models = models
+        self.refuses_logprobs = False
         self.lock, self.running, self.most, self.asked = threading.Lock(), 0, 0, []
         # Each permit lets a caption end.
         self.permits = threading.Semaphore(0)
@@ -238,6 +254,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.most = max(self.server.most, self.server.running)
             self.server.asked.append(text)
         try:
+            if body.get("logprobs") and self.server.refuses_logprobs:
+                self._head("application/json", b'{"error": {"message": "no logprobs here"}}', 400)
+                return
             if text == "refuse":
                 self._head("application/json", b'{"error": {"message": "too long"}}', 400)
                 return
@@ -336,6 +355,18 @@ def test_a_text_alone_is_sent_as_plain_text_and_is_no_window_that_is_known(fake_
     body = _body("demo", asked, known=False)
     assert body["messages"] == [{"role": "user", "content": "boat"}]
     assert "media_io_kwargs" not in body["extra_body"]
+
+
+def test_a_server_that_refuses_probabilities_answers_by_text(fake_server, tmp_path):
+    fake_server.refuses_logprobs = True
+    session = session_at(fake_server.address, tmp_path)
+    fake_server.permits.release(100)
+    run = session.caption("short", max_tokens=50)
+    found = run.verify(question="boat {claim}", words={"yes": "boat", "no": "car"})
+    assert found.errors == {}
+    assert found.claims["verdict"].all()
+    assert found.claims["p_true"].isna().all()
+    session.close()
 
 
 def test_a_refused_request_costs_no_other_one(fake_server, backend):

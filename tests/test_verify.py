@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -14,9 +15,12 @@ from fakes import FakeBackend
 
 import captionkit as ck
 from captionkit import structured
+from captionkit.cli import main
+from captionkit.engine import Engine
 from captionkit.pipeline.questions import A_B_TIE, YES_NO, Reply
 from captionkit.review.claims import split_claims
 from captionkit.review.judges import calibrate
+from captionkit.session import Session
 
 CAPTION = "At sea by day, a red car moves right. It stops."
 
@@ -46,8 +50,7 @@ class Knowing(FakeBackend):
         return {" Yes": yes / 2, "yes": yes / 2, "No": 1 - yes}
 
     def _stage(self, request):
-        asks = "Statement: " in request.prompt or request.sampling.schema
-        return (3, request.prompt) if asks else super()._stage(request)
+        return (3, request.prompt) if request.sampling.schema else super()._stage(request)
 
     async def stream(self, request):
         if request.video.frames is not None:
@@ -527,3 +530,65 @@ def test_events_that_a_border_cut_are_joined(session, knowing):
     assert len(joined) == len(run.events) - 2
     with pytest.raises(ValueError, match="gap_s"):
         run.join_events(-1)
+
+
+@pytest.mark.engine
+def test_claims_of_known_windows_run_no_encoder_and_have_probabilities(model, tmp_path):
+    with contextlib.closing(ck.Session(VIDEOS / "harbour.mp4", store=tmp_path / "s.sqlite")) as session:
+        run = session.caption("dense", temperature=0, stage2="Describe it again. {caption}")
+        engine = Engine.live()
+        engine.encoder_runs()
+        # A question that the demo model has always known: this is about the mechanism, not the truth.
+        found = run.verify(question="Is there a boat in this video? {claim}")
+        assert engine.encoder_runs() == 0
+        claims = found.claims
+        assert found.errors == {}
+        assert claims["p_true"].between(0, 1).all()
+        assert claims["verdict"].equals((claims["p_true"] >= 0.5).astype("boolean"))
+        judged = ck.judge(run, session.caption("short", temperature=0))
+        assert judged.errors == {}
+        assert engine.encoder_runs() == 0
+
+
+def test_the_command_line_verifies_and_judges_runs_and_writes_the_rows(
+    session, knowing, tmp_path, monkeypatch, capsys
+):
+    run, store = session.caption("short"), str(session.store.path)
+    knowing.text = CAPTION.replace("red", "blue")
+    other = session.caption("dense")
+    monkeypatch.setattr(Session, "open_backend", lambda self, recipe, stop=None: knowing)
+    assert main(["verify", str(other.id), "--store", store, "--out", str(tmp_path / "c.csv")]) == 0
+    printed = capsys.readouterr()
+    assert "12 questions about 4 windows" in printed.err
+    assert "12 claims, 8 unsupported; asked demo" in printed.err
+    assert "A blue car moves right." in printed.out
+    table = pd.read_csv(tmp_path / "c.csv")
+    assert table["verdict"].tolist() == [True, False, False] * 4
+    german = ["--question", "Statement: {claim} Ja?", "--yes", "yes", "--no", "no"]
+    assert main(["verify", str(run.id), str(VIDEOS / "harbour.mp4"), "--store", store, *german]) == 0
+    assert main(["judge", str(run.id), str(other.id), "--store", store]) == 0
+    assert f"run {run.id} and run {other.id}, 4 pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["99"], "holds no run 99"),
+        (["1", "--question", "Is it?"], "no {claim}"),
+        (["1", "--yes", "ja"], "has no word"),
+        (["1", "--out", "claims.txt"], ".csv"),
+        (["1", "--batch-size", "0"], "--batch-size is 0"),
+        (["1", "--stage", "2"], "stage is 2"),
+        (["1", "nowhere.mp4"], "nowhere.mp4"),
+        (["1", str(VIDEOS / "winter.mp4")], "not in this session"),
+    ],
+)
+def test_bad_usage_of_verify_is_one_line_and_exit_code_2(
+    session, knowing, monkeypatch, capsys, arguments, word
+):
+    session.caption("short")
+    monkeypatch.setattr(Session, "open_backend", lambda self, recipe, stop=None: knowing)
+    assert main(["verify", *arguments, "--store", str(session.store.path)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert word in said
+    assert "Traceback" not in said

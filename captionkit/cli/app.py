@@ -13,7 +13,9 @@ import traceback
 from rich.console import Console
 from rich.markup import escape
 
-from captionkit.cli import bench, caption, doctor, download, export, imports, runs, search, serve
+from captionkit.cli import (
+    bench, caption, doctor, download, export, imports, runs, search, serve, verify,
+)  # fmt: skip
 from captionkit.cli.common import Parser, Printed, UsageError
 from captionkit.engine import EngineError
 from captionkit.export import ExportError
@@ -23,7 +25,7 @@ from captionkit.store import StoreError
 from captionkit.system.terminal import SafeConsole
 
 # Register each command here; a new command is one file and one entry.
-_COMMANDS = (caption, search, runs, export, imports, download, serve, bench, doctor)
+_COMMANDS = (caption, search, runs, verify, export, imports, download, serve, bench, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:
