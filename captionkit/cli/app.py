@@ -14,7 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from captionkit.cli import (
-    bench, caption, doctor, download, export, imports, runs, search, serve, verify,
+    bench,
+    caption,
+    doctor,
+    download,
+    export,
+    imports,
+    runs,
+    search,
+    serve,
+    verify,
 )  # fmt: skip
 from captionkit.cli.common import Parser, Printed, UsageError
 from captionkit.engine import EngineError
