@@ -24,7 +24,7 @@ from captionkit.cli import (
     search,
     serve,
     verify,
-)  # fmt: skip
+)
 from captionkit.cli.common import Parser, Printed, UsageError
 from captionkit.engine import EngineError
 from captionkit.export import ExportError
