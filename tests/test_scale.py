@@ -163,6 +163,32 @@ def test_a_window_that_failed_is_not_done_and_later_captions_replace_its_error(t
     assert ck.load_captions(tmp_path).equals(table)
 
 
+def test_small_parts_become_large_ones_and_nothing_is_lost_by_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[Parts.__module__], "_MERGED_ROWS", 100)
+    monkeypatch.setattr(sys.modules[Parts.__module__], "_AT_ONCE", 8)
+    parts = Parts(str(tmp_path))
+    parts.claim(ck.Recipe())
+    for batch in range(60):
+        parts.write([row_of("a.mp4", 4 * batch + number) for number in range(4)])
+    parts.write([row_of("b.mp4", 0, "stage 1 broke")])
+    before, table = parts.done(), ck.load_captions(tmp_path)
+    small = set((tmp_path / "parts").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(parts._files, "rm", lambda name: (_ for _ in ()).throw(OSError("no more")))
+        with pytest.raises(OSError, match="no more"):
+            parts.merge()
+    # One large part is there beside its small ones: each window counts once.
+    assert len(set((tmp_path / "parts").iterdir()) - small) == 1
+    assert ck.load_captions(tmp_path).equals(table)
+    parts.merge()
+    parts.merge()
+    names = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    assert [name.split("-")[0] for name in names] == ["failed", "merged", "merged"]
+    assert parts.done() == before == {"a.mp4": set(range(240))}
+    assert parts.counts() == (240, 1)
+    assert ck.load_captions(tmp_path).equals(table)
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(ScaleError, match="other files"):

@@ -30,8 +30,8 @@ from captionkit.engine import (
 )
 from captionkit.engine.several import Engines, device_groups, start_together
 from captionkit.pipeline import backends
+from captionkit.scale.cluster import engine_count
 from captionkit.scale.parts import ScaleError
-from captionkit.scale.ray_data import engine_count
 from captionkit.system import hardware
 from captionkit.system.cores import usable_cores
 from captionkit.system.hardware import Gpu

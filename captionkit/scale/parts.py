@@ -1,8 +1,9 @@
 """An output folder of Parquet parts: claim it for a recipe, read its contents, add parts.
 
 A part appears complete or not at all, under a name derived from its windows; computing the same windows
-again writes the same file. Failed windows have their own parts, which a later run replaces. Works on
-local paths and on fsspec addresses (``s3://``, ``gs://``, ``hf://``, with their usual packages).
+again writes the same file. Failed windows have their own parts, which a later run replaces. A run
+merges the small parts of its batches into large ones at its start and at its end. Works on local paths
+and on fsspec addresses (``s3://``, ``gs://``, ``hf://``, with their usual packages).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import posixpath
 import uuid
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +28,11 @@ SUMMARY = "summary.json"
 _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 SCHEMA = pa.schema([(name, _TYPES[KINDS[name]]) for name in COLUMNS])
 _FAILED = "failed-"
+_MERGED = "merged-"
+# Rows of a merged part: a few MB, and a hundred files for a million windows of two stages.
+_MERGED_ROWS = 20_000
+# Files that are read or deleted at once: an object store answers each one slowly, and many at a time.
+_AT_ONCE = 32
 
 
 class ScaleError(RuntimeError):
@@ -114,6 +121,34 @@ class Parts:
         for name in names:
             self._files.rm(self._path("parts", name))
 
+    def merge(self) -> None:
+        """Merge small parts of captioned windows, in order of their names, into large ones.
+
+        A merged part is written before the small ones are deleted. An interruption in between leaves
+        windows in two parts, which all readers count once.
+        """
+        small = [name for name in self._names() if not name.startswith((_FAILED, _MERGED))]
+        merged: list[str] = []
+        tables: list[pa.Table] = []
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            for begin in range(0, len(small), _AT_ONCE):
+                some = small[begin : begin + _AT_ONCE]
+                merged += some
+                tables += threads.map(self._read, some)
+                if sum(table.num_rows for table in tables) >= _MERGED_ROWS:
+                    self._replace(merged, tables, threads)
+                    merged, tables = [], []
+            # Leave what is not yet large to the next run, if it is few files.
+            if len(merged) > _AT_ONCE:
+                self._replace(merged, tables, threads)
+
+    def _replace(self, names: list[str], tables: list[pa.Table], threads: ThreadPoolExecutor) -> None:
+        whole = pa.concat_tables(tables, promote_options="default")
+        content = hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
+        self._put_table(whole, f"{_MERGED}{content}")
+        for _ in threads.map(lambda name: self._files.rm(self._path("parts", name)), names):
+            pass
+
     def write(self, rows: Sequence[CaptionRow]) -> None:
         """Write the rows of some windows: one part for captioned, one for failed windows."""
         bad = {(row.path, row.window) for row in rows if row.error is not None}
@@ -128,7 +163,9 @@ class Parts:
         if not rows:
             return
         rows = sorted(rows, key=lambda row: (row.path or "", row.window, row.stage))
-        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+        self._put_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA), name)
+
+    def _put_table(self, table: pa.Table, name: str) -> None:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         self._put(self._path("parts", f"{name}.parquet"), sink.getvalue().to_pybytes())
@@ -145,7 +182,8 @@ class Parts:
         paths = self._files.ls(folder, detail=False)
         return sorted(posixpath.basename(each) for each in paths if each.endswith(".parquet"))
 
-    def _read(self, name: str, columns: list[str]) -> pa.Table:
+    def _read(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a part, all columns or some."""
         with self._files.open(self._path("parts", name), "rb") as file:
             present = pq.read_schema(file).names
             if "path" not in present:

@@ -17,7 +17,8 @@ the model sees 17 of them at 448 x 252, about 1,300 video tokens, and writes 150
   object store; Ray slows preparation down above its share of memory.
 - *Driver.* The driver has the path of each video and the numbers of its finished windows: 100 MB for a
   million windows. Each task receives the numbers of its own video only.
-- *Parts.* A batch of 16 windows is a file of about 10 kB; a million windows are 62,500 files.
+- *Parts.* A batch of 16 windows is a file of about 10 kB, 62,500 files for a million windows. The
+  driver merges them into about a hundred.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ import json
 import math
 import os
 import platform
-import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from captionkit.captions import WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
-from captionkit.engine import EngineError, EngineGoneError, VideoInput
+from captionkit.engine import Backend, EngineError, EngineGoneError, VideoInput
 from captionkit.engine.memory import check_limits
 from captionkit.engine.several import check_gpus
 from captionkit.models.variants import get_variant
@@ -50,17 +50,16 @@ from captionkit.pipeline.events import Caption
 from captionkit.pipeline.flow import caption_stages
 from captionkit.pipeline.prepared import PreparedWindow, prepare
 from captionkit.recipe import Recipe
-from captionkit.scale.parts import Parts, ScaleError
+from captionkit.scale.cluster import connect, engine_count, import_ray
+from captionkit.scale.parts import Parts
 from captionkit.sources import SourceClip, find_videos, plan, short_names
 from captionkit.system import loop
 from captionkit.system.temp import TempFolder
 from captionkit.video import DecodePool
 
-_LEAST_RAY = (2, 48)
 # Run two batches on each worker, so that the next one fills the engine while the last captions end.
 _BATCHES_AT_ONCE = 2
 _BLOCK_BYTES = 64 << 20
-_ANSWER_S = 5.0
 # Window number in the row of a video that cannot be read.
 _NO_WINDOW = -1
 
@@ -77,6 +76,7 @@ def caption_videos(
     max_model_len: int | None = None,
     memory_share: float | None = None,
     tensor_parallel: int = 1,
+    backend: Backend | None = None,
 ) -> dict[str, Any]:
     """Caption all windows of some videos on a Ray cluster; return the summary.
 
@@ -104,6 +104,8 @@ def caption_videos(
         Limits of each engine, as in `Session`.
     tensor_parallel
         GPUs that share the model in each engine, for which Ray is asked on one node.
+    backend
+        Backend of the captions, which can be pickled; None starts the recipe's engine in each actor.
 
     Raises
     ------
@@ -125,17 +127,20 @@ def caption_videos(
         "memory_share": memory_share,
         "tensor_parallel": tensor_parallel,
     }
+    model_dir = os.path.abspath(model_dir)
     check_parallel(recipe, model_dir, tensor_parallel)
     videos, problems = find_videos(paths)
     parts = Parts(str(output))
-    ray = _ray()
+    ray = import_ray()
     parts.claim(recipe)
+    parts.merge()
     done, failures = parts.done(), parts.failures()
-    _connect(ray, address)
+    connect(ray, address)
     started = time.monotonic()
     before = sum(map(len, done.values()))
-    _run(ray, videos, recipe, parts, done, actors, batch_size, os.path.abspath(model_dir), limits)
+    _run(ray, videos, recipe, parts, done, actors, batch_size, model_dir, limits, backend)
     parts.drop(name for name, paths in failures.items() if paths <= set(videos))
+    parts.merge()
     captioned, failed = parts.counts()
     spent = time.monotonic() - started
     summary = {
@@ -168,6 +173,7 @@ def _run(
     batch_size: int,
     model_dir: str,
     limits: dict[str, Any],
+    backend: Backend | None,
 ) -> None:
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -192,7 +198,7 @@ def _run(
     )
     captioned = prepared.map_batches(
         _Caption,
-        fn_constructor_args=(recipe, parts.address, batch_size, model_dir, options),
+        fn_constructor_args=(recipe, parts.address, batch_size, model_dir, options, backend),
         batch_size=batch_size,
         compute=ActorPoolStrategy(size=count, max_concurrent_calls_per_actor=_BATCHES_AT_ONCE),
         num_gpus=size,
@@ -273,17 +279,26 @@ class _Caption:
     """Actor with one engine, which captions batches and writes each as a part."""
 
     def __init__(
-        self, recipe: Recipe, output: str, batch_size: int, model_dir: str, options: dict[str, Any]
+        self,
+        recipe: Recipe,
+        output: str,
+        batch_size: int,
+        model_dir: str,
+        options: dict[str, Any],
+        backend: Backend | None,
     ) -> None:
         self._recipe = recipe
         self._parts = Parts(output)
         self._batch_size = batch_size
         self._model_dir = model_dir
         self._options = options
+        self._given = backend
         self._open()
 
     def _open(self) -> None:
-        self._backend = open_backend(self._recipe, model_dir=self._model_dir, **self._options)
+        self._backend = self._given or open_backend(
+            self._recipe, model_dir=self._model_dir, **self._options
+        )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         contents = [json.loads(each) for each in batch["content"].tolist()]
@@ -332,62 +347,6 @@ def _local(video: str) -> Iterator[str]:
         files, remote = fsspec.core.url_to_fs(video)
         files.get_file(remote, path)
         yield path
-
-
-def engine_count(gpus: Sequence[int], size: int) -> int:
-    """Return the number of engines for which a cluster has GPUs, 1 without GPUs.
-
-    Parameters
-    ----------
-    gpus
-        GPUs of each node.
-    size
-        GPUs of an engine, all on one node; 0 for an engine without.
-
-    Raises
-    ------
-    ScaleError
-        If GPUs are to share a model, and no node has so many.
-    """
-    fitting = sum(each // size for each in gpus) if size else 1
-    if not fitting and size > 1:
-        most = max(gpus, default=0)
-        raise ScaleError(f"tensor_parallel is {size}, but a node here has at most {most} GPUs")
-    return max(1, fitting)
-
-
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ScaleError(f'Ray is not installed: pip install "captionkit[ray]" ({error})') from error
-    version: Sequence[int] = [int(part) for part in ray.__version__.split(".")[:2]]
-    if tuple(version) < _LEAST_RAY:
-        least = ".".join(map(str, _LEAST_RAY))
-        raise ScaleError(f"Ray is {ray.__version__}; {least} or newer is needed")
-    return ray
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    if ray.is_initialized():
-        return
-    if address in (None, "local"):
-        ray.init(address="local", log_to_driver=False, include_dashboard=False)
-        return
-    host, _, port = str(address).removeprefix("ray://").rpartition(":")
-    if address != "auto":
-        try:
-            socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-        except (OSError, ValueError) as error:
-            raise ScaleError(
-                f"the Ray address {address} does not answer ({error}); give HOST:PORT of a running "
-                "cluster (see ray status), or leave it out for this machine"
-            ) from error
-    try:
-        ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError) as error:
-        raise ScaleError(f"the Ray cluster {address} cannot be joined: {error}") from error
 
 
 def _version(package: str) -> str | None:
