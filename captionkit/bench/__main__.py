@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from captionkit.bench import growth, opening, store
+from captionkit.bench import at_scale, growth, opening, store
 
-_BENCHES = {"growth": growth.main, "opening": opening.main, "store": store.main}
+_BENCHES = {
+    "growth": growth.main, "opening": opening.main, "ray": at_scale.main, "store": store.main,
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
