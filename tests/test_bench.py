@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import statistics
+import types
 
 import pytest
 from common import VIDEOS
 from rich.console import Console
 
 import captionkit as ck
-from captionkit.bench import growth
+from captionkit.bench import growth, speed
 from captionkit.bench.growth import Measured, missed, slopes
 from captionkit.bench.opening import bench_opening
 from captionkit.bench.sides import Ours
 from captionkit.bench.speed import Goal, Report
-from captionkit.bench.work import STAGE2, Work, lengths, planned, repeat_film
+from captionkit.bench.work import STAGE2, Work, films, lengths, planned, repeat_film
+from captionkit.demo import videos
 
 
 def test_mixed_lengths_go_from_16_to_256_and_are_the_same_each_time():
@@ -112,3 +114,98 @@ def test_a_goal_of_growth_is_missed_by_seconds_or_by_the_memory_of_the_process()
     large = [Measured("export jsonl", size, 60.0, 1.0, 1.0, 201.0) for size in (10_000, 100_000)]
     assert missed(slow) == ["run.checks: 6.00 s at 100,000 windows; goal 5"]
     assert missed(large) == ["export jsonl: 201.00 MB at 100,000 windows; goal 200"]
+
+
+class FakeSide:
+    """A side that takes ``window_s`` of a clock for each stage of a window."""
+
+    def __init__(self, clock, window_s, start_s=20.0):
+        self._clock, self._window_s, self.start_s = clock, window_s, start_s
+        self.closed = False
+        clock.now += start_s
+
+    def run(self, *arguments, **how):
+        work = next(each for each in arguments if isinstance(each, Work))
+        stages = 2 if work.stage2 else 1
+        seconds = self._window_s * stages * work.windows
+        self._clock.now += seconds
+        return {"seconds": seconds, "first_s": 1.0, "texts": [["a"] * stages] * work.windows}
+
+    def encoder_runs(self):
+        return 0
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Run the quick bench with windows of some seconds; return its report, seconds, text and sides."""
+
+    def run(window_s):
+        clock = types.SimpleNamespace(now=0.0)
+        clock.monotonic = lambda: clock.now
+        clock.strftime = lambda form: "2026-11-26"
+        sides = []
+
+        def side(*_):
+            sides.append(FakeSide(clock, window_s))
+            return sides[-1]
+
+        monkeypatch.setenv("CAPTIONKIT_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(videos, "write_film", lambda path, scenes, **how: path.write_bytes(b""))
+        monkeypatch.setattr(speed, "time", clock)
+        monkeypatch.setattr(speed, "Ours", side)
+        monkeypatch.setattr(speed, "Plain", side)
+        with (tmp_path / "printed").open("w") as file:
+            report = speed.bench(Console(file=file, width=200), quick=True)
+        return report, clock.now, (tmp_path / "printed").read_text(), sides
+
+    return run
+
+
+@pytest.mark.parametrize(("window_s", "windows"), [(0.2, 24), (1.0, 15), (4.0, 4)])
+def test_the_quick_bench_takes_the_windows_that_fit_five_minutes_and_says_so(quick, window_s, windows):
+    report, seconds, printed, sides = quick(window_s)
+    assert seconds < 300
+    assert f"{windows} of 24 windows fit the 4 minutes" in printed
+    assert any(f"{windows} windows" in case["case"] for case in report.cases)
+    assert all(each.closed for each in sides)
+
+
+def test_the_quick_bench_leaves_out_what_has_no_time_and_ends(quick):
+    report, seconds, printed, _ = quick(40.0)
+    assert seconds < 300
+    assert printed.count("is left out") == 4
+    assert [goal.name for goal in report.goals] == [
+        "engine start against LLM(...)",
+        "import captionkit",
+    ]
+
+
+def test_an_interrupt_while_the_other_engine_starts_closes_ours(monkeypatch, tmp_path):
+    ours = FakeSide(types.SimpleNamespace(now=0.0), 1.0)
+    monkeypatch.setattr(speed, "Ours", lambda: ours)
+    monkeypatch.setattr(speed, "Plain", lambda log: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), (tmp_path / "printed").open("w") as file:
+        speed._Bench(Console(file=file), tmp_path / "log", quick=True)
+    assert ours.closed
+
+
+def test_films_of_the_bench_are_rendered_once_and_kept(monkeypatch, tmp_path):
+    made = []
+
+    def write(path, scenes, **how):
+        made.append(path.name)
+        path.write_bytes(b"film")
+
+    monkeypatch.setattr(videos, "write_film", write)
+    monkeypatch.setenv("CAPTIONKIT_CACHE", str(tmp_path))
+    for _ in range(2):
+        with films(2) as folder:
+            assert (folder / "film.mp4").read_bytes() == b"film"
+        assert not folder.exists()
+    assert len(made) == 2
+    monkeypatch.setenv("CAPTIONKIT_CACHE", "/dev/null/nowhere")
+    with films(2) as folder:
+        assert (folder / "film.mp4").read_bytes() == b"film"

@@ -30,7 +30,11 @@ class Plain:
         started = time.monotonic()
         self._process, self._channel = start_module("captionkit.bench.plain", log)
         self._log = log
-        self._ask({"model": str(ensure_weights(get_variant("demo"), ""))})
+        try:
+            self._ask({"model": str(ensure_weights(get_variant("demo"), ""))})
+        except BaseException:
+            self.close()
+            raise
         self.start_s = time.monotonic() - started
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ alternating and repeated runs. A goal is a ratio of medians.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -26,6 +27,7 @@ from rich.table import Table
 from captionkit.bench.sides import Ours, Plain, memory_beside_the_engine
 from captionkit.bench.work import (
     EDITED,
+    PROMPT,
     SHORT,
     STAGE2,
     STAGE2_EDITED,
@@ -34,7 +36,15 @@ from captionkit.bench.work import (
     lengths,
     repeat_film,
 )
+from captionkit.system import hardware
 from captionkit.system.memory import PeakMemory
+
+# Of the five minutes, the films, the start of Python and the end of the engines take some.
+_QUICK_S = 270
+_FEWEST = 4
+_MEAN_TOKENS = 80
+# What each case costs, in runs of all its windows of two stages at the reference.
+_WINDOW_RUNS = {"two stages": 2.0, "one stage": 1.1, "prompt edit": 3.0, "ceiling": 1.1}
 
 
 @dataclass(frozen=True)
@@ -93,20 +103,55 @@ class Report:
 
 
 class _Bench:
-    def __init__(self, console: Console, repeats: int, log: Path, kept: Path | None = None) -> None:
+    def __init__(self, console: Console, log: Path, *, quick: bool, kept: Path | None = None) -> None:
         self._console = console
-        self._repeats = repeats
+        self._repeats = 1 if quick else 3
         self._kept = kept
+        self._began = time.monotonic()
+        self._end = self._began + _QUICK_S if quick else math.inf
+        # Seconds of one window of two stages by itself at the reference.
+        self._window_s = 0.0
         versions = {"python": platform.python_version()}
         for name in ("vllm", "torch", "transformers"):
             versions[name] = _version(name)
         self.report = Report({"date": time.strftime("%Y-%m-%d"), "machine": _machine(), **versions})
         self._say("starting the engines")
         self.ours = Ours()
-        self.plain = Plain(log)
+        try:
+            self.plain = Plain(log)
+        except BaseException:
+            self.ours.close()
+            raise
 
     def _say(self, text: str) -> None:
-        self._console.print(f"[dim]{text}[/dim]")
+        spent = int(time.monotonic() - self._began)
+        self._console.print(f"[dim]{spent // 60}:{spent % 60:02} {text}[/dim]")
+
+    def fitting(self, film: Path, most: int) -> int:
+        """Time a first window, and return how many windows all cases have time for; at least four."""
+        first = Work(str(film), 1, [_MEAN_TOKENS], stage2=STAGE2)
+        # Run it twice: the first window of an engine also pays for what is made once.
+        for prompt in (PROMPT, EDITED):
+            started = time.monotonic()
+            self.plain.run("reference", replace(first, prompt=prompt))
+            self._window_s = time.monotonic() - started
+        left = self._end - time.monotonic()
+        count = max(_FEWEST, min(most, int(left / (self._window_s * sum(_WINDOW_RUNS.values())))))
+        self._say(
+            f"a window of two stages takes {self._window_s:.1f} s at the reference: {count} of {most} "
+            f"windows fit the {_QUICK_S // 60} minutes"
+        )
+        return count
+
+    def has_time(self, case: str, windows: int) -> bool:
+        """Return whether there is time for a case, by the first window; say so if there is not."""
+        expected = _WINDOW_RUNS[case] * windows * self._window_s
+        fits = time.monotonic() + expected < self._end
+        if not fits:
+            self._console.print(
+                f"{case} is left out: of about {expected:.0f} s, there is no time for it"
+            )
+        return fits
 
     def warm_up(self, work: Work) -> None:
         """Run a little work on all sides before the measurements."""
@@ -285,11 +330,9 @@ def _named(work: Work) -> str:
 
 
 def _machine() -> str:
-    """Return the processor and its cores."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    named = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
-    return f"{', '.join(named) or platform.machine()}, {os.cpu_count()} cores"
+    """Return the processor, its cores and what it can do."""
+    able = ", ".join(hardware.find_processor().abilities) or "no known abilities"
+    return f"{hardware.find_processor().name}, {os.cpu_count()} cores, {able}"
 
 
 def _version(package: str) -> str:
@@ -304,21 +347,29 @@ def _version(package: str) -> str:
 def bench(console: Console, *, quick: bool, kept: Path | None = None) -> Report:
     """Measure all goals, and keep the report in a file after each case.
 
-    ``quick`` has fewer windows, repeats and cases, and takes under five minutes.
+    ``quick`` has fewer repeats and cases, and as many windows as five minutes have time for.
     """
-    count = 24 if quick else 64
-    most = count if quick else 256
+    count, most = (24, 24) if quick else (64, 256)
+    console.print("[dim]rendering the films, unless they are in the cache[/dim]")
     with films(most) as folder:
         film = folder / "film.mp4"
-        made = _Bench(console, 1 if quick else 3, folder / "plain.log", kept)
+        made = _Bench(console, folder / "plain.log", quick=quick, kept=kept)
         try:
             made.engines()
+            if quick:
+                count = made.fitting(film, count)
             mixed = Work(str(film), count, lengths(count, None))
-            made.warm_up(mixed)
-            made.edits(Work(str(film), count, lengths(count, 32)))
-            made.all_at_once(mixed)
-            made.one_stage(mixed)
-            made.two_stages(mixed)
+            if not quick:
+                made.warm_up(mixed)
+            cases: dict[str, Callable[[], None]] = {
+                "two stages": lambda: made.two_stages(mixed),
+                "one stage": lambda: made.one_stage(mixed),
+                "prompt edit": lambda: made.edits(Work(str(film), count, lengths(count, 32))),
+                "ceiling": lambda: made.all_at_once(mixed),
+            }
+            for name, case in cases.items():
+                if made.has_time(name, count):
+                    case()
             if quick:
                 return made.report
             made.memory(film)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from captionkit.demo.videos import large_scenes, write_film
+from captionkit.demo import videos
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.system.temp import TempFolder
 from captionkit.video import DecodePool
+from captionkit.video.cache import cache_folder
 
 PROMPT = "Describe this video in every detail."
 EDITED = "List all that is seen in this video, and what it does."
@@ -90,9 +92,26 @@ def planned(work: Work, workers: int | None = None) -> list[PlannedWindow]:
 def films(windows: int) -> Iterator[Path]:
     """Yield a folder with ``film.mp4`` of ``windows`` windows, and ``short.mp4`` of `SHORT` windows."""
     with TempFolder("bench") as folder:
-        write_film(folder / "film.mp4", large_scenes(windows))
-        write_film(folder / "short.mp4", large_scenes(SHORT))
+        for name, count in (("film.mp4", windows), ("short.mp4", SHORT)):
+            try:
+                (folder / name).symlink_to(_rendered(count))
+            except OSError:
+                # The cache cannot be written, as for a user without a home.
+                videos.write_film(folder / name, videos.large_scenes(count))
         yield folder
+
+
+def _rendered(windows: int) -> Path:
+    """Return a film in the cache of files; rendered once for each version of the painted world."""
+    painters = sorted(Path(videos.__file__).parent.glob("*.py"))
+    version = hashlib.sha256(b"".join(each.read_bytes() for each in painters)).hexdigest()[:12]
+    kept = cache_folder() / "bench" / f"{windows}-windows-{version}.mp4"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with TempFolder("bench", kept.parent) as beside:
+            videos.write_film(beside / kept.name, videos.large_scenes(windows))
+            (beside / kept.name).replace(kept)
+    return kept
 
 
 def repeat_film(source: Path, target: Path, seconds: float) -> None:

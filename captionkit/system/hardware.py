@@ -21,6 +21,8 @@ _MIB = 1 << 20
 _QUERY = "index,uuid,name,compute_cap,memory.total,memory.free,driver_version,mig.mode.current"
 # Flags in /proc/cpuinfo of processors that compute in bfloat16: x86 and Arm.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# What speed on a CPU depends on, by the names of /proc/cpuinfo.
+_ABILITIES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "bf16")
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,15 @@ class Processor:
         All and free memory, within the limit of the container.
     bf16
         Whether it computes in bfloat16; without, PyTorch converts each number twice.
+    abilities
+        Its instructions for arithmetic, by the names of /proc/cpuinfo.
     """
 
     name: str
     memory_mib: int
     free_mib: int
     bf16: bool = True
+    abilities: tuple[str, ...] = ()
 
     @property
     def precision(self) -> str:
@@ -242,6 +247,7 @@ def find_processor() -> Processor:
         total // _MIB,
         free // _MIB,
         has_bf16(cpuinfo),
+        abilities(cpuinfo),
     )
 
 
@@ -250,8 +256,19 @@ def has_bf16(cpuinfo: str) -> bool:
 
     A system without that file, or without flags in it, counts as one that does: vLLM then decides.
     """
-    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.M)
-    return flags is None or not _BF16_FLAGS.isdisjoint(flags[1].split())
+    flags = _flags(cpuinfo)
+    return flags is None or not _BF16_FLAGS.isdisjoint(flags)
+
+
+def abilities(cpuinfo: str) -> tuple[str, ...]:
+    """Return the instructions for arithmetic that a processor has, by its /proc/cpuinfo."""
+    flags = _flags(cpuinfo) or []
+    return tuple(name for name in _ABILITIES if name in flags)
+
+
+def _flags(cpuinfo: str) -> list[str] | None:
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.M)
+    return found and found[1].split()
 
 
 def memory(root: Path = Path("/")) -> tuple[int, int]:
