@@ -270,7 +270,10 @@ class Sources:
         return packed.getvalue()
 
     def clip(self, window: PlannedWindow) -> bytes:
-        """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound."""
+        """Return a window as an H.264 mp4 file, at most 640 pixels wide and without sound.
+
+        Of a film above 1080p it may have only the frames that others need, each at its time.
+        """
         clip = window.source
         first, last = clip.first_frame + window.start_frame, clip.first_frame + window.end_frame
         return self.pool.clip(clip.file, first, last, clip.metadata.identity)

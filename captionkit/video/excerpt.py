@@ -15,13 +15,13 @@ from typing import Any
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
 from captionkit.video.encoding import Encoding, Excerpt, file_hash
 from captionkit.video.errors import VideoError
 from captionkit.video.index import StreamIndex, build_index
 from captionkit.video.opened import open_video
+from captionkit.video.orientation import keep_colours, upright
 from captionkit.video.packets import MISSING, Alive, decoded
 from captionkit.video.pyav_reader import PyAVReader
 from captionkit.video.sound import Sound
@@ -182,8 +182,7 @@ class _Cut:
         context.time_base = self._base
         # The pool fills the cores.
         context.thread_count = 1
-        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
-            setattr(context, name, getattr(frame, name))
+        keep_colours(context, frame)
         return stream
 
     def _sound(self, out: Any) -> _SoundTrack:
@@ -200,25 +199,7 @@ class _Cut:
         return _SoundTrack(out, Sound(self._path, zero, zero + self._seconds, self._alive))
 
     def _upright(self, frame: VideoFrame) -> VideoFrame:
-        """Return a picture in the final size and format, turned as it is shown."""
-        orientation = self._index.orientation
-        width, height = self._size[::-1] if orientation.turns % 2 else self._size
-        rgb = frame.format.is_rgb
-        if orientation.turns or orientation.mirrored:
-            picture = frame.reformat(width, height, "rgb24", interpolation=Interpolation.BICUBIC)
-            turned = np.ascontiguousarray(orientation.apply(picture.to_ndarray()))
-            frame, rgb = VideoFrame.from_ndarray(turned, format="rgb24"), True
-        tags: dict[str, Any] = {}
-        if rgb:
-            # Say which matrix made the colours; players guess by size otherwise.
-            tags = {"dst_colorspace": "ITU709", "dst_color_primaries": 1, "dst_color_trc": 1}
-        elif frame.color_range == ColorRange.JPEG:
-            # Readers would call a full range yuvj420p.
-            tags = {"src_color_range": "JPEG", "dst_color_range": "MPEG"}
-        made: VideoFrame = frame.reformat(
-            self._size[0], self._size[1], "yuv420p", interpolation=Interpolation.BICUBIC, **tags
-        )
-        return made
+        return upright(frame, self._index.orientation, self._size)
 
     def _checked(self, *, copied: bool, sound: str, damage: str | None) -> Excerpt:
         """Read the file back and compare number and times of its frames."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
 
@@ -32,6 +34,31 @@ class Orientation:
             picture = picture[:, ::-1]
         # rot90 turns anticlockwise.
         return np.rot90(picture, -self.turns)
+
+
+def upright(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) -> VideoFrame:
+    """Return a picture as yuv420p of a size, (width, height) as shown, turned as it is shown."""
+    width, height = size[::-1] if orientation.turns % 2 else size
+    rgb = frame.format.is_rgb
+    if orientation.turns or orientation.mirrored:
+        picture = frame.reformat(width, height, "rgb24", interpolation=Interpolation.BICUBIC)
+        turned = np.ascontiguousarray(orientation.apply(picture.to_ndarray()))
+        frame, rgb = VideoFrame.from_ndarray(turned, format="rgb24"), True
+    tags: dict[str, Any] = {}
+    if rgb:
+        # Say which matrix made the colours; players guess by size otherwise.
+        tags = {"dst_colorspace": "ITU709", "dst_color_primaries": 1, "dst_color_trc": 1}
+    elif frame.color_range == ColorRange.JPEG:
+        # Readers would call a full range yuvj420p.
+        tags = {"src_color_range": "JPEG", "dst_color_range": "MPEG"}
+    made: VideoFrame = frame.reformat(*size, "yuv420p", interpolation=Interpolation.BICUBIC, **tags)
+    return made
+
+
+def keep_colours(context: Any, frame: VideoFrame) -> None:
+    """Tell an encoder how the colours of its frames are meant."""
+    for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
+        setattr(context, name, getattr(frame, name))
 
 
 def of_frame(frame: Any) -> Orientation:

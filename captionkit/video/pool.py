@@ -220,7 +220,6 @@ class DecodePool:
             "op": "clip",
             "first": first,
             "last": last,
-            "reader": self.reader,
             "identity": _of_file(source, identity),
         }
         return bytes(self._ask(message, source)[1])

@@ -40,12 +40,17 @@ class PyAVReader:
         Its index.
     alive
         Called for each packet, to show progress.
+    threads
+        Number of the decoder's threads. Of more, each holds a frame of full size in flight.
     """
 
-    def __init__(self, path: str, index: StreamIndex, alive: Alive = lambda: None) -> None:
+    def __init__(
+        self, path: str, index: StreamIndex, alive: Alive = lambda: None, threads: int = 1
+    ) -> None:
         self._path = path
         self._index = index
         self._alive = alive
+        self._threads = threads
         self._damage: str | None = None
         # One for all frames, and one thread: each reformatter has threads of its own.
         self._reformatter = VideoReformatter()
@@ -70,8 +75,9 @@ class PyAVReader:
 
     def _open(self) -> None:
         self._container, self._stream = open_video(self._path)
-        # One thread: more would hold more frames in flight, and the pool already fills the cores.
-        self._stream.codec_context.thread_count = 1
+        self._stream.codec_context.thread_count = self._threads
+        if self._threads > 1:
+            self._stream.codec_context.thread_type = "AUTO"
         self._frames = None
 
     def close(self) -> None:
@@ -132,6 +138,32 @@ class PyAVReader:
             f"{self._path}: some frames between {seconds[0]:.2f} s and {seconds[1]:.2f} s cannot be "
             f"decoded" + (f" ({self._damage})" if self._damage else "")
         )
+
+    def thinned(
+        self, first: int, last: int, make: Callable[[VideoFrame], _Made]
+    ) -> tuple[dict[int, _Made], str | None]:
+        """Return what ``make`` makes of some of the frames ``first`` to ``last``, by their numbers.
+
+        Frames that no other one needs are left out where the codec tells them, except both ends:
+        often half of all. The second value is as in `read`.
+
+        Raises
+        ------
+        VideoError
+            If the first frame cannot be decoded.
+        """
+        (picture,), damage = self.collect([first], make)
+        made = {first: picture}
+        self._wanted = frozenset([int(self._index.shown[last])])
+        assert self._frames is not None
+        for number, frame in self._frames:
+            self._position = number + 1
+            if number <= last:
+                self._check_shape(frame)
+                made[number] = make(frame)
+            if number >= last:
+                break
+        return made, damage or self._damage
 
     def _starts(self, first: int) -> Iterator[int]:
         """Yield starts, cheapest first: go on, key frames ever further back, the start of the file."""

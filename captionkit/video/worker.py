@@ -97,6 +97,8 @@ class DecodeServer:
             return {"op": "probe", "metadata": fields}, times.data.cast("B")
         if message["identity"] not in (None, index.metadata.identity):
             raise VideoError(f"{path} changed since the session was opened; open a new session")
+        if message["op"] == "clip":
+            return {"op": "clip"}, cut(path, index, message["first"], message["last"], self._alive)
         reader = self._reader_of(path, message["reader"], index)
         try:
             if message["op"] == "excerpt":
@@ -105,8 +107,6 @@ class DecodeServer:
                     reader, index, path, first, last, message["target"], how, self._alive
                 )
                 return {"op": "excerpt", "made": made}, b""
-            if message["op"] == "clip":
-                return {"op": "clip"}, cut(reader, index, message["first"], message["last"])
             width, height = message["size"]
             frames, damage = reader.read(message["numbers"], (width, height))
         except VideoError:
