@@ -1,18 +1,30 @@
-"""Run NeMo Curator's reader, stride, previews and writer with captionkit's stages, on Curator's Ray.
+"""Run NeMo Curator's own stages around captionkit's two, from its reader to its writer.
 
-One clip of each video is corrupted on the way.
+One clip of each video is corrupted on the way. The model of NeMo Curator's enhancement is a tiny one of
+random weights: what it writes is noise.
 
-``python tests/curator_pipeline.py VIDEOS OUTPUT``; a program, so that Ray's processes end with it.
+``python tests/curator_pipeline.py VIDEOS OUTPUT [ray|xenna]``; a program, so that Ray's processes end
+with it.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from captionkit.engine.torch_companions import reconcile
+
+# Before vLLM, which NeMo Curator imports; so also in Ray's processes.
+reconcile()
+
+# ruff: noqa: E402
 import ray
 from nemo_curator.backends.ray_data import RayDataExecutor
+from nemo_curator.backends.xenna import XennaExecutor
 from nemo_curator.pipeline import Pipeline
 from nemo_curator.stages.base import ProcessingStage
+from nemo_curator.stages.resources import Resources
+from nemo_curator.stages.video.caption.caption_enhancement import CaptionEnhancementStage
 from nemo_curator.stages.video.clipping.clip_extraction_stages import (
     ClipTranscodingStage,
     FixedStrideExtractorStage,
@@ -24,6 +36,8 @@ from nemo_curator.tasks.video import VideoTask
 
 import captionkit as ck
 from captionkit.scale.nemo_curator import CaptionGenerationStage, CaptionPreparationStage
+
+DEMO = str(Path(__file__).parents[1] / "data" / "demo-model")
 
 
 class Corrupt(ProcessingStage[VideoTask, VideoTask]):
@@ -42,9 +56,48 @@ class Corrupt(ProcessingStage[VideoTask, VideoTask]):
         return task
 
 
-def main(videos: str, output: str) -> None:
+class TinyModel:
+    """A text model of two layers, for `QwenLM` of NeMo Curator, which would load vLLM once more."""
+
+    def __init__(self):
+        import torch
+        from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+        self._tokenizer = AutoTokenizer.from_pretrained(DEMO, padding_side="left")
+        torch.manual_seed(0)
+        self._model = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=len(self._tokenizer),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+            )
+        )
+
+    def generate(self, inputs):
+        texts = self._tokenizer.apply_chat_template(inputs, tokenize=False, add_generation_prompt=True)
+        tokens = self._tokenizer(texts, padding=True, return_tensors="pt")
+        made = self._model.generate(**tokens, max_new_tokens=8, do_sample=False)
+        new = made[:, tokens["input_ids"].shape[1] :]
+        return self._tokenizer.batch_decode(new, skip_special_tokens=True)
+
+
+class Enhancement(CaptionEnhancementStage):
+    """NeMo Curator's stage with a tiny model."""
+
+    def setup_on_node(self, node_info=None, worker_metadata=None):
+        pass
+
+    def _initialize_model(self):
+        self.model = TinyModel()
+
+
+def main(videos: str, output: str, executor: str = "ray") -> None:
     # Share cores: each of Curator's stages takes a whole core, and small machines have two.
-    ray.init(num_cpus=8, include_dashboard=False)
+    hook = {"worker_process_setup_hook": f"{reconcile.__module__}.{reconcile.__name__}"}
+    ray.init(num_cpus=10, include_dashboard=False, runtime_env=hook)
     recipe = ck.Recipe(prompt="short", stage2="Add what is missing: {caption}")
     pipeline = Pipeline(name="captionkit")
     pipeline.add_stage(VideoReader(input_video_path=videos))
@@ -54,6 +107,8 @@ def main(videos: str, output: str) -> None:
     pipeline.add_stage(CaptionPreparationStage.from_recipe(recipe))
     pipeline.add_stage(PreviewStage(num_cpus_per_worker=1.0))
     pipeline.add_stage(CaptionGenerationStage.from_recipe(recipe))
+    enhancement = Enhancement(captioning_model_variant=recipe.model)
+    pipeline.add_stage(enhancement.with_(resources=Resources(cpus=1.0)))
     pipeline.add_stage(
         ClipWriterStage(
             output_path=output,
@@ -64,10 +119,10 @@ def main(videos: str, output: str) -> None:
             generate_previews=True,
             generate_captions=True,
             caption_models=[recipe.model, f"{recipe.model}_stage1"],
-            enhanced_caption_models=[],
+            enhanced_caption_models=["qwen_lm"],
         )
     )
-    pipeline.run(RayDataExecutor())
+    pipeline.run({"ray": RayDataExecutor, "xenna": XennaExecutor}[executor]())
 
 
 if __name__ == "__main__":

@@ -142,6 +142,10 @@ def test_generation_takes_each_parameter_of_any_version(ours, name):
 def test_a_name_is_taken_as_any_version_spells_it(ours):
     assert ours.CaptionGenerationStage(name="mine").name == "mine"
     assert ours.CaptionPreparationStage(_name="mine").name == "mine"
+    for kind in (ours.CaptionPreparationStage, ours.CaptionGenerationStage):
+        renamed = kind(name="mine").with_(name="other")
+        assert dataclasses.replace(renamed, verbose=True).name == "other"
+        assert dataclasses.replace(kind(name="mine"), name="other").name == "other"
 
 
 @pytest.mark.parametrize("kind", ["CaptionPreparationStage", "CaptionGenerationStage"])

@@ -16,16 +16,11 @@ the caption of the first is under ``<name>_stage1``.
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import inspect
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from nemo_curator.stages.base import ProcessingStage
 from nemo_curator.stages.resources import Resources
 from nemo_curator.tasks.video import VideoTask, _Window
 
@@ -36,77 +31,29 @@ from captionkit.models.weights import needs_gpu
 from captionkit.pipeline.backends import EngineOptions, check_options
 from captionkit.recipe import Recipe
 from captionkit.scale import curator_inputs
+from captionkit.scale.curator_base import NAMES, VERSION, Stage, in_order, names
 from captionkit.stages import Clip, Video, Window, adapter
 from captionkit.stages import VideoTask as OurTask
 
-_VERSION = tuple(int(part) for part in importlib.metadata.version("nemo-curator").split(".")[:2])
 _HAS_LLM_INPUTS = "llm_inputs" in _Window.__dataclass_fields__
-# Names of models in the installed version, the first by default; and in all versions.
-_NAMES = ("qwen2.5", "qwen3") if _VERSION >= (1, 3) else ("qwen",)
-_ALL_NAMES = ("qwen2.5", "qwen", "qwen3")
 # Parameters of some versions only, whose places shift those of others.
-_PREPROCESSES = ("model_does_preprocess",) if _VERSION < (1, 3) else ()
+_PREPROCESSES = ("model_does_preprocess",) if VERSION < (1, 3) else ()
 _PREPARATION_ORDER = (
     "model_variant", "prompt_variant", "prompt_text", "verbose", "sampling_fps", "window_size",
     "remainder_threshold", *_PREPROCESSES, "preprocess_dtype", "generate_previews", "name",
 )  # fmt: skip
 _GENERATION_ORDER = (
     "model_dir", "model_variant", "caption_batch_size", "fp8", "max_output_tokens", *_PREPROCESSES,
-    "disable_mmcache", *(("vllm_kwargs",) if _VERSION >= (1, 2) else ()), "verbose",
+    "disable_mmcache", *(("vllm_kwargs",) if VERSION >= (1, 2) else ()), "verbose",
     "generate_stage2_caption", "stage2_prompt_text", "name",
 )  # fmt: skip
 # vLLM's options that captionkit's engine has too, by its own names.
 _ENGINE_OPTIONS = {"max_model_len": "max_model_len", "gpu_memory_utilization": "memory_share"}
-_Class = TypeVar("_Class", bound="type[_Stage]")
 
 
-def _in_order(order: tuple[str, ...]) -> Callable[[_Class], _Class]:
-    """Let a stage take positional arguments in this order, and its name as any version spells it."""
-
-    def decorate(cls: _Class) -> _Class:
-        made = cls.__init__
-
-        @functools.wraps(made)
-        def init(self: Any, *given: Any, **keywords: Any) -> None:
-            if len(given) > len(order):
-                raise TypeError(
-                    f"{cls.__name__} takes {len(order)} positional arguments; {len(given)} given"
-                )
-            values = dict(zip(order, given, strict=False))
-            if both := values.keys() & keywords.keys():
-                raise TypeError(f"{cls.__name__} got {sorted(both)[0]} twice, by position and by name")
-            values |= keywords
-            name = values.pop("name", values.pop("_name", None))
-            made(self, **values)
-            if name is not None:
-                self._set("name", name)
-
-        cls.__init__ = init  # type: ignore[method-assign]
-        return cls
-
-    return decorate
-
-
-class _Stage(ProcessingStage[VideoTask, VideoTask]):
-    """Inputs, outputs, name and resources of both stages."""
-
-    def inputs(self) -> tuple[list[str], list[str]]:
-        """Attributes that the stage reads."""
-        return ["data"], ["clips"]
-
-    def outputs(self) -> tuple[list[str], list[str]]:
-        """Attributes that the stage writes."""
-        return ["data"], ["clips"]
-
-    def _set(self, attribute: str, value: Any) -> None:
-        """Set name or resources, whose attributes have an underscore in version 1.0."""
-        hidden = "_" if isinstance(inspect.getattr_static(ProcessingStage, attribute), property) else ""
-        setattr(self, f"{hidden}{attribute}", value)
-
-
-@_in_order(_PREPARATION_ORDER)
+@in_order(*_PREPARATION_ORDER)
 @dataclass(kw_only=True)
-class CaptionPreparationStage(_Stage):
+class CaptionPreparationStage(Stage):
     """Cuts each clip's buffer into windows and prepares the inputs of each.
 
     Parameters
@@ -130,7 +77,7 @@ class CaptionPreparationStage(_Stage):
         As in that class.
     """
 
-    model_variant: str = _NAMES[0]
+    model_variant: str = NAMES[0]
     prompt_variant: str = "default"
     prompt_text: str | None = None
     verbose: bool = False
@@ -140,6 +87,7 @@ class CaptionPreparationStage(_Stage):
     model_does_preprocess: bool = False
     preprocess_dtype: str = "float32"
     generate_previews: bool = True
+    name: str = "caption_preparation"
     recipe: Recipe | None = None
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, repr=False, compare=False)
@@ -153,8 +101,7 @@ class CaptionPreparationStage(_Stage):
                 "as uint8, as they are decoded, and the model's processor makes floats of them",
                 stacklevel=4,
             )
-        self._set("name", "caption_preparation")
-        self._set("resources", Resources(cpus=1.0))
+        self.set_resources(Resources(cpus=1.0))
         self._stage: stages.CaptionPreparationStage | None = None
 
     @classmethod
@@ -204,9 +151,9 @@ class CaptionPreparationStage(_Stage):
         return task
 
 
-@_in_order(_GENERATION_ORDER)
+@in_order(*_GENERATION_ORDER)
 @dataclass(kw_only=True)
-class CaptionGenerationStage(_Stage):
+class CaptionGenerationStage(Stage):
     """Captions every prepared window of a task, in one stage or two.
 
     Parameters
@@ -223,7 +170,7 @@ class CaptionGenerationStage(_Stage):
     """
 
     model_dir: str = "models/qwen"
-    model_variant: str = _NAMES[0]
+    model_variant: str = NAMES[0]
     caption_batch_size: int = 16
     fp8: bool = False
     max_output_tokens: int = 512
@@ -233,6 +180,7 @@ class CaptionGenerationStage(_Stage):
     verbose: bool = False
     generate_stage2_caption: bool = False
     stage2_prompt_text: str | None = None
+    name: str = "caption_generation"
     recipe: Recipe | None = None
     backend: Any = None
     # Recipe that the keywords have their values from; see `adapter.take_over`.
@@ -247,8 +195,7 @@ class CaptionGenerationStage(_Stage):
                 f"memory and batches itself; handed on are {', '.join(_ENGINE_OPTIONS)}",
                 stacklevel=4,
             )
-        self._set("name", "caption_generation")
-        self._set("resources", Resources(cpus=1.0, gpus=gpus))
+        self.set_resources(Resources(cpus=1.0, gpus=gpus))
         self._stage: stages.CaptionGenerationStage | None = None
 
     @classmethod
@@ -321,7 +268,7 @@ class CaptionGenerationStage(_Stage):
     def _read(
         self, inputs: Any, recipe: Recipe, number: int, values: dict[str, str]
     ) -> stages.LlmInputs:
-        if number > 1 and _VERSION < (1, 3) and curator_inputs.is_foreign(inputs):
+        if number > 1 and VERSION < (1, 3) and curator_inputs.is_foreign(inputs):
             raise RequestError(
                 "NeMo Curator up to 1.2 prepares the third and later windows of a clip with frames of "
                 "the second; prepare the clip with captionkit's CaptionPreparationStage"
@@ -329,13 +276,6 @@ class CaptionGenerationStage(_Stage):
         return curator_inputs.from_curator(
             inputs, recipe, values, model_resizes=self.model_does_preprocess
         )
-
-
-def _names(variant: str) -> list[str]:
-    """Return the variant's name, and names of the same model in any version of NeMo Curator."""
-    repository = get_variant(variant).repository
-    same = [each for each in _ALL_NAMES if repository and get_variant(each).repository == repository]
-    return list(dict.fromkeys([variant, *same]))
 
 
 def _values(video: Any, clip: Any, window: Any) -> dict[str, str]:
@@ -361,11 +301,11 @@ def _set_captions(window: Any, variant: str, captioned: Window) -> None:
     text = captioned.caption.get(variant)
     if text is None:
         return
-    names = _names(variant)
-    if _VERSION < (1, 3) and "qwen" not in names:
-        names.append("qwen")
+    found = names(variant)
+    if VERSION < (1, 3) and "qwen" not in found:
+        found.append("qwen")
     made = captioned.captions[variant]
-    for name in names:
+    for name in found:
         window.caption[name] = text
         if len(made) > 1:
             window.caption[f"{name}_stage1"] = made[0].text
@@ -376,7 +316,7 @@ def _set_inputs(window: Any, variant: str, inputs: stages.LlmInputs) -> None:
     if not _HAS_LLM_INPUTS:
         window.qwen_llm_input = inputs
         return
-    theirs = next((name for name in _names(variant) if name in _NAMES), variant)
+    theirs = next((name for name in names(variant) if name in NAMES), variant)
     made = curator_inputs.to_curator(inputs, theirs)
     window.llm_inputs |= dict.fromkeys((variant, theirs), made)
 
@@ -386,5 +326,5 @@ def _take_inputs(window: Any, variant: str) -> Any:
     if not _HAS_LLM_INPUTS:
         inputs, window.qwen_llm_input = window.qwen_llm_input, None
         return inputs
-    found = [window.llm_inputs.pop(name, None) for name in _names(variant)]
+    found = [window.llm_inputs.pop(name, None) for name in names(variant)]
     return next((each for each in found if each is not None), None)

@@ -1,0 +1,76 @@
+"""What captionkit's stages for NeMo Curator have in common, by the installed version."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nemo_curator.stages.base import ProcessingStage
+from nemo_curator.tasks.video import VideoTask
+
+from captionkit.models.variants import get_variant
+
+VERSION = tuple(int(part) for part in importlib.metadata.version("nemo-curator").split(".")[:2])
+#: Names of models in the installed version, the first by default; and in all versions.
+NAMES = ("qwen2.5", "qwen3") if VERSION >= (1, 3) else ("qwen",)
+ALL_NAMES = ("qwen2.5", "qwen", "qwen3")
+# In version 1.0, name and resources are properties of attributes with an underscore.
+_HIDDEN = isinstance(inspect.getattr_static(ProcessingStage, "name"), property)
+_Class = TypeVar("_Class", bound="type[Stage]")
+
+
+def in_order(*order: str) -> Callable[[_Class], _Class]:
+    """Let a stage take positional arguments in this order, and its name as any version spells it."""
+
+    def decorate(cls: _Class) -> _Class:
+        made = cls.__init__
+
+        @functools.wraps(made)
+        def init(self: Any, *given: Any, **keywords: Any) -> None:
+            if len(given) > len(order):
+                raise TypeError(
+                    f"{cls.__name__} takes {len(order)} positional arguments; {len(given)} given"
+                )
+            values = dict(zip(order, given, strict=False))
+            if both := values.keys() & keywords.keys():
+                raise TypeError(f"{cls.__name__} got {sorted(both)[0]} twice, by position and by name")
+            values |= keywords
+            if "_name" in values:
+                values["name"] = values.pop("_name")
+            made(self, **values)
+
+        cls.__init__ = init  # type: ignore[method-assign]
+        if _HIDDEN:
+            # The default of the field stands where the base class has its property.
+            cls.name = property(
+                lambda self: self._name, lambda self, name: setattr(self, "_name", name)
+            )
+        return cls
+
+    return decorate
+
+
+class Stage(ProcessingStage[VideoTask, VideoTask]):
+    """Inputs, outputs and resources of all stages."""
+
+    def inputs(self) -> tuple[list[str], list[str]]:
+        """Attributes that the stage reads."""
+        return ["data"], ["clips"]
+
+    def outputs(self) -> tuple[list[str], list[str]]:
+        """Attributes that the stage writes."""
+        return ["data"], ["clips"]
+
+    def set_resources(self, resources: Any) -> None:
+        """Set what a worker needs."""
+        setattr(self, "_resources" if _HIDDEN else "resources", resources)
+
+
+def names(variant: str) -> list[str]:
+    """Return the variant's name, and names of the same model in any version of NeMo Curator."""
+    repository = get_variant(variant).repository
+    same = [each for each in ALL_NAMES if repository and get_variant(each).repository == repository]
+    return list(dict.fromkeys([variant, *same]))
