@@ -61,6 +61,12 @@ QUESTIONS: dict[str, str] = {
 SPEECH, PREVIOUS, META = "speech", "previous", "meta."
 ANY_COLUMN = f"{META}COLUMN"
 
+#: For a second stage that reads the caption alone.
+ENHANCE = (
+    "Here is a caption of a video: {caption}\n"
+    "Write it again, clearer and in more detail. Keep every fact of it; the video itself is not here."
+)
+
 STAGE1_PLACEHOLDERS = ("start", "end", "duration", "video", SPEECH, PREVIOUS, ANY_COLUMN)
 STAGE2_PLACEHOLDERS = ("caption", *STAGE1_PLACEHOLDERS)
 

@@ -24,6 +24,19 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 VERSION = tuple(map(int, importlib.metadata.version("nemo-curator").split(".")[:2]))
 OWN_NAME = "qwen2.5" if VERSION >= (1, 3) else "qwen"
 FROM_1_3 = pytest.mark.skipif(VERSION < (1, 3), reason="needs NeMo Curator 1.3 or later")
+KINDS = ("CaptionPreparationStage", "CaptionGenerationStage", "CaptionEnhancementStage")
+OF_ENHANCEMENT = {
+    "model_dir": "films/models",
+    "model_variant": "demo",
+    "captioning_model_variant": "qwen3",
+    "prompt_variant": "av-surveillance",
+    "prompt_text": "Longer: {caption}",
+    "model_batch_size": 7,
+    "fp8": True,
+    "vllm_kwargs": {"max_model_len": 4096},
+    "max_output_tokens": 64,
+    "verbose": True,
+}
 QUESTION = "Say it <|im_end|> twice."
 # All parameters of any version, each with a value that is not its default.
 OF_PREPARATION = {
@@ -139,16 +152,23 @@ def test_generation_takes_each_parameter_of_any_version(ours, name):
     assert dataclasses.replace(stage, caption_batch_size=9).caption_batch_size == 9
 
 
+@pytest.mark.parametrize("name", OF_ENHANCEMENT)
+def test_enhancement_takes_each_parameter_of_any_version(ours, name):
+    stage = ours.CaptionEnhancementStage(**{name: OF_ENHANCEMENT[name]})
+    assert getattr(stage, name) == OF_ENHANCEMENT[name]
+    assert dataclasses.replace(stage, model_batch_size=9).model_batch_size == 9
+
+
 def test_a_name_is_taken_as_any_version_spells_it(ours):
     assert ours.CaptionGenerationStage(name="mine").name == "mine"
     assert ours.CaptionPreparationStage(_name="mine").name == "mine"
-    for kind in (ours.CaptionPreparationStage, ours.CaptionGenerationStage):
+    for kind in map(ours.__dict__.get, KINDS):
         renamed = kind(name="mine").with_(name="other")
         assert dataclasses.replace(renamed, verbose=True).name == "other"
         assert dataclasses.replace(kind(name="mine"), name="other").name == "other"
 
 
-@pytest.mark.parametrize("kind", ["CaptionPreparationStage", "CaptionGenerationStage"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_defaults_and_the_order_of_arguments_are_the_installed_versions(ours, theirs, kind):
     fields = [each for each in dataclasses.fields(getattr(theirs, kind)) if each.init]
     made = getattr(ours, kind)()
@@ -156,6 +176,8 @@ def test_defaults_and_the_order_of_arguments_are_the_installed_versions(ours, th
         if each.default is not dataclasses.MISSING:
             assert getattr(made, each.name.lstrip("_")) == each.default
     values = OF_PREPARATION | {"name": "mine"} | OF_GENERATION | {"model_does_preprocess": False}
+    if kind == "CaptionEnhancementStage":
+        values |= OF_ENHANCEMENT
     given = [values[each.name.lstrip("_")] for each in fields]
     stage = getattr(ours, kind)(*given)
     assert [getattr(stage, each.name.lstrip("_")) for each in fields] == given
@@ -182,7 +204,7 @@ def test_options_of_vllm_that_the_engine_has_reach_it(ours):
 
 
 @pytest.mark.parametrize("name", ["nemotron", "nemotron-fp8", "nemotron-3-nano-omni"])
-@pytest.mark.parametrize("kind", ["CaptionPreparationStage", "CaptionGenerationStage"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nemotron_is_refused_by_name(ours, kind, name):
     with pytest.raises(ValueError, match=f"{name} is a model .* runs code of its repository"):
         getattr(ours, kind)(model_variant=name)
@@ -228,6 +250,32 @@ def test_its_enhancement_finds_our_captions_with_default_arguments(ours, theirs,
     assert [each[1]["content"] for each in inputs] == [
         window.caption[OWN_NAME] for window in task.data.clips[0].windows
     ]
+
+
+def test_our_enhancement_rewrites_captions_under_any_name_and_where_the_writer_looks(ours, fake):
+    task = task_of(b"no video", film())
+    ours.CaptionPreparationStage(prompt_text="Say it.", generate_previews=False).process(task)
+    ours.CaptionGenerationStage(backend=fake).process(task)
+    bad, good = task.data.clips
+    captions = [window.caption[OWN_NAME] for window in good.windows]
+    del good.windows[0].caption[OWN_NAME]
+    for name in tuple(good.windows[1].caption):
+        del good.windows[1].caption[name]
+    stage = ours.CaptionEnhancementStage(prompt_text="Longer: {caption}", backend=fake)
+    assert stage.process(task) is task
+    made = [window.enhanced_caption for window in good.windows]
+    assert made[1] == {}
+    assert all(each["qwen_lm"] == each[OWN_NAME] for each in (made[0], made[2]))
+    assert [request.prompt for request in fake.requests[3:]] == [
+        f"Longer: {captions[number]}" for number in (0, 2)
+    ]
+    assert f"no caption of {OWN_NAME}" in good.errors["enhancement-1"]
+    assert bad.errors["windows"] == "empty"
+    assert [request.video for request in fake.requests[3:]] == [None, None]
+    with pytest.raises(ValueError, match="prompt_variant is 'none'"):
+        ours.CaptionEnhancementStage(prompt_variant="none")
+    with pytest.raises(ValueError, match="unknown placeholder"):
+        ours.CaptionEnhancementStage(prompt_text="From {start}: {caption}")
 
 
 def test_previews_and_metas_of_both_stages_are_written_and_a_corrupt_clip_costs_itself(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,11 +13,14 @@ from nemo_curator.stages.base import ProcessingStage
 from nemo_curator.tasks.video import VideoTask
 
 from captionkit.models.variants import get_variant
+from captionkit.pipeline.backends import EngineOptions, check_options
 
 VERSION = tuple(int(part) for part in importlib.metadata.version("nemo-curator").split(".")[:2])
 #: Names of models in the installed version, the first by default; and in all versions.
 NAMES = ("qwen2.5", "qwen3") if VERSION >= (1, 3) else ("qwen",)
 ALL_NAMES = ("qwen2.5", "qwen", "qwen3")
+# vLLM's options that captionkit's engine has too, by its own names.
+_ENGINE_OPTIONS = {"max_model_len": "max_model_len", "gpu_memory_utilization": "memory_share"}
 # In version 1.0, name and resources are properties of attributes with an underscore.
 _HIDDEN = isinstance(inspect.getattr_static(ProcessingStage, "name"), property)
 _Class = TypeVar("_Class", bound="type[Stage]")
@@ -74,3 +78,22 @@ def names(variant: str) -> list[str]:
     repository = get_variant(variant).repository
     same = [each for each in ALL_NAMES if repository and get_variant(each).repository == repository]
     return list(dict.fromkeys([variant, *same]))
+
+
+def warn_of_unused(vllm_kwargs: dict[str, Any]) -> None:
+    """Warn of options of vLLM that are not handed on, from a stage's ``__post_init__``."""
+    if unused := sorted(vllm_kwargs.keys() - _ENGINE_OPTIONS.keys()):
+        warnings.warn(
+            f"vllm_kwargs: {', '.join(unused)} not handed on, since captionkit plans the engine's "
+            f"memory and batches itself; handed on are {', '.join(_ENGINE_OPTIONS)}",
+            stacklevel=5,
+        )
+
+
+def engine_options(vllm_kwargs: dict[str, Any]) -> EngineOptions:
+    """Return the engine's options among options of vLLM; see `check_options` for the errors."""
+    options = {
+        ours: vllm_kwargs[theirs] for theirs, ours in _ENGINE_OPTIONS.items() if theirs in vllm_kwargs
+    }
+    check_options(EngineOptions(**options))  # type: ignore[typeddict-item]
+    return EngineOptions(**options)  # type: ignore[typeddict-item]

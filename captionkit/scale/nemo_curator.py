@@ -1,4 +1,4 @@
-"""captionkit's two stages inside NeMo Curator's pipelines, versions 1.0 to 1.4 (extra ``curator``).
+"""captionkit's stages inside NeMo Curator's pipelines, versions 1.0 to 1.4 (extra ``curator``).
 
 Drop-in replacements for NeMo Curator's stages of the same names, on its ``VideoTask`` objects, with a
 working second stage and failures that stay with their window::
@@ -28,12 +28,22 @@ from captionkit import stages
 from captionkit.engine import RequestError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import needs_gpu
-from captionkit.pipeline.backends import EngineOptions, check_options
 from captionkit.recipe import Recipe
 from captionkit.scale import curator_inputs
-from captionkit.scale.curator_base import NAMES, VERSION, Stage, in_order, names
+from captionkit.scale.curator_base import (
+    NAMES,
+    VERSION,
+    Stage,
+    engine_options,
+    in_order,
+    names,
+    warn_of_unused,
+)
+from captionkit.scale.curator_enhancement import CaptionEnhancementStage
 from captionkit.stages import Clip, Video, Window, adapter
 from captionkit.stages import VideoTask as OurTask
+
+__all__ = ["CaptionEnhancementStage", "CaptionGenerationStage", "CaptionPreparationStage"]
 
 _HAS_LLM_INPUTS = "llm_inputs" in _Window.__dataclass_fields__
 # Parameters of some versions only, whose places shift those of others.
@@ -47,8 +57,6 @@ _GENERATION_ORDER = (
     "disable_mmcache", *(("vllm_kwargs",) if VERSION >= (1, 2) else ()), "verbose",
     "generate_stage2_caption", "stage2_prompt_text", "name",
 )  # fmt: skip
-# vLLM's options that captionkit's engine has too, by its own names.
-_ENGINE_OPTIONS = {"max_model_len": "max_model_len", "gpu_memory_utilization": "memory_share"}
 
 
 @in_order(*_PREPARATION_ORDER)
@@ -189,12 +197,7 @@ class CaptionGenerationStage(Stage):
     def __post_init__(self) -> None:
         adapter.take_over(self)
         gpus = float(needs_gpu(get_variant(self.model_variant), self.model_dir))
-        if unused := sorted(self.vllm_kwargs.keys() - _ENGINE_OPTIONS.keys()):
-            warnings.warn(
-                f"vllm_kwargs: {', '.join(unused)} not handed on, since captionkit plans the engine's "
-                f"memory and batches itself; handed on are {', '.join(_ENGINE_OPTIONS)}",
-                stacklevel=4,
-            )
+        warn_of_unused(self.vllm_kwargs)
         self.set_resources(Resources(cpus=1.0, gpus=gpus))
         self._stage: stages.CaptionGenerationStage | None = None
 
@@ -224,17 +227,8 @@ class CaptionGenerationStage(Stage):
             disable_mmcache=self.disable_mmcache,
             verbose=self.verbose,
             backend=self.backend,
-            engine_options=self._engine_options(),
+            engine_options=engine_options(self.vllm_kwargs),
         )
-
-    def _engine_options(self) -> EngineOptions:
-        options = {
-            ours: self.vllm_kwargs[theirs]
-            for theirs, ours in _ENGINE_OPTIONS.items()
-            if theirs in self.vllm_kwargs
-        }
-        check_options(EngineOptions(**options))  # type: ignore[typeddict-item]
-        return EngineOptions(**options)  # type: ignore[typeddict-item]
 
     def process(self, task: VideoTask) -> VideoTask:
         """Caption all prepared windows; return the same task."""

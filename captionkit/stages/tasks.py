@@ -39,8 +39,8 @@ class Window:
 
     ``start_frame`` and ``end_frame`` (inclusive) count from the clip's first frame. ``llm_inputs``,
     ``caption`` and ``captions`` are keyed by model variant: ``caption`` has the final text,
-    ``captions`` every stage's `Caption`. ``warnings`` has the decoder's reports on a window that got
-    captions.
+    ``captions`` every stage's `Caption`, ``enhanced_caption`` the text of a model that read the caption
+    alone. ``warnings`` has the decoder's reports on a window that got captions.
     """
 
     start_frame: int
@@ -53,6 +53,7 @@ class Window:
     start_s: float | None = None
     end_s: float | None = None
     warnings: list[str] = field(default_factory=list)
+    enhanced_caption: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
