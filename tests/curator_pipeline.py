@@ -97,7 +97,7 @@ class Enhancement(CaptionEnhancementStage):
 def main(videos: str, output: str, executor: str = "ray") -> None:
     # Share cores: each of Curator's stages takes a whole core, and small machines have two.
     hook = {"worker_process_setup_hook": f"{reconcile.__module__}.{reconcile.__name__}"}
-    ray.init(num_cpus=10, include_dashboard=False, runtime_env=hook)
+    ray.init(num_cpus=10, include_dashboard=executor == "xenna", runtime_env=hook)
     recipe = ck.Recipe(prompt="short", stage2="Add what is missing: {caption}")
     pipeline = Pipeline(name="captionkit")
     pipeline.add_stage(VideoReader(input_video_path=videos))
