@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -14,10 +15,12 @@ from captionkit.demo import claims, filled, language, pairs, talks, trust, wordi
 from captionkit.demo import marks as marking
 from captionkit.demo.claims import SUBJECTS
 from captionkit.demo.held_out import Share
-from captionkit.demo.scenes import Scene
+from captionkit.demo.scenes import BACKGROUNDS, SIZES, TIMES, Scene
+from captionkit.demo.sprites import COLOURS, KINDS
 from captionkit.demo.statements import Said, Statement, falsified, holds
 from captionkit.pipeline.questions import Reply
 from captionkit.prompts import QUESTIONS
+from captionkit.review.claims import split_claims
 
 SCENES = [Scene.random(3_000_000 + seed) for seed in range(150)]
 
@@ -185,6 +188,45 @@ def test_events_are_in_order_within_the_scene_and_meet_at_their_moment():
         {"start": 0.0, "end": 3.0, "text": "A red boat moves left."},
         {"start": 3.0, "end": 8.5, "text": "The red boat turns around and moves right."},
     ]
+
+
+def _shape(text: str) -> str:
+    """Replace what differs between scenes by the name of the fact."""
+    for name, words in (
+        ("colour", COLOURS),
+        ("kind", KINDS),
+        ("size", SIZES),
+        ("way", ("left", "right", "up", "down", "still")),
+        ("place", language.PLACES.values()),
+        ("hour", language.HOURS.values()),
+        ("background", BACKGROUNDS),
+        ("time", TIMES),
+        ("number", language.NUMBERS),
+        ("sky", ("sun", "moon")),
+        ("shot", ("medium", "wide")),
+    ):
+        text = re.sub(rf"\b(?:{'|'.join(words)})\b", name, text, flags=re.IGNORECASE)
+    return re.sub(r"\d\.\d", "second", text)
+
+
+def test_training_teaches_the_forms_in_which_verify_asks():
+    rng = np.random.default_rng(9)
+    texts = {claims.claim(scene, rng).text for scene in SCENES for _ in range(20)}
+    taught = {_shape(text) for text in texts}
+    for scene in SCENES[:40]:
+        asked = [
+            each.text
+            for form in ("default", "dense", "short", "motion", "background", "count")
+            for each in split_claims(language.answer(form, scene))
+        ]
+        for name in filled.READY:
+            values = filled.filled(name, scene)
+            if name == "shot":
+                # A list of several things is asked as one claim; training has at most two.
+                del values["subject"], values["action"]
+            text = json.dumps(values)
+            asked += [each.text for each in split_claims(text, structured.canonical(name))]
+        assert {_shape(each) for each in asked} <= taught
 
 
 def test_talks_cover_every_topic_and_mark_what_is_false_where_it_stands():
