@@ -17,6 +17,7 @@ import pytest
 from common import VIDEOS
 
 import captionkit as ck
+from captionkit.run.progress import opening_of
 from captionkit.session import session as session_module
 from captionkit.sources import ClipRequest, CutRule, Sources, VideoRequest, earlier_key, whole_hash
 from captionkit.sources.find import VIDEO_SUFFIXES, find_videos
@@ -94,6 +95,11 @@ def test_ready_windows_are_there_while_others_are_opened_and_listeners_hear_of_e
     assert sources.wait(10, first=True)
     assert [each.video for each in sources.ready] == ["a"]
     assert str(sources.opening) == "opening 1 of 3 videos, 1 window so far"
+    # Who waited for the first windows is not left with a bar that stands still.
+    assert opening_of(sources, first=True).state() == (
+        3, 3, "the first windows are ready, others follow meanwhile"
+    )  # fmt: skip
+    assert opening_of(sources).state()[:2] == (1, 3)
     sources.listen(heard.set)
     pool.open("b")
     assert heard.wait(10)

@@ -196,7 +196,7 @@ def test_a_person_opens_plays_captions_compares_rates_edits_and_exports(opened, 
     page.keyboard.press("Escape")
     expect(page.locator(".ckb-count")).to_contain_text("33 windows")
     # Two stages, side by side.
-    page.get_by_label("Second stage").check()
+    page.locator(".ck-tuner").get_by_label("Second stage").check()
     page.get_by_label("Prompt", exact=True).select_option("short")
     expect(page.get_by_text("Same windows, new text: fast")).to_be_visible()
     caption_all(opened)
@@ -243,7 +243,7 @@ def test_a_prompt_edit_streams_while_other_cells_run_and_stops_at_once(opened, l
     figures["the same to all captions, s"] = round(time.monotonic() - begun, 2)
     # Another cell runs while all windows are captioned anew.
     client = kernel(lab)
-    page.get_by_label("Second stage").check()
+    page.locator(".ck-tuner").get_by_label("Second stage").check()
     page.get_by_label("Compute anew").check()
     button(opened, "All windows").click()
     expect(page.locator(".ckb-state[data-state=running]").first).to_be_visible()

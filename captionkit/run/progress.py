@@ -32,6 +32,9 @@ def opening_of(sources: Sources, *, first: bool = False) -> Watched:
 
     def state() -> tuple[int, int, str]:
         now = sources.opening
+        if first and now.windows and not now.ended:
+            # The bar stays in the notebook as it is now, while the others are opened.
+            return now.videos, now.videos, "the first windows are ready, others follow meanwhile"
         return now.opened, now.videos, str(now)
 
     return Watched("videos", lambda seconds: sources.wait(seconds, first=first), state, sources.stop)
