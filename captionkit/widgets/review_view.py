@@ -171,6 +171,8 @@ class ReviewView(FormView):
 
     def _on_reviewer(self, change: Any) -> None:
         self.board.reviewer = change["new"].strip()
+        # The last steps are this person's.
+        self._refresh()
 
     def _on_queue(self, _: Any = None) -> None:
         two = self.queue.value == _DISAGREE
