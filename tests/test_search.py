@@ -16,7 +16,7 @@ import captionkit as ck
 from captionkit.cli import main
 from captionkit.engine import EngineError
 from captionkit.prompts import PROMPTS
-from captionkit.search import BLOCKS, Aim, Proposals, paired, search
+from captionkit.search import BLOCKS, Aim, Proposals, paired, search, watched
 from captionkit.search.metric import UNSUPPORTED
 from captionkit.search.plan import cost, rounds
 from captionkit.search.proposals import usable_prompts
@@ -226,6 +226,25 @@ def test_a_stopped_search_keeps_what_is_known_and_goes_on_without_repeating(film
     assert again.best.name == whole.best.name
 
 
+def test_an_interrupt_stops_and_the_same_call_goes_on(films, fake, monkeypatch):
+    def interrupted(work):
+        while work.state()[0] < 3:
+            assert not work.wait(0.01)
+        assert "leader: Say" in work.state()[2]
+        work.stop()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watched, "watch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        films.search(WORDS, metric=words)
+    before = len(fake.calls)
+    assert 0 < before < 8 * 7
+    monkeypatch.undo()
+    assert films.search(WORDS, metric=words).best.name == WORDS[-1]
+    asked = [(request.uid, request.prompt) for request in fake.requests]
+    assert len(set(asked)) == len(asked)
+
+
 def test_windows_are_a_budget(films, fake):
     films.search(WORDS, metric=words, budget_windows=66)
     assert len(fake.calls) <= 66
@@ -369,6 +388,8 @@ def test_a_model_proposes_from_its_worst_captions_on_windows_that_decide_nothing
     good = ["Tell which things move and where to.", "Name the place, then what is in {video}."]
 
     def say(prompt, start, stage):
+        if "Statement: " in prompt:
+            return "no"
         if "You improve prompts" not in prompt:
             return "A red boat."
         asked.append(prompt)
@@ -383,6 +404,7 @@ def test_a_model_proposes_from_its_worst_captions_on_windows_that_decide_nothing
     assert PROMPTS["dense"] in asked[0]
     assert "A red boat." in asked[0]
     assert "missing or wrong" in asked[0]
+    assert "not true: A red boat." in asked[0]
     assert len(made.windows) == 5
     found = films.search(made, metric=words)
     for run in found.runs.values():

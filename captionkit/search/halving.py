@@ -95,6 +95,8 @@ class _Search:
         self.measured = {each.recipe.key: Measured(each) for each in settings}
         self._costs: dict[str, dict[str, float]] = {}
         self._done = self._planned = 0
+        # Whether a round ended before its last setting, or a run before its last window.
+        self._cut = False
         self._against_first = self.metric.against_first
         self._require_two()
         shown = axes.get("prompt")
@@ -178,11 +180,12 @@ class _Search:
                     f"{each.windows} windows; now {setting.name}"
                 )
                 if self._over:
+                    self._cut = True
                     break
                 self._measure(setting, windows)
                 self._done += 1
             self._require_two()
-            if self._over:
+            if self._cut:
                 break
         self._require_comparison()
         held = None if self._over else self._hold_out()
@@ -248,6 +251,7 @@ class _Search:
                     return task.wait(_LOOK_S)
                 except TimeoutError:
                     if self._over:
+                        self._cut = True
                         return task.cancel()
         except BaseException:
             task.cancel()
@@ -257,6 +261,7 @@ class _Search:
         """Wait for questions until they are answered, or the search is over."""
         while not asking.wait(_LOOK_S):
             if self._over:
+                self._cut = True
                 asking.cancel()
 
     def _scores(self, metric: Metric, run: Run) -> dict[str, float]:
@@ -324,7 +329,7 @@ class _Search:
             self.metric.name,
             self.beside.name,
             held_out=held_out,
-            stopped=self._over and held_out is None,
+            stopped=self._cut,
             now=now,
             steps=(self._done, self._planned),
         )

@@ -185,8 +185,9 @@ def judge(means: Means) -> Metric:
 def own(function: RowScore) -> Metric:
     """Return a person's own function of a row as a metric.
 
-    A row that it fails on has no number, and a warning names the row.
+    A row that it fails on has no number, and a warning names the first one.
     """
+    warned: list[str] = []
     name = getattr(function, "__name__", type(function).__name__)
 
     def score(run: Run, first: Run) -> dict[str, float]:
@@ -200,7 +201,9 @@ def own(function: RowScore) -> Metric:
                 problems.append(f"{where}: {type(error).__name__}: {error}")
         if problems and not found:
             raise MetricError(f"the metric {name} fails on every caption; the first, {problems[0]}")
-        if problems:
+        if problems and not warned:
+            # Each round scores the same captions again.
+            warned.append(problems[0])
             logger.warning(
                 "the metric %s fails on %d captions of run %d, which do not count; the first, %s",
                 name, len(problems), run.id, problems[0],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -13,15 +12,16 @@ import numpy as np
 import pandas as pd
 
 from captionkit import prompts as library
-from captionkit.engine import Backend, Completion, EngineError, Request
+from captionkit.engine import Completion, EngineError, Request
 from captionkit.models.weights import WeightsError
 from captionkit.pipeline import prepare
 from captionkit.pipeline.flow import sampling_of
 from captionkit.recipe import Recipe
 from captionkit.review import faults
+from captionkit.run.asking import Askable
 from captionkit.run.run import Run
 from captionkit.search.metric import missing_facts
-from captionkit.sources import PlannedWindow, Sources
+from captionkit.sources import PlannedWindow
 from captionkit.system import loop
 
 #: Sentences that a prompt is built of, by what they ask for.
@@ -70,11 +70,8 @@ class Proposals(list[str]):
         return "\n".join([f"<Proposals: {self.how}>", *(f"- {each}" for each in self)])
 
 
-class Proposer(Protocol):
+class Proposer(Askable, Protocol):
     """Session whose model proposes: a `session.Session`."""
-
-    recipe: Recipe
-    sources: Sources
 
     @property
     def windows(self) -> Any:
@@ -88,9 +85,6 @@ class Proposer(Protocol):
 
     def make_recipe(self, prompt: str | None = None, **settings: Any) -> Recipe:
         """Return the session's recipe with changes."""
-
-    def open_backend(self, recipe: Recipe, stop: threading.Event | None = None) -> Backend:
-        """Start the backend of a recipe."""
 
     def caption(
         self,
@@ -114,7 +108,8 @@ def propose(
     """Propose ``n`` prompts beside the present ones, for `session.Session.search`.
 
     A model is asked with the present prompt, its worst captions on some windows, and what was wrong
-    with these: facts of truth files or of a reference that are missing, and faults. The search then
+    with these: claims that the model itself finds untrue (`Run.verify`), facts of truth files or of a
+    reference that are missing, and faults. The search then
     decides on other windows. Without a model that can do this, prompts are built from `BLOCKS`, which
     ``how`` of the result says.
 
@@ -181,7 +176,9 @@ def _by_model(
     seed: int,
 ) -> list[str]:
     """Ask a model for prompts; return those that are templates, none twice."""
-    worst = worst_captions(session.caption(start, False, table), reference)
+    run = session.caption(start, False, table)
+    run.verify(asked)
+    worst = worst_captions(run, reference)
     if not worst:
         raise ValueError("no window was captioned with the present prompt")
     text = _ASK.format(prompt="\n".join(own), worst="\n".join(line for _, line in worst), count=count)
@@ -236,6 +233,10 @@ def worst_captions(run: Run, reference: Run | None) -> list[tuple[str, str]]:
     wrong = {key: list(found) for key, found in zip(table["key"], faults(table).values(), strict=True)}
     for key, missing in missing_facts(table, reference).items():
         wrong[key] += missing
+    if run.verified is not None:
+        claims = run.verified.claims
+        for claim in claims[claims["verdict"].eq(False).fillna(False)].itertuples():
+            wrong[claim.key].append(f"not true: {claim.claim}")
     ranked = sorted(table.itertuples(), key=lambda row: -len(wrong[row.key]))
     return [
         (row.key, f"- {row.text}\n  Wrong: {'; '.join(wrong[row.key]) or 'nothing that was found'}.")
