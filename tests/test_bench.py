@@ -14,8 +14,8 @@ import captionkit as ck
 from captionkit.bench import growth, speed
 from captionkit.bench.growth import Measured, missed, slopes
 from captionkit.bench.opening import bench_opening
+from captionkit.bench.report import Goal, Report
 from captionkit.bench.sides import Ours
-from captionkit.bench.speed import Goal, Report
 from captionkit.bench.work import STAGE2, Work, films, lengths, planned, repeat_film
 from captionkit.demo import videos
 
@@ -185,8 +185,8 @@ def test_the_quick_bench_leaves_out_what_has_no_time_and_ends(quick):
 
 def test_an_interrupt_while_the_other_engine_starts_closes_ours(monkeypatch, tmp_path):
     ours = FakeSide(types.SimpleNamespace(now=0.0), 1.0)
-    monkeypatch.setattr(speed, "Ours", lambda: ours)
-    monkeypatch.setattr(speed, "Plain", lambda log: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(speed, "Ours", lambda model: ours)
+    monkeypatch.setattr(speed, "Plain", lambda log, model: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt), (tmp_path / "printed").open("w") as file:
         speed._Bench(Console(file=file), tmp_path / "log", quick=True)
     assert ours.closed

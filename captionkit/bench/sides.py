@@ -26,12 +26,12 @@ from captionkit.system.lifetime import kill_session
 class Plain:
     """vLLM in its own process, with its defaults; ``start_s`` is the start-up time."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, model: str = "demo") -> None:
         started = time.monotonic()
         self._process, self._channel = start_module("captionkit.bench.plain", log)
         self._log = log
         try:
-            self._ask({"model": str(ensure_weights(get_variant("demo"), ""))})
+            self._ask({"model": str(ensure_weights(get_variant(model), ""))})
         except BaseException:
             self.close()
             raise
@@ -82,10 +82,10 @@ class _Forced:
 class Ours:
     """captionkit, from the file; ``start_s`` is the start-up time of its engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str = "demo") -> None:
         os.environ[ENCODER_STATS] = "1"
         started = time.monotonic()
-        self._backend = open_backend(Recipe(), model_dir="")
+        self._backend = open_backend(Recipe(model=model), model_dir="")
         self.start_s = time.monotonic() - started
 
     def run(self, work: Work) -> dict[str, Any]:

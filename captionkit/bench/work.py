@@ -45,6 +45,7 @@ class Work:
     batch_size: int = 16
     salt: str = ""
     pixel_budget: int = PIXEL_BUDGET
+    model: str = "demo"
 
 
 def lengths(windows: int, tokens: int | None) -> list[int]:
@@ -57,6 +58,7 @@ def lengths(windows: int, tokens: int | None) -> list[int]:
 def recipe(work: Work) -> Recipe:
     """Return the recipe of some work; greedy, so that all sides write the same text."""
     return Recipe(
+        model=work.model,
         prompt=work.prompt,
         stage2=work.stage2,
         temperature=0,

@@ -16,11 +16,16 @@ def add_parser(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser("bench", help="compare speed with the reference's loop and vLLM")
     parser.add_argument("--quick", action="store_true", help="fewer windows, under five minutes")
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="a model of 0.5 B parameters with random weights, 12 windows",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.set_defaults(run=_bench)
 
 
 def _bench(options: argparse.Namespace, console: Console) -> int:
-    report = bench(console, quick=options.quick, kept=options.json)
+    report = bench(console, quick=options.quick, real=options.real, kept=options.json)
     report.print(output())
     return 0
