@@ -188,7 +188,7 @@ def test_an_interrupt_while_the_other_engine_starts_closes_ours(monkeypatch, tmp
     monkeypatch.setattr(speed, "Ours", lambda model: ours)
     monkeypatch.setattr(speed, "Plain", lambda log, model: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt), (tmp_path / "printed").open("w") as file:
-        speed._Bench(Console(file=file), tmp_path / "log", quick=True)
+        speed._Bench(Console(file=file), tmp_path / "log", began=0.0, quick=True)
     assert ours.closed
 
 

@@ -66,13 +66,20 @@ _REAL_WINDOWS = 12
 
 class _Bench:
     def __init__(
-        self, console: Console, log: Path, *, quick: bool, real: bool = False, kept: Path | None = None
+        self,
+        console: Console,
+        log: Path,
+        *,
+        began: float,
+        quick: bool,
+        real: bool = False,
+        kept: Path | None = None,
     ) -> None:
         self._console = console
         self._repeats = 1 if quick else 3
         self._kept = kept
-        self._began = time.monotonic()
-        self._end = self._began + _QUICK_S if quick else math.inf
+        self._began = began
+        self._end = began + _QUICK_S if quick else math.inf
         # Seconds of one window of two stages by itself at the reference.
         self._window_s = 0.0
         versions = {"python": platform.python_version()}
@@ -330,10 +337,11 @@ def bench(
     takes a model of 0.5 B parameters with random weights, and twelve windows.
     """
     count, most = (_REAL_WINDOWS, _REAL_WINDOWS) if real else (24, 24) if quick else (64, 256)
+    began = time.monotonic()
     console.print("[dim]rendering the films, unless they are in the cache[/dim]")
     with films(most) as folder:
         film = folder / "film.mp4"
-        made = _Bench(console, folder / "plain.log", quick=quick, real=real, kept=kept)
+        made = _Bench(console, folder / "plain.log", began=began, quick=quick, real=real, kept=kept)
         try:
             made.engines()
             if quick:
