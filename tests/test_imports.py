@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 
 import barcodes
 import pandas as pd
@@ -71,11 +73,40 @@ def test_own_exports_come_back_as_the_texts_that_they_hold(first, tmp_path, name
 
 
 @pytest.mark.parametrize(
-    "layout", ["sidecar", "videofolder", "musubi", "ltx", "cosmos", "events", "coco"]
+    "layout", ["sidecar", "videofolder", "musubi", "ltx", "cosmos", "webdataset", "events", "coco"]
 )
 def test_own_training_sets_come_back(first, tmp_path, layout):
     path = first.export(tmp_path / "out", "dataset", layout=layout, validation=0.5)
     assert imported(first._session.import_captions(path)) == TEXTS
+
+
+def test_tar_files_of_other_tools_are_read_sample_by_sample(session, tmp_path):
+    members = {
+        "a/one-0001.mp4": b"film",
+        "a/one-0001.txt": "Grün.".encode(),
+        "b/x.json": json.dumps(
+            {"caption": "By time.", "path": "one.mp4", "start": 0, "end": 1}
+        ).encode(),
+        "solo.v2.caption": b"Dotted.",
+        "c/one-0002.txt": "Größe".encode("latin-1"),
+        "c/y.json": b"{broken",
+        "c/z.json": b'{"score": 1}',
+        "c/film.mp4": b"no text",
+    }
+    path = tmp_path / "shard-000000.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    run = session.import_captions(path)
+    assert imported(run) == {("one", 1): "Grün.", ("one", 0): "By time.", ("solo.v2", 0): "Dotted."}
+    reasons = {row.where.rsplit(", ", 1)[1]: row.reason for row in run.unmatched.itertuples()}
+    assert set(reasons) == {"c/one-0002", "c/y", "c/z"}
+    assert "neither .txt nor a caption" in reasons["c/z"]
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ExportError, match="not a sound tar file"):
+        session.import_captions(path)
 
 
 def test_text_files_belong_to_films_or_to_numbered_windows(session, tmp_path):

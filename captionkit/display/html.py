@@ -260,7 +260,7 @@ def _stage(group: pd.DataFrame, stage: int, unsupported: Mapping[Any, Spans]) ->
     return "\n".join(texts)
 
 
-def where(row: pd.Series) -> str:
+def where(row: pd.Series | Mapping[str, Any]) -> str:
     """Return name and time of a window, from a row of captions."""
     span = f"{row['start_s']:.1f} to {row['end_s']:.1f} s".replace(" ", "&nbsp;")
     return f"{escape(row['video'])} {row['window']}\n{span}"

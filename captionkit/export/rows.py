@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def foreign_rows(
     ----------
     path
         A table (``.jsonl``, ``.json``, ``.csv``, ``.parquet``, a report), subtitles (``.vtt``,
-        ``.srt``), a text file, or a folder of these; also NeMo's ``metas`` and COCO's captions.
+        ``.srt``), a text file, tar files of webdataset, or a folder of these; also NeMo's ``metas`` and
+        COCO's captions.
     columns
         Names of the columns, for `COLUMNS`: ``{"text": "my_caption", "video": "clip_name"}``. A column
         that is not given is looked for under the names that tools use.
@@ -105,6 +107,9 @@ def _is_wanted(file: Path, folder: Path) -> bool:
 
 def _rows(file: Path, columns: Mapping[str, str], encoding: str) -> Iterator[ForeignRow]:
     suffix = file.suffix.lower()
+    if suffix == ".tar":
+        yield from _samples(file, columns, encoding)
+        return
     if suffix not in _SUFFIXES:
         raise ExportError(
             f"{file} is {suffix or 'without a suffix'}; give one of {', '.join(sorted(_SUFFIXES))}"
@@ -279,6 +284,54 @@ def _nemo(file: Path, content: dict[str, Any]) -> Iterator[ForeignRow]:
         yield _row(f"{file}, window {number}", found)
 
 
+def _samples(file: Path, columns: Mapping[str, str], encoding: str) -> Iterator[ForeignRow]:
+    """Read a tar file of webdataset: members of one name are a sample, such as a.mp4, a.txt, a.json.
+
+    The text counts before the facts' one; of the facts the film, times and keys count. Nothing is
+    written to disk.
+    """
+    parts: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(file) as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                # Names of samples may hold dots, as in film.v2.mp4: the kind is behind the last one.
+                stem, _, kind = name.rpartition(".")
+                if not member.isfile() or kind.lower() not in _IN_SAMPLES or not stem:
+                    continue
+                if member.size > _LARGEST_TEXT:
+                    raise ExportError(f"{file}, {member.name}: {member.size} bytes are not a caption")
+                stream = tar.extractfile(member)
+                content = stream.read() if stream is not None else b""
+                parts.setdefault(f"{folder}/{stem}".lstrip("/"), {})[kind.lower()] = content
+    except (tarfile.TarError, EOFError, OSError, UnicodeError) as error:
+        raise ExportError(f"{file} is not a sound tar file: {error}") from error
+    for name, part in parts.items():
+        where = f"{file}, {name}"
+        try:
+            facts = _facts_of(part.get("json"))
+            said = next((part[kind] for kind in _TEXTS if kind in part), None)
+            if said is not None:
+                facts = {**dict.fromkeys(_names("text", columns)), **facts}
+                facts |= {_names("text", columns)[0]: decoded(said, encoding)[0], "edited_text": None}
+        except (UnicodeDecodeError, LookupError, ValueError, RecursionError) as error:
+            yield ForeignRow(where, None, problem=f"its text or facts cannot be read: {error}")
+            continue
+        if not any(each in facts for each in _names("text", columns)):
+            yield ForeignRow(where, None, problem="it has neither .txt nor a caption in its .json")
+            continue
+        if _value(facts, (*_names("video", columns), *_names("key", columns))) is None:
+            facts["video"] = name.rpartition("/")[2]
+        yield from _table(file, [(name, facts)], columns)
+
+
+def _facts_of(content: bytes | None) -> dict[str, Any]:
+    if content is None:
+        return {}
+    facts = json.loads(content)
+    return facts if isinstance(facts, dict) else {}
+
+
 def _cues(file: Path, text: str) -> Iterator[ForeignRow]:
     """Read WebVTT or SubRip; the film has the file's name."""
     for cue in cues(text, vtt=file.suffix.lower() == ".vtt"):
@@ -290,4 +343,8 @@ def _cues(file: Path, text: str) -> Iterator[ForeignRow]:
         yield _row(where, found | {"start": cue.start_s, "end": cue.end_s})
 
 
-_SUFFIXES = {".jsonl", ".json", ".csv", ".parquet", ".html", ".txt", ".vtt", ".srt"}
+# Kinds of members that tell the caption, in order of preference, and all that are read.
+_TEXTS = ("txt", "caption", "text")
+_IN_SAMPLES = {*_TEXTS, "json"}
+_LARGEST_TEXT = 16 << 20
+_SUFFIXES = {".tar", ".jsonl", ".json", ".csv", ".parquet", ".html", ".txt", ".vtt", ".srt"}

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from captionkit import display
 from captionkit.export.base import Export
 from captionkit.export.formats.tables import json_lines, records_of
@@ -80,8 +78,11 @@ def report(export: Export, path: Path) -> None:
         for table in export.tables(by_window=True):
             found = faults(table, recipe.schema)
             false = run.unsupported(table)
-            for _, group in table.groupby(["video", "window"], sort=False):
-                page.write(_row(export, group, found, false) + "\n")
+            windows: dict[tuple[str, int], dict[Any, dict[str, Any]]] = {}
+            for index, row in table.to_dict("index").items():
+                windows.setdefault((row["video"], row["window"]), {})[index] = row
+            for rows in windows.values():
+                page.write(_row(export, rows, found, false) + "\n")
         page.write(f"""</tbody></table>
 <details><summary>All columns, as JSON lines</summary>
 <pre id="{ROWS_ID}">""")
@@ -93,17 +94,17 @@ def report(export: Export, path: Path) -> None:
 
 def _row(
     export: Export,
-    group: pd.DataFrame,
+    rows: Mapping[Any, Mapping[str, Any]],
     found: dict[object, list[str]],
     false: Mapping[Any, display.Spans],
 ) -> str:
     """Return a window as a row of the page; false claims are underlined with a wave."""
     two = export.run.recipe.stage2 is not None
-    first = group.iloc[0]
-    texts = {int(row.stage): row.text for row in group.itertuples() if isinstance(row.text, str)}
+    first = next(iter(rows.values()))
+    texts = {int(row["stage"]): row["text"] for row in rows.values() if isinstance(row["text"], str)}
     name = f"{first['video']}, window {first['window']}"
     cells = [display.picture(export.run.thumbnail, first["key"], name), display.where(first)]
-    spans = {int(row.stage): false.get(row.Index, ()) for row in group.itertuples()}
+    spans = {int(row["stage"]): false.get(index, ()) for index, row in rows.items()}
     if two and len(texts) == 2:
         pieces = display.word_diff(texts[1], texts[2])
         cells += display.diff_cells(pieces, (spans[1], spans[2]))
@@ -114,9 +115,10 @@ def _row(
         ]
     findings = [
         f'<span class="fault">failed: {display.escape(error)}</span>'
-        for error in group["error"].dropna()
+        for error in (row["error"] for row in rows.values())
+        if isinstance(error, str)
     ]
-    findings += sorted({name for index in group.index for name in found[index]})
+    findings += sorted({name for index in rows for name in found[index]})
     findings += ["unsupported"] if any(spans.values()) else []
     cells.append("\n".join(findings))
     video = display.escape(first["video"])
