@@ -204,6 +204,7 @@ def test_verify_tells_the_cost_asks_each_claim_once_and_marks_what_is_false(sess
     assert list(run.checks["unsupported"]) == [True] * 4
     assert "<u style=" in run._repr_html_()
     assert "<u style=" in found._repr_html_()
+    assert run.report().summary[["verified", "with unsupported claims"]].tolist() == [4, 4]
     # The store has the answers: nothing is asked again, by no session.
     run.verify()
     assert len(knowing.questions) == 12
@@ -271,6 +272,7 @@ def test_own_words_and_an_own_question_are_used(session, knowing):
         ({"words": {"yes": [], "no": "no"}}, "no word"),
         ({"stage": 2}, "stage is 2"),
         ({"split": "words"}, "rule, model"),
+        ({"windows": [0, 1]}, "rows of the session"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_asked(session, knowing, how, message):
@@ -316,6 +318,7 @@ def test_a_model_may_list_the_claims_by_a_schema(session, knowing):
     place = first.iloc[0]
     assert CAPTION[place["start"] : place["end"]] == "a red car moves right"
     assert pd.isna(first.iloc[1]["start"])
+    assert list(run.checks["unsupported"]) == [True] * 4
 
 
 def test_stage_2_is_marked_beside_stage_1_and_what_it_dropped_is_listed(session, knowing, tmp_path):

@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
+from captionkit.bench.claims import verify_known
 from captionkit.bench.real_size import real_size_model
 from captionkit.bench.report import Goal, Report
 from captionkit.bench.sides import Ours, Plain, memory_beside_the_engine
@@ -289,6 +290,15 @@ class _Bench:
         self.ours.run(replace(known, stage2=STAGE2_EDITED))
         self._goal("vision encoder runs at stage 2", self.ours.encoder_runs(), 0, at_least=False)
 
+    def verification(self, work: Work) -> None:
+        """Compare questions about each claim of known windows with captioning them cold."""
+        self._say(f"verify, {_named(work)}")
+        seconds, claims, runs = verify_known(self.ours, work, self._repeats)
+        name = f"verify {claims} claims of {work.windows} known windows against captions, cold"
+        share = statistics.median(seconds["verify"]) / statistics.median(seconds["captions, cold"])
+        self._goal(name, share, 0.1, at_least=False, seconds=seconds)
+        self._goal("vision encoder runs at verifying", runs, 0, at_least=False)
+
     def memory(self, film: Path) -> None:
         """Measure peak memory outside the engine, an hour against ten minutes."""
         self._say("memory: ten minutes and an hour")
@@ -360,6 +370,7 @@ def bench(
                     case()
             if quick or real:
                 return made.report
+            made.verification(Work(str(film), count, lengths(count, 32)))
             made.memory(film)
             for batch_size in (8, 4):
                 made.one_stage(replace(mixed, batch_size=batch_size), goals=False)

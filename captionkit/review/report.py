@@ -32,7 +32,7 @@ class SetReport:
     captions
         One row for each caption: video, window, words, ``same`` (the first caption with the same words,
         or None), ``near`` (the first caption that is nearly the same, or None), faults, and
-        ``names`` (the given words that it has).
+        ``names`` (the given words that it has); after `Run.verify` also ``unsupported``.
     phrases, openings
         Phrases of four words, and first three words, with the number and the share of the captions that
         have them; most frequent first, without those of one caption.
@@ -65,7 +65,11 @@ class SetReport:
 
 
 def report(
-    table: pd.DataFrame, schema: str | None = None, names: Iterable[str] = (), near: float = 0.9
+    table: pd.DataFrame,
+    schema: str | None = None,
+    names: Iterable[str] = (),
+    near: float = 0.9,
+    unsupported: pd.Series | None = None,
 ) -> SetReport:
     """Report on captions, one row for each window.
 
@@ -79,13 +83,17 @@ def report(
         Words or phrases that no caption should have, such as names of people.
     near
         Word overlap from which two captions count as nearly the same.
+    unsupported
+        Whether each caption has a false claim, missing where it was not asked; see `Run.verify`.
 
     Raises
     ------
     ValueError
         If there is no caption.
     """
-    table = table.dropna(subset="text").reset_index(drop=True)
+    table = table.dropna(subset="text")
+    false = pd.Series(pd.NA, table.index) if unsupported is None else unsupported[table.index]
+    table = table.reset_index(drop=True)
     if table.empty:
         raise ValueError("there is no caption to report on")
     words = [words_of(text) for text in table["text"]]
@@ -105,6 +113,10 @@ def report(
             "names": [_leaks(each, unwanted) for each in words],
         }
     )
+    verified = {}
+    if false.notna().any():
+        captions["unsupported"] = list(false)
+        verified = {"verified": int(false.notna().sum()), "with unsupported claims": int(false.sum())}
     vocabulary = _counted(([(word,) for word in each] for each in words), "word", len(words), least=1)
     summary = pd.Series(
         {
@@ -117,6 +129,7 @@ def report(
             "nearly repeated captions": len(alike),
             "with faults": int((captions["faults"] != "").sum()),
             "with names": int((captions["names"] != "").sum()),
+            **verified,
         }
     )
     return SetReport(

@@ -16,6 +16,7 @@ from captionkit.run.asking import Askable, Asker, Asking
 from captionkit.run.history import opened
 from captionkit.run.run import Run
 from captionkit.run.verification import check_question, check_words
+from captionkit.sources import rows
 from captionkit.store import Store
 
 # Room for the reasons that a judge gives behind its answer.
@@ -93,13 +94,13 @@ class Judgement:
         """
         store = self._runs[0].store
         known = store.answers.known(self._asker.recipe.key, self._pairs["key"])
-        rows = []
+        made = []
         for row in self._pairs.itertuples():
             orders = [known.get((row.key, text)) for text in self._questions(row)]
             first, second = orders[0], orders[1]
             shares = _shares(first, self._words), _swapped(_shares(second, self._words))
             choice, means = combine(*shares)
-            rows.append(
+            made.append(
                 {
                     "video": row.video,
                     "window": row.window,
@@ -113,7 +114,7 @@ class Judgement:
                     "reason": "; ".join(each.text for each in orders if each is not None) or None,
                 }
             )
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(made)
         return table.astype({f"p_{name}": "float64" for name in A_B_TIE})
 
     @property
@@ -235,7 +236,7 @@ def start_judge(
             "give a session as by="
         )
     asker = Asker.of(by, one.recipe, own)
-    keys = None if windows is None else list(windows["key"])
+    keys = None if windows is None else rows.row_keys(windows)
     text = check_question(rubric, ("a", "b"))
     made = Judgement(one, two, asker, text, check_words(words, A_B_TIE), keys)
     asking = Asking(

@@ -235,7 +235,8 @@ class Run(RunTruths):
         near
             Word overlap from which two captions count as nearly the same.
         """
-        return report(self.final, self.recipe.schema, names, near)
+        table = self.final
+        return report(table, self.recipe.schema, names, near, self._is_unsupported(table))
 
     def scores(self, reference: Run) -> pd.DataFrame:
         """Compare each caption with the one of a reference, such as imported captions of people.

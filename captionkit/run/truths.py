@@ -24,6 +24,7 @@ from captionkit.run.verification import (
     check_words,
     unsupported_spans,
 )
+from captionkit.sources import rows
 from captionkit.store import Store
 
 
@@ -152,7 +153,7 @@ class RunTruths(abc.ABC):
             stage,
             self._listed(stage).id if split == BY_MODEL else None,
         )
-        return Verification(self, way, None if windows is None else list(windows["key"]))
+        return Verification(self, way, None if windows is None else rows.row_keys(windows))
 
     def _listed(self, stage: int | None) -> Any:
         """Return a run with the claims of each caption, as a model lists them."""

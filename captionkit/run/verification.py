@@ -212,11 +212,14 @@ class Verification:
     def marks(self, captions: pd.DataFrame) -> pd.DataFrame:
         """Return `claims` of any captions of the run, such as those of both stages."""
         rows = captions.dropna(subset="text")
-        schema = self.run.recipe.schema
+        schema, last = self.run.recipe.schema, self.run.recipe.stages[-1]
         return self._asked(
             rows,
             {
-                (row.key, row.repeat, row.stage): split_claims(row.text, schema)
+                # A model lists the claims of last stages only.
+                (row.key, row.repeat, row.stage): self._split(row.text, row.key)
+                if row.stage == last
+                else split_claims(row.text, schema)
                 for row in rows.itertuples()
             },
         )
