@@ -76,6 +76,13 @@ def test_our_side_forces_lengths_and_does_not_encode_known_windows_again(model):
     ours.encoder_runs()
     ours.run(Work(**{**vars(work), "prompt": "List all things that are here."}))
     assert ours.encoder_runs() == 0
+    known = Work(str(VIDEOS / "harbour.mp4"), 3, [17] * 3)
+    texts = ours.run(known)["texts"]
+    ours.encoder_runs()
+    seconds, questions = ours.verify(known, texts, 1)
+    assert seconds > 0
+    assert questions >= 3
+    assert ours.encoder_runs() == 0
 
 
 def test_the_bench_of_opening_measures_every_figure():
