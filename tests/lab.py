@@ -28,6 +28,46 @@ def cells(name: str) -> list[str]:
     return (TESTS / "cells" / f"{name}.py").read_text().split("# %%\n")[1:]
 
 
+# Controls that lie upon each other, and words that their box cuts off.
+SPOILT = """
+() => {
+  const parts = '.ck-bench :is(button, input, select, textarea, .widget-label, .lm-TabBar-tab,'
+    + ' .ckb-title, .ckb-label, .ckb-count, .ckb-said, .ckb-text)';
+  const seen = [...document.querySelectorAll(parts)].filter((each) => each.checkVisibility({
+    visibilityProperty: true}) && each.getBoundingClientRect().width > 2
+    && !each.closest('.ckb-list, .ckb-help'));
+  const name = (each) => each.ariaLabel || each.title || each.textContent || each.placeholder
+    || each.className;
+  const found = [];
+  seen.forEach((one, at) => {
+    const a = one.getBoundingClientRect();
+    if (one.scrollWidth > one.clientWidth + 1 && one.matches('button, .widget-label, .lm-TabBar-tab'))
+      found.push(`cut: ${name(one)}`);
+    for (const two of seen.slice(at + 1)) {
+      if (one.contains(two) || two.contains(one)) continue;
+      const b = two.getBoundingClientRect();
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 1 && high > 1) found.push(`upon each other: ${name(one)} and ${name(two)}`);
+    }
+  });
+  return found;
+}
+"""
+
+
+def sticking_out(page: Page) -> list[str]:
+    """Return the classes of what sticks out of the workbench to the right."""
+    return page.evaluate(
+        "() => { const box = document.querySelector('.ck-bench').getBoundingClientRect();"
+        " const parts = '.ckb *, .ck-tuner *, .ck-tabs .ck-box *';"
+        " return [...document.querySelectorAll(parts)].filter((each) => {"
+        " const own = each.getBoundingClientRect();"
+        " return own.width && own.right > box.right + 1 && !each.closest('.ck-scroll > *'); })"
+        ".map((each) => each.className); }"
+    )
+
+
 def chromium() -> str:
     found = shutil.which("chromium")
     assert found, "no chromium here: apt-get install chromium (CI does)"

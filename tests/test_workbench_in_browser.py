@@ -18,7 +18,7 @@ from common import ROOT, VIDEOS
 
 pytest.importorskip("playwright", reason='needs a browser: pip install -e ".[cpu,test]"')
 from jupyter_client.blocking import BlockingKernelClient
-from lab import WAIT_MS, Lab, cells, chromium
+from lab import SPOILT, WAIT_MS, Lab, cells, chromium, sticking_out
 from playwright.sync_api import expect, sync_playwright
 
 import captionkit as ck
@@ -443,34 +443,6 @@ def test_the_workbench_fits_its_page_in_light_and_dark(lab, browser, width, dark
     lab.shutdown_kernels()
 
 
-# Controls that lie upon each other, and words that their box cuts off.
-SPOILT = """
-() => {
-  const parts = '.ck-bench :is(button, input, select, textarea, .widget-label, .lm-TabBar-tab,'
-    + ' .ckb-title, .ckb-label, .ckb-count, .ckb-said, .ckb-text)';
-  const seen = [...document.querySelectorAll(parts)].filter((each) => each.checkVisibility({
-    visibilityProperty: true}) && each.getBoundingClientRect().width > 2
-    && !each.closest('.ckb-list, .ckb-help'));
-  const name = (each) => each.ariaLabel || each.title || each.textContent || each.placeholder
-    || each.className;
-  const found = [];
-  seen.forEach((one, at) => {
-    const a = one.getBoundingClientRect();
-    if (one.scrollWidth > one.clientWidth + 1 && one.matches('button, .widget-label, .lm-TabBar-tab'))
-      found.push(`cut: ${name(one)}`);
-    for (const two of seen.slice(at + 1)) {
-      if (one.contains(two) || two.contains(one)) continue;
-      const b = two.getBoundingClientRect();
-      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (wide > 1 && high > 1) found.push(`upon each other: ${name(one)} and ${name(two)}`);
-    }
-  });
-  return found;
-}
-"""
-
-
 def test_a_day_of_reviews_prompts_and_presets_is_clicked_through_at_any_width(lab, browser):
     notebook = lab.open(browser, lab.write("day"))
     page = notebook.page
@@ -562,18 +534,6 @@ def test_a_day_of_reviews_prompts_and_presets_is_clicked_through_at_any_width(la
     assert page.locator(".ckb-problem").is_hidden()
     notebook.close()
     lab.shutdown_kernels()
-
-
-def sticking_out(page):
-    """Return the classes of what sticks out of the workbench to the right."""
-    return page.evaluate(
-        "() => { const box = document.querySelector('.ck-bench').getBoundingClientRect();"
-        " const parts = '.ckb *, .ck-tuner *, .ck-tabs .ck-box *';"
-        " return [...document.querySelectorAll(parts)].filter((each) => {"
-        " const own = each.getBoundingClientRect();"
-        " return own.width && own.right > box.right + 1 && !each.closest('.ck-scroll > *'); })"
-        ".map((each) => each.className); }"
-    )
 
 
 def _caption_once(lab):
