@@ -27,13 +27,23 @@ compared[3].blind.begin.click()
 swept = ck.SweepView(session)
 swept.sizes.value, swept.fp8.value = (1, 4), True
 swept.measure()
+searched = ck.SearchView(session)
 faulty = ck.ExportPanel(session)
 faulty.path.value = ""
 faulty.export()
 tuner = ck.Tuner(session)
 tuner._more.value = tuner._code_button.value = tuner.two_stages.value = True
 replacing = ReviewView(session)
-views = [*compared, swept, faulty, ck.ExportPanel(session), tuner, replacing, PromptsView(session)]
+views = [
+    *compared,
+    swept,
+    searched,
+    faulty,
+    ck.ExportPanel(session),
+    tuner,
+    replacing,
+    PromptsView(session),
+]
 for view in views:
     display(view)
 # %%
