@@ -2,7 +2,8 @@
 
 Two lessons. First the vision tower alone, on two frames at a time, with throw-away heads that ask
 for each fact: form, colour and motion are learnt there, cheaply. Then the language model learns to
-answer prompts about films of four to twenty frames. Training goes through the same processor, chat
+answer prompts about films of four to twenty frames: to caption them, to confirm or deny statements, to
+judge pairs of captions and to fill the ready schemas. Training goes through the same processor, chat
 template and position rule as serving. Stop it at any time: the same command resumes from the last
 checkpoint. Needs the extra ``cpu`` or ``gpu``.
 """
