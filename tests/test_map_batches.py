@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 
 import pytest
 from common import VIDEOS
@@ -44,6 +45,31 @@ def test_what_does_not_fit_is_refused_by_name(fake):
         run({"video": [WINTER]})
     with pytest.raises(TypeError, match="a video is a int; give a path"):
         run({"film": [3]})
+
+
+def test_one_videos_rows_are_the_batchs_row_by_row(fake):
+    run = map_batches(RECIPE, backend=fake)
+    rows = list(run.rows(WINTER))
+    assert [(row["window"], row["stage"]) for row in rows] == [(n, s) for n in range(3) for s in (1, 2)]
+    assert rows[1]["text"] == "Say it. at 0.00. More of it."
+    for row in rows:
+        assert all(value is None or isinstance(value, run.kinds[name]) for name, value in row.items())
+
+
+def test_daft_calls_it_for_each_video_and_has_a_row_for_each_caption(fake):
+    daft = pytest.importorskip("daft", reason="needs Daft, which is no extra: pip install daft")
+    captions = map_batches(RECIPE, backend=fake)
+    kinds = {name: daft.DataType.infer_from_type(kind) for name, kind in captions.kinds.items()}
+
+    @daft.func(return_dtype=daft.DataType.struct(kinds), unnest=True, use_process=False)
+    def caption(video: str) -> Iterator[dict]:
+        yield from captions.rows(video)
+
+    films = daft.from_pydict({"video": [WINTER, str(VIDEOS / "river.mp4")]})
+    out = films.select(caption(films["video"])).to_pydict()
+    assert tuple(out) == COLUMNS
+    assert out["video"] == ["winter"] * 6 + ["river"] * 6
+    assert out["text"][1] == "Say it. at 0.00. More of it."
 
 
 def test_the_function_can_be_sent_to_other_processes():

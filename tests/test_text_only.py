@@ -6,6 +6,8 @@ import pytest
 from common import VIDEOS
 
 import captionkit as ck
+from captionkit.engine import RequestError
+from captionkit.stages import CaptionEnhancementStage, Clip, Video, VideoTask, Window
 
 REWRITE = "Shorter: {caption}"
 STARTS = ("0.00", "8.53", "17.07")
@@ -61,6 +63,37 @@ def test_a_film_is_summarized_from_its_captions_alone(session, fake):
     (asked,) = fake.requests[3:]
     assert asked.video is None
     assert "8.5 to 17.1 s: Say it. at 8.53." in asked.prompt
+
+
+def test_a_stage_rewrites_a_tasks_captions_with_another_model_and_one_failure_costs_itself(fake):
+    windows = [Window(0, 99), Window(100, 199), Window(200, 299)]
+    windows[0].caption["qwen"], windows[2].caption["qwen"] = "A boat.", "A gull."
+    clip = Clip("films/winter.mp4", windows=windows)
+    task = VideoTask(Video("films/winter.mp4", clips=[clip, Clip("films/empty.mp4")]))
+
+    def say(prompt, start, stage):
+        if "gull" in prompt:
+            raise RequestError("no gulls here")
+        return "A boat, rewritten."
+
+    fake.say = say
+    stage = CaptionEnhancementStage(
+        model_variant="Qwen/Qwen2.5-14B-Instruct", prompt_text="Of {video}", backend=fake
+    )
+    assert stage.process(task) is task
+    assert windows[0].enhanced_caption == {"Qwen/Qwen2.5-14B-Instruct": "A boat, rewritten."}
+    assert clip.errors == {
+        "enhancement-1": "no caption of qwen; caption the window first",
+        "enhancement-2": "no gulls here",
+    }
+    assert (fake.requests[0].prompt, fake.requests[0].video) == ("Of winter.mp4\nA boat.", None)
+    for bad, reason in (
+        ({"prompt_text": "At {start}: {caption}"}, "unknown placeholder"),
+        ({"model_batch_size": 0}, "model_batch_size is 0"),
+        ({"model_variant": "qwenn"}, "Unsupported model variant"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            CaptionEnhancementStage(**bad)
 
 
 @pytest.mark.engine

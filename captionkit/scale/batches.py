@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captionkit.captions import COLUMNS, WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
+from captionkit.captions import (
+    COLUMNS,
+    KINDS,
+    WINDOW_COLUMNS,
+    CaptionRow,
+    caption_rows,
+    window_columns,
+)
 from captionkit.engine import Backend, EngineGoneError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import locate
@@ -32,6 +39,17 @@ class map_batches:  # noqa: N801 (a function to its users)
 
         dataset.map(ck.scale.map_batches(recipe), batched=True, remove_columns=dataset.column_names)
         ray_dataset.map_batches(ck.scale.map_batches(recipe), batch_size=8)
+
+    A function of Daft takes one video and yields its rows (tried with Daft 0.7)::
+
+        captions = ck.scale.map_batches(recipe)
+        kinds = {name: daft.DataType.infer_from_type(kind) for name, kind in captions.kinds.items()}
+
+        @daft.func(return_dtype=daft.DataType.struct(kinds), unnest=True)
+        def caption(video: str) -> Iterator[dict]:
+            yield from captions.rows(video)
+
+        films.select(caption(films["video"]))
 
     Parameters
     ----------
@@ -99,6 +117,15 @@ class map_batches:  # noqa: N801 (a function to its users)
             rows = self._caption(videos)
         plain = [asdict(row) for row in rows]
         return {name: [row[name] for row in plain] for name in COLUMNS}
+
+    #: Type of each column, None aside.
+    kinds = KINDS
+
+    def rows(self, video: str | Path | bytes) -> Iterator[dict[str, Any]]:
+        """Caption one video and yield its rows; raise as a call does."""
+        columns = self({self.column: [video]})
+        for values in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
 
     def _caption(self, videos: list[str | bytes]) -> list[CaptionRow]:
         # `Engine.get` returns the engine that runs in this process.
