@@ -101,7 +101,7 @@ def main(videos: str, output: str, executor: str = "ray") -> None:
     recipe = ck.Recipe(prompt="short", stage2="Add what is missing: {caption}")
     pipeline = Pipeline(name="captionkit")
     pipeline.add_stage(VideoReader(input_video_path=videos))
-    pipeline.add_stage(FixedStrideExtractorStage(8.5, 8.5, min_clip_length_s=2.0, limit_clips=0))
+    pipeline.add_stage(FixedStrideExtractorStage(4.3, 4.3, min_clip_length_s=2.0, limit_clips=0))
     pipeline.add_stage(ClipTranscodingStage(encoder="libvpx-vp9", num_cpus_per_worker=1.0))
     pipeline.add_stage(Corrupt())
     pipeline.add_stage(CaptionPreparationStage.from_recipe(recipe))

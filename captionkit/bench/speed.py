@@ -222,7 +222,6 @@ class _Bench:
                 "captionkit": lambda: self._cold(work),
                 "NeMo Curator's stages": lambda: self.plain.run("curator", work),
             },
-            1,
         )
 
     def all_at_once(self, work: Work) -> None:

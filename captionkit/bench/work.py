@@ -28,8 +28,8 @@ STAGE2_EDITED = "Correct this caption: {caption}"
 # 1,020 tokens. At the demo model's own frame size, encoding would be negligible.
 SAMPLING_FPS = 4.0
 PIXEL_BUDGET = 224 * 224
-# Limit the windows for NeMo Curator's own stages, which keep all frames of a video as float32.
-SHORT = 4
+# Windows for NeMo Curator's own stages, which keep all frames of a video in memory.
+SHORT = 12
 _MIXED = (16, 24, 32, 48, 64, 96, 160, 256)
 
 
