@@ -178,7 +178,7 @@ def test_reviewers_keep_their_own_ratings_and_their_agreement_is_known(session):
 
 
 def test_todays_store_gets_the_new_columns_and_keeps_its_ratings(session, tmp_path):
-    """A store of version 2 is made by taking away what version 3 added."""
+    """A store of version 2 is made by taking away what later versions added."""
     import contextlib
     import sqlite3
 
@@ -187,11 +187,13 @@ def test_todays_store_gets_the_new_columns_and_keeps_its_ratings(session, tmp_pa
     session.close()
     path = tmp_path / "runs.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        for table in ("changes", "steps", "prompts", "kept"):
+        for table in ("changes", "steps", "prompts", "kept", "answers", "verifications"):
             db.execute(f"DROP TABLE {table}")
         db.execute("DROP INDEX captions_reviewed")
         db.execute("ALTER TABLE captions DROP COLUMN tags")
         db.execute("ALTER TABLE windows DROP COLUMN tags")
+        for table, column in (("results", "texts"), ("jobs", "texts"), ("jobs", "follows")):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 2")
     run = ck.open_run(1, Store(path))
     assert run.captions["rating"][0] == 4

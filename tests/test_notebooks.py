@@ -19,6 +19,7 @@ NAMES = [
     "06_your_own_video_and_model",
     "07_at_scale",
     "08_a_training_set",
+    "10_find_the_recipe",
 ]
 
 

@@ -13,7 +13,7 @@ from captionkit.sources import KEY_MARK, PlannedWindow, earlier_key, whole_hash
 from captionkit.store.file import StoreFile
 
 # Columns with the key of a window, besides that of `windows` itself.
-_KEYS = ("jobs", "results", "choices", "changes")
+_KEYS = ("jobs", "results", "choices", "changes", "answers")
 _INDEXES = "CREATE INDEX IF NOT EXISTS {0}_by_window ON {0} (window_key)"
 _KINDS = """
 SELECT DISTINCT start_frame, end_frame,
