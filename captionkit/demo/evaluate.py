@@ -1,8 +1,8 @@
 """Marks the demo model on scenes that it never saw: ``python -m captionkit.demo.evaluate``.
 
 Scenes are rendered, encoded as a film and captioned as any video is: by vLLM. Then the model is asked
-about captions, see `trust`. Prints every figure with its 95% interval (Wilson); exit status 1 if a bar is
-missed.
+about captions, see `trust`. Prints every figure with its 95% interval (Wilson); exit status 1 if a bar
+is missed.
 """
 
 from __future__ import annotations
