@@ -134,6 +134,8 @@ def looks(browser, tmp_path_factory):
         notebook = lab.open(browser, lab.write("looks"))
         for number in range(3):
             notebook.run(number)
+        # Live views hide what a saved notebook shows instead of them.
+        expect(notebook.page.locator("[class^=ck-twin]").locator("visible=true")).to_have_count(0)
         notebook.page.add_script_tag(content=EYES)
         yield notebook
         notebook.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 
@@ -38,6 +39,19 @@ def test_a_notebook_keeps_a_small_rendered_result_and_no_other_output(path):
     stripped = copy.deepcopy(notebook)
     strip(stripped)
     assert json.dumps(stripped) == json.dumps(notebook)
+
+
+def test_workbench_comparison_and_sweep_are_kept_as_small_pictures():
+    found = []
+    for path in PATHS:
+        for cell in nbformat.read(path, 4)["cells"]:
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    picture = base64.b64decode(output["data"]["image/png"])
+                    assert picture.startswith(b"\x89PNG")
+                    assert len(picture) < 150_000
+                    found.append(cell["source"].splitlines()[-1])
+    assert {"bench", "ck.compare(short, dense)", "sweep.figure()"} <= set(found)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
