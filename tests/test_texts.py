@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 import barcodes
 import pandas as pd
@@ -54,6 +55,13 @@ def opened(films, tmp_path):
 def asked(run, stage: int = 1) -> dict[tuple[str, int], str]:
     table = run.captions
     return {(row.video, row.window): row.prompt for row in table[table["stage"] == stage].itertuples()}
+
+
+def until(condition) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def length_of(session, video: str = "one") -> float:
@@ -290,3 +298,20 @@ def test_the_command_takes_a_table_and_tells_what_is_missing(films, tmp_path, ca
     ]) == 0  # fmt: skip
     assert "{meta.place} is empty in 2 of 5 windows" in caplog.text
     assert asked(ck.open_run(1, store))["one", 0] == "In Rome."
+
+
+def test_the_workbench_shows_what_fills_the_prompt_here_and_names_a_damaged_file(films, opened):
+    (films / "one.srt").write_text("1\n00:00:00,000 --> 00:00:00,900\nTwo <b>gulls</b> & a boat.\n")
+    session = opened(meta=pd.DataFrame([{"video": "one", "place": "Rome"}]))
+    bench = ck.Workbench(session)
+    bench.tuner.recipe = session.recipe.changed(prompt="In {meta.place}: {speech}")
+    until(lambda: "{speech} here: Two gulls &amp; a boat." in bench.tuner.note.value)
+    assert "{meta.place} here: Rome" in bench.tuner.note.value
+    assert "<b>{meta.place}</b>" in bench.tuner.note.value
+    bench.tuner.run_all.click()
+    assert bench.board.idle(30)
+    assert asked(ck.open_run(1, session.store))["one", 0] == "In Rome: Two gulls & a boat."
+    (films / "one.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:00,900\n\xff\n")
+    bench.tuner.prompt.value = "Said: {speech}"
+    until(lambda: "one.srt is not UTF-8" in bench.tuner.cost.value)
+    bench.close()

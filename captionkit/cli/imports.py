@@ -21,7 +21,9 @@ _OF_WINDOWS = ("window_size", "remainder_threshold", "window_seconds")
 def add_parser(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser("import", help="take captions of another tool as a run")
-    parser.add_argument("captions", metavar="CAPTIONS", help="a file of captions, or a folder of files")
+    parser.add_argument(
+        "captions", metavar="CAPTIONS", help="a file of captions (a .tar, too) or a folder"
+    )
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a video file, folder or pattern")
     parser.add_argument("--name", help="name of the run; by default the one of the file")
     parser.add_argument(

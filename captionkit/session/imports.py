@@ -87,7 +87,8 @@ class SessionImports(SessionWindows):
         Parameters
         ----------
         path
-            Text files beside films, a table, subtitles, metas or a folder; see `export.foreign_rows`.
+            Text files beside films, a table, subtitles, metas, tar files or a folder; see
+            `export.foreign_rows`.
         name
             Name of the run; by default the one of the file.
         columns

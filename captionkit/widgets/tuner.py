@@ -24,6 +24,8 @@ from captionkit.widgets.recipe_form import BY_SPANS, RecipeForm
 from captionkit.widgets.standing import bar
 
 _SETTLE_S = 0.15
+# Characters of a text beside the picture that the form shows.
+_LONGEST = 160
 
 
 class Tuner(RecipeForm):
@@ -226,6 +228,13 @@ class Tuner(RecipeForm):
         index = (self.indexes("this") or [0])[0]
         if index < len(self.board.windows):
             lines.append(frame_facts(self.board, recipe, index))
+            window = self.board.windows[index].window
+            texts = self.board.session.texts(recipe, [window])(window)
+            lines += [
+                f"{{{escape(name)}}} here: {escape(text[:_LONGEST]) or 'empty'}"
+                for name, text in texts.items()
+                if name != prompts.PREVIOUS
+            ]
         return f'<div class="ck-note">{"<br>".join(lines)}</div>'
 
     def _run(self, which: str) -> None:
@@ -287,6 +296,7 @@ class Tuner(RecipeForm):
         session = self.board.session
         how = {
             "spans": session.spans,
+            "meta": session.meta,
             "cut": None if session.cut == CUTS[0] else session.cut,
             "store": str(session.store.path.resolve()),
         }

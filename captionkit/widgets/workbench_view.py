@@ -53,7 +53,7 @@ class Workbench:
     _open: ClassVar[dict[object, Workbench]] = {}
 
     def __init__(self, session: Session, *, _owned: bool = False) -> None:
-        self._key = _cell() or ("session", repr((session.source, session.spans)))
+        self._key = _cell() or ("session", repr((session.source, session.spans, session.meta)))
         earlier = self._open.pop(self._key, None)
         if earlier is not None:
             earlier.close()
