@@ -288,6 +288,7 @@ def test_settings_without_a_difference_are_told_apart_in_one_of_twenty_cases(cou
         ({"prompts": ["short", "dense"], "windows": 1}, "windows is 1: one window tells no settings"),
         ({"prompts": WORDS, "budget_windows": 15, "held_out": 0}, "too small to compare 8 settings"),
         ({"prompts": WORDS, "budget_windows": 3, "held_out": 0}, "give 16 or more$"),
+        ({"prompts": WORDS, "budget_windows": 20}, r"hold some out \(12\): give 28 or more; or give 4"),
         ({"prompts": WORDS, "budget_windows": 1}, "budget_windows is 1"),
         ({"prompts": WORDS, "budget_s": 0}, "budget_s is 0"),
         ({"prompts": WORDS, "metric": "truht"}, "no metric 'truht'.*truth"),
@@ -361,6 +362,21 @@ def test_a_setting_that_cannot_run_is_a_row_with_its_reason(films, fake, monkeyp
     assert found.best.name == WORDS[-1]
     with pytest.raises(ValueError, match=r"no two settings of the search can run: .*it does not fit"):
         films.search(WORDS[:2], metric=words)
+
+
+def test_settings_that_all_fail_in_a_later_round_end_the_search_with_what_is_known(films, monkeypatch):
+    start = films.start
+
+    def refuse(*args, windows, **settings):
+        if len(windows) > 7:
+            raise EngineError("the engine is gone")
+        return start(*args, windows=windows, **settings)
+
+    monkeypatch.setattr(films, "start", refuse)
+    found = films.search(WORDS, metric=words, windows=27)
+    assert found.best.name == WORDS[-1]
+    assert found.stopped
+    assert "the engine is gone" in set(found.table["error"])
 
 
 def test_time_that_ends_before_two_settings_are_measured_is_said(films):

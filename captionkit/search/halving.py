@@ -1,4 +1,8 @@
-"""Search for the best recipe: successive halving over windows, each round's captions as runs."""
+"""Search for the best recipe: successive halving over windows, each round's captions as runs.
+
+Libraries for such searches stop one trial after another and keep a store of their own. Here all
+settings of a round share windows, frames and captionkit's store, which leaves the few lines below.
+"""
 
 from __future__ import annotations
 
@@ -148,13 +152,10 @@ class _Search:
             )
         self._deciding = usable.loc[order[:wanted]]
         self._held = usable.loc[order[wanted : wanted + held]]
-        budget = aim.budget_windows
-        # The leader and the first setting caption the windows that are held out.
-        budget = None if budget is None else budget - 2 * len(self._held)
-        if budget is not None and self._against_first:
-            # The first setting stays to the end.
-            budget -= wanted
-        self._rounds = rounds(len(self._order), wanted, budget)
+        # The leader and the first setting caption the windows that are held out, and a first setting
+        # that is compared with stays to the end.
+        apart = 2 * len(self._held) + (wanted if self._against_first else 0)
+        self._rounds = rounds(len(self._order), wanted, aim.budget_windows, apart=apart)
 
     @property
     def _over(self) -> bool:
@@ -170,6 +171,8 @@ class _Search:
         active = self._order
         for number, each in enumerate(self._rounds):
             active = self._best(active, each.settings) if number else active
+            # All that were left may have failed meanwhile.
+            self._cut = self._cut or not active
             self._planned = (
                 self._done + len(active) + sum(later.settings for later in self._rounds[number + 1 :])
             )
@@ -275,7 +278,7 @@ class _Search:
         """
         found = [self.measured[each.recipe.key] for each in active]
         able = [each for each in found if each.scores and each.error is None]
-        common = set.intersection(*(set(each.scores) for each in able))
+        common = set.intersection(*(set(each.scores) for each in able)) if able else set()
 
         ranked = sorted(
             able,

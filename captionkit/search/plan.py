@@ -139,7 +139,7 @@ class Round:
     windows: int
 
 
-def rounds(settings: int, windows: int, budget: int | None = None) -> list[Round]:
+def rounds(settings: int, windows: int, budget: int | None = None, *, apart: int = 0) -> list[Round]:
     """Plan successive halving: many settings on few windows, the better half on twice as many.
 
     Windows of an earlier round count again, without being captioned again. The last round has all
@@ -154,6 +154,8 @@ def rounds(settings: int, windows: int, budget: int | None = None) -> list[Round
     budget
         Most captioned windows of all settings together; None sets no limit. A small budget starts with
         fewer windows, then ends with fewer.
+    apart
+        Captioned windows of the budget that are not for the rounds.
 
     Raises
     ------
@@ -167,14 +169,15 @@ def rounds(settings: int, windows: int, budget: int | None = None) -> list[Round
     for most in range(windows, LEAST_WINDOWS - 1, -1):
         for begin in range(min(first, most), LEAST_WINDOWS - 1, -1):
             plan = _halved(settings, most, begin)
-            if cost(plan) <= budget:
+            if cost(plan) + apart <= budget:
                 return plan
-    least = settings * LEAST_WINDOWS
-    fitting = budget // LEAST_WINDOWS
+    least = settings * LEAST_WINDOWS + apart
+    fitting = (budget - apart) // LEAST_WINDOWS
+    beside = f", and to hold some out ({apart})" if apart else ""
     instead = f"; or give {fitting} settings at most" if fitting >= 2 else ""
     raise ValueError(
         f"a budget of {budget} windows is too small to compare {settings} settings on "
-        f"{LEAST_WINDOWS} windows each: give {least} or more{instead}"
+        f"{LEAST_WINDOWS} windows each{beside}: give {least} or more{instead}"
     )
 
 
