@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
 import types
 
 import pytest
@@ -150,7 +151,6 @@ def quick(monkeypatch, tmp_path):
     def run(window_s):
         clock = types.SimpleNamespace(now=0.0)
         clock.monotonic = lambda: clock.now
-        clock.strftime = lambda form: "2026-11-26"
         sides = []
 
         def side(*_):
@@ -193,8 +193,18 @@ def test_an_interrupt_while_the_other_engine_starts_closes_ours(monkeypatch, tmp
     monkeypatch.setattr(speed, "Ours", lambda model: ours)
     monkeypatch.setattr(speed, "Plain", lambda log, model: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt), (tmp_path / "printed").open("w") as file:
-        speed._Bench(Console(file=file), tmp_path / "log", began=0.0, quick=True)
+        speed._Bench(Console(file=file), Report({}), tmp_path / "log", began=0.0, quick=True)
     assert ours.closed
+
+
+def test_the_quick_bench_ends_with_its_report_when_the_time_is_over(monkeypatch, tmp_path):
+    monkeypatch.setattr(speed, "_MOST_S", 1)
+    monkeypatch.setattr(speed, "films", lambda windows: threading.Event().wait())
+    with (tmp_path / "printed").open("w") as file:
+        report = speed.bench(Console(file=file), quick=True)
+    assert report.goals == []
+    assert " cores" in report.machine["machine"]
+    assert "the five minutes are over" in (tmp_path / "printed").read_text()
 
 
 def test_films_of_the_bench_are_rendered_once_and_kept(monkeypatch, tmp_path):

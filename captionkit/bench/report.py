@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import statistics
+import time
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from captionkit.system import hardware
 
 
 @dataclass(frozen=True)
@@ -65,3 +71,27 @@ class Report:
         for goal, kept in zip(self.goals, content["goals"], strict=True):
             kept["met"] = goal.met
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def new_report() -> Report:
+    """Return an empty report on this machine."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: version(name) for name in ("vllm", "torch", "transformers")}
+    return Report({"date": time.strftime("%Y-%m-%d"), "machine": _machine(), **versions})
+
+
+def _machine() -> str:
+    """Return the processor, its cores and what it can do."""
+    found = hardware.find_processor()
+    able = ", ".join(found.abilities) or "no known abilities"
+    return f"{found.name}, {os.cpu_count()} cores, {able}"
+
+
+def version(package: str) -> str:
+    """Return the version of a package or of its build for CPUs; ``none`` if it is not there."""
+    for name in (package, f"{package}-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "none"
