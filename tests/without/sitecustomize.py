@@ -1,0 +1,5 @@
+"""Python runs this in every process whose PYTHONPATH begins with this folder."""
+
+from left_out import apply
+
+apply()
