@@ -17,8 +17,6 @@ _MARKS = {"done": "●", "failed": "✕", "interrupted": "◌", "running": "◑"
 def status(board: Board) -> str:
     """One line on how far the opening and the runs are."""
     opening = [str(board.session.opening)] if board.opening else []
-    if (asking := board.asking) is not None:
-        opening.append(str(asking))
     runs = [_told(board, task) for task in board.active]
     if not runs and board.task is not None:
         runs = [f"Run {board.task.run.id} {board.task.run.status}: {board.task.progress}"]
