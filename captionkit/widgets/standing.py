@@ -25,11 +25,11 @@ def status(board: Board) -> str:
 
 def bar(board: Board) -> str:
     """HTML of a progress bar for each run under way; of the last run's result where there is none."""
-    active, asking = board.active, board.asking
-    if asking is not None:
-        return _progress(asking.total, asking.done or None, "Questions answered", str(asking))
+    active = board.active
     if active:
         return "".join(_bar(board, task) for task in active)
+    if (asking := board.asking) is not None:
+        return _progress(asking.total, asking.done or None, "Questions answered", str(asking))
     text = "; ".join(each for each in (status(board), board.verified) if each)
     mark = "" if board.run is None else _MARKS.get(board.run.status, "")
     return f'<div class="ck-progress">{mark} {escape(text)}</div>' if text else ""
