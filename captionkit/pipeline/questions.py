@@ -25,7 +25,7 @@ from captionkit.engine import (
 )
 from captionkit.engine.protocol import MOST_LOGPROBS
 from captionkit.pipeline.flow import sampling_of
-from captionkit.pipeline.prepared import prepare
+from captionkit.pipeline.prepared import PreparedWindow, prepare
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
 from captionkit.video import DecodePool
@@ -174,6 +174,8 @@ class _Asking:
         # Windows under way, each of which may hold frames.
         self.room = asyncio.Semaphore(self.batch_size * self.backend.info.get("engines", 1))
         self.threads = ThreadPoolExecutor(self.pool.workers, "captionkit-ask")
+        # Windows under way without their frames: prepared once for all questions.
+        self.light: dict[str, PreparedWindow] = {}
         # Whether the backend reports probabilities, once it has answered.
         self.reports = True
 
@@ -196,6 +198,7 @@ class _Asking:
                 await self.question(window, text)
             await asyncio.gather(*(self.question(window, text) for text in texts[1:]))
         finally:
+            self.light.pop(window.key, None)
             self.room.release()
 
     async def question(self, window: PlannedWindow, text: str) -> None:
@@ -220,9 +223,13 @@ class _Asking:
 
     async def request(self, window: PlannedWindow, text: str, *, frames: bool) -> Request:
         """Return a question as a request, with or without the window's frames."""
-        made = await asyncio.get_running_loop().run_in_executor(
-            self.threads, lambda: prepare(window, self.recipe, self.pool, frames=frames)
-        )
+        made = None if frames else self.light.get(window.key)
+        if made is None:
+            made = await asyncio.get_running_loop().run_in_executor(
+                self.threads, lambda: prepare(window, self.recipe, self.pool, frames=frames)
+            )
+        if not frames:
+            self.light[window.key] = made
         sampling = replace(sampling_of(self.recipe), max_tokens=self.tokens, logprobs=MOST_LOGPROBS)
         return Request(prompts.disarm(text), made.video, sampling, 0, self.batch_size)
 
