@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 
+import programs
 import pytest
 from common import VIDEOS
 
@@ -70,6 +72,22 @@ def test_daft_calls_it_for_each_video_and_has_a_row_for_each_caption(fake):
     assert tuple(out) == COLUMNS
     assert out["video"] == ["winter"] * 6 + ["river"] * 6
     assert out["text"][1] == "Say it. at 0.00. More of it."
+
+
+@pytest.mark.engine
+def test_ray_data_calls_it_in_processes_of_its_own(tmp_path):
+    """Runs beside the tests with an engine, because Ray comes with these; its backend is a fake."""
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    rows = json.loads(programs.run("ray_batches", WINTER, broken).splitlines()[-1])
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["text"] for row in rows] == [
+        "Say it. at 0.00.",
+        "Say it. at 8.53.",
+        "Say it. at 17.07.",
+        None,
+    ]
+    assert rows[3]["path"] == str(broken) and "cannot be read as a video" in rows[3]["error"]
 
 
 def test_the_function_can_be_sent_to_other_processes():
