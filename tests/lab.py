@@ -155,8 +155,14 @@ class Lab:
     def close(self) -> None:
         self.shutdown_kernels()
         self._process.terminate()
-        self._process.wait(30)
-        self.log.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            # Jupyter's server does not always leave; it must not outlive its tests.
+            self._process.kill()
+            self._process.wait(30)
+        finally:
+            self.log.close()
 
 
 class Notebook:

@@ -193,7 +193,7 @@ def test_an_engine_that_dies_in_mid_run_loses_no_window(engine):
     pending = [engine.submit(request(300 + n, batch_size=2)) for n in range(6)]
     pending[0].future.add_done_callback(lambda _: kill(engine))
     assert [each.future.result(timeout=180).text for each in pending] == wanted
-    until(lambda: engine.pid != pid or engine.closed)
+    until(lambda: engine.pid != pid or not engine.running)
 
 
 def test_an_engine_that_dies_twice_loses_no_window(engine):

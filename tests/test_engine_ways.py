@@ -201,7 +201,7 @@ def test_nothing_is_left_of_a_core_after_its_engine_is_closed_or_its_worker_kill
         worker.kill()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
-    until(lambda: engine.closed)
+    until(lambda: not engine.running)
 
 
 def test_a_core_that_does_not_start_says_why_in_the_first_line(tmp_path, monkeypatch):
