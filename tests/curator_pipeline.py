@@ -1,10 +1,11 @@
 """Run NeMo Curator's own stages around captionkit's two, from its reader to its writer.
 
-One clip of each video is corrupted on the way. The model of NeMo Curator's enhancement is a tiny one of
-random weights: what it writes is noise.
+One clip of each video is corrupted on the way. With ``enhanced``, NeMo Curator's enhancement follows
+with a tiny model of random weights: what it writes is noise. It is for runs by hand, since it takes
+100 s more: Ray's processes import vLLM.
 
-``python tests/curator_pipeline.py VIDEOS OUTPUT [ray|xenna]``; a program, so that Ray's processes end
-with it.
+``python tests/curator_pipeline.py VIDEOS OUTPUT [ray|xenna] [enhanced]``; a program, so that Ray's
+processes end with it.
 """
 
 from __future__ import annotations
@@ -12,19 +13,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from captionkit.engine.torch_companions import reconcile
-
-# Before vLLM, which NeMo Curator imports; so also in Ray's processes.
-reconcile()
-
-# ruff: noqa: E402
 import ray
 from nemo_curator.backends.ray_data import RayDataExecutor
 from nemo_curator.backends.xenna import XennaExecutor
 from nemo_curator.pipeline import Pipeline
 from nemo_curator.stages.base import ProcessingStage
 from nemo_curator.stages.resources import Resources
-from nemo_curator.stages.video.caption.caption_enhancement import CaptionEnhancementStage
 from nemo_curator.stages.video.clipping.clip_extraction_stages import (
     ClipTranscodingStage,
     FixedStrideExtractorStage,
@@ -35,6 +29,7 @@ from nemo_curator.stages.video.preview.preview import PreviewStage
 from nemo_curator.tasks.video import VideoTask
 
 import captionkit as ck
+from captionkit.engine.torch_companions import reconcile
 from captionkit.scale.nemo_curator import CaptionGenerationStage, CaptionPreparationStage
 
 DEMO = str(Path(__file__).parents[1] / "data" / "demo-model")
@@ -84,20 +79,30 @@ class TinyModel:
         return self._tokenizer.batch_decode(new, skip_special_tokens=True)
 
 
-class Enhancement(CaptionEnhancementStage):
+def enhancement(model: str) -> ProcessingStage:
     """NeMo Curator's stage with a tiny model."""
+    # Before vLLM, which NeMo Curator imports; Ray's processes do likewise.
+    reconcile()
+    from nemo_curator.stages.video.caption.caption_enhancement import CaptionEnhancementStage
 
-    def setup_on_node(self, node_info=None, worker_metadata=None):
-        pass
+    class Enhancement(CaptionEnhancementStage):
+        def setup_on_node(self, node_info=None, worker_metadata=None):
+            pass
 
-    def _initialize_model(self):
-        self.model = TinyModel()
+        def _initialize_model(self):
+            self.model = TinyModel()
+
+    return Enhancement(captioning_model_variant=model).with_(resources=Resources(cpus=1.0))
 
 
-def main(videos: str, output: str, executor: str = "ray") -> None:
+def main(videos: str, output: str, executor: str = "ray", enhanced: str = "") -> None:
     # Share cores: each of Curator's stages takes a whole core, and small machines have two.
     hook = {"worker_process_setup_hook": f"{reconcile.__module__}.{reconcile.__name__}"}
-    ray.init(num_cpus=10, include_dashboard=executor == "xenna", runtime_env=hook)
+    ray.init(
+        num_cpus=10,
+        include_dashboard=executor == "xenna",
+        runtime_env=hook if enhanced else None,
+    )
     recipe = ck.Recipe(prompt="short", stage2="Add what is missing: {caption}")
     pipeline = Pipeline(name="captionkit")
     pipeline.add_stage(VideoReader(input_video_path=videos))
@@ -107,8 +112,8 @@ def main(videos: str, output: str, executor: str = "ray") -> None:
     pipeline.add_stage(CaptionPreparationStage.from_recipe(recipe))
     pipeline.add_stage(PreviewStage(num_cpus_per_worker=1.0))
     pipeline.add_stage(CaptionGenerationStage.from_recipe(recipe))
-    enhancement = Enhancement(captioning_model_variant=recipe.model)
-    pipeline.add_stage(enhancement.with_(resources=Resources(cpus=1.0)))
+    if enhanced:
+        pipeline.add_stage(enhancement(recipe.model))
     pipeline.add_stage(
         ClipWriterStage(
             output_path=output,
@@ -119,7 +124,7 @@ def main(videos: str, output: str, executor: str = "ray") -> None:
             generate_previews=True,
             generate_captions=True,
             caption_models=[recipe.model, f"{recipe.model}_stage1"],
-            enhanced_caption_models=["qwen_lm"],
+            enhanced_caption_models=["qwen_lm"] if enhanced else [],
         )
     )
     pipeline.run({"ray": RayDataExecutor, "xenna": XennaExecutor}[executor]())
