@@ -174,6 +174,14 @@ async def caption(
         flow.threads.shutdown(wait=False, cancel_futures=True)
 
 
+def reason(failure: Exception, work: str) -> str:
+    """Return the error of some work on a window; log one that nobody expects, so others continue."""
+    if isinstance(failure, (ValueError, EngineError)):
+        return str(failure) or type(failure).__name__
+    logger.error("%s failed", work, exc_info=failure)
+    return f"{type(failure).__name__}: {failure}"
+
+
 @dataclass
 class _Flow:
     """One call of `caption`, with its bounds, threads and events."""
@@ -236,11 +244,7 @@ class _Flow:
         except EngineGoneError:
             raise
         except Exception as failure:
-            error = str(failure) or type(failure).__name__
-            if not isinstance(failure, (ValueError, EngineError)):
-                # Log an unexpected error, and let the other windows continue.
-                logger.exception("window %d of %s failed", window.number, window.video)
-                error = f"{type(failure).__name__}: {failure}"
+            error = reason(failure, f"window {window.number} of {window.video}")
         finally:
             permit.release()
             self.ahead.release()

@@ -7,7 +7,6 @@ token belongs to no answer, is asked for text, and the first answer in it counts
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +23,11 @@ from captionkit.engine import (
     RequestError,
 )
 from captionkit.engine.protocol import MOST_LOGPROBS
-from captionkit.pipeline.flow import sampling_of
+from captionkit.pipeline.flow import reason, sampling_of
 from captionkit.pipeline.prepared import PreparedWindow, prepare
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
 from captionkit.video import DecodePool
-
-logger = logging.getLogger(__name__)
 
 # Answers with the words for each.
 Words = Mapping[str, Sequence[str]]
@@ -215,10 +212,7 @@ class _Asking:
         except EngineGoneError:
             raise
         except Exception as failure:
-            error = str(failure) or type(failure).__name__
-            if not isinstance(failure, (ValueError, EngineError)):
-                logger.exception("a question about window %d of %s failed", window.number, window.video)
-                error = f"{type(failure).__name__}: {failure}"
+            error = reason(failure, f"a question about window {window.number} of {window.video}")
         self.asked.put_nowait(Asked(window, text, reply, error))
 
     async def request(self, window: PlannedWindow, text: str, *, frames: bool) -> Request:
