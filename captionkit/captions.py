@@ -204,3 +204,9 @@ def typed(table: pd.DataFrame) -> TextTable:
         else:
             table[name] = table[name].astype(object).where(table[name].notna(), None)
     return TextTable(table)
+
+
+def with_edits(captions: pd.DataFrame) -> pd.DataFrame:
+    """Return captions, with a person's edits instead of the texts that were edited."""
+    edited = captions["edited_text"]
+    return captions.assign(text=edited.where(edited.notna(), captions["text"]))

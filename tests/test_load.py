@@ -88,12 +88,13 @@ def test_of_two_failures_of_a_window_the_last_one_is_kept(tmp_path):
     assert found(tmp_path) == [(0, 1, "Done.", None), (0, 2, "More.", None)]
 
 
-def test_a_video_that_another_try_could_read_has_no_failed_row(tmp_path):
+def test_a_video_that_cannot_be_read_has_one_row_beside_the_captions_of_other_tries(tmp_path):
     write_part(tmp_path, "a", [row(window=-1, error="cannot be read")])
     write_part(tmp_path, "b", [row(window=-1, error="cannot be opened")], age_s=60)
     assert found(tmp_path) == [(-1, 1, None, "cannot be read")]
-    write_part(tmp_path, "c", [row(error="it broke")], age_s=99)
-    assert found(tmp_path) == [(0, 1, None, "it broke")]
+    write_part(tmp_path, "c", [row(error="it broke"), row(window=1)], age_s=99)
+    unread = (-1, 1, None, "cannot be read")
+    assert found(tmp_path) == [unread, (0, 1, None, "it broke"), (1, 1, "A boat.", None)]
 
 
 def test_a_failed_repeat_of_a_captioned_window_is_kept(tmp_path):

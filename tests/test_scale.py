@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import fsspec
 import pandas as pd
 import programs
 import psutil
@@ -19,8 +20,11 @@ from common import ROOT, VIDEOS, is_engine
 import captionkit as ck
 from captionkit import cli
 from captionkit.captions import COLUMNS
+from captionkit.export.errors import ExportError
 from captionkit.scale import ScaleError, caption_videos
 from captionkit.scale.parts import Parts
+from captionkit.scale.ray_data import _Prepare
+from captionkit.sources import find_videos
 
 NAMES = ("winter", "river", "harbour", "desert")
 WINDOWS = {"winter": 3, "river": 3, "harbour": 4, "desert": 4}
@@ -138,6 +142,21 @@ def test_parts_work_at_any_fsspec_address_and_are_complete():
     Parts("memory://captions").claim(recipe)
     with pytest.raises(ScaleError, match="another recipe"):
         Parts("memory://captions").claim(ck.Recipe(prompt="dense"))
+    table = ck.load_captions("memory://captions")
+    assert sorted(table["path"]) == ["s3://films/a.mp4", "s3://films/a.mp4", "s3://films/b.mp4"]
+    with pytest.raises(ExportError, match="cannot read memory://nothing"):
+        ck.load_captions("memory://nothing")
+
+
+def test_an_address_with_a_slash_behind_it_stands_for_its_films_and_one_without_is_refused():
+    files = fsspec.filesystem("memory")
+    for name in ("a.mp4", "deep/b.mkv", "notes.txt"):
+        files.pipe_file(f"/bucket/{name}", b"x")
+    found, problems = find_videos(["memory://bucket/", "memory://none/"])
+    assert found == ["memory:///bucket/a.mp4", "memory:///bucket/deep/b.mkv"]
+    assert list(problems) == ["memory://none/"]
+    (row,) = _Prepare(ck.Recipe(), "models")._windows("memory://bucket/deep", "deep", set())
+    assert "put a slash behind it" in json.loads(row["content"][0])["error"]
 
 
 def test_a_window_that_failed_is_not_done_and_later_captions_replace_its_error(tmp_path):
@@ -154,13 +173,60 @@ def test_a_window_that_failed_is_not_done_and_later_captions_replace_its_error(t
     failures = parts.failures()
     assert sorted(of for paths in failures.values() for of in paths) == ["a.mp4", "b.mp4"]
     parts.write([row_of("a.mp4", 1), row_of("a.mp4", 1, stage=2), row_of("b.mp4", 0)])
-    # Old failures do not count, even if a kill prevented their deletion.
-    assert parts.counts() == (3, 0)
+    # Windows that failed before do not count, even if a kill prevented the deletion of their parts. A
+    # film that could not be read does: nobody knows which of its windows are missing.
+    assert parts.counts() == (3, 1)
     table = ck.load_captions(tmp_path / "parts")
-    assert table["error"].isna().all()
-    assert len(table) == 4
+    assert list(table[table["error"].notna()]["path"]) == ["b.mp4"]
+    assert len(table) == 5
     parts.drop(failures)
-    assert ck.load_captions(tmp_path).equals(table)
+    assert parts.counts() == (3, 0)
+    assert ck.load_captions(tmp_path)["error"].isna().all()
+
+
+def test_a_film_that_cannot_be_read_on_resume_counts_as_failed_beside_its_captions(tmp_path):
+    parts = Parts(str(tmp_path))
+    parts.claim(ck.Recipe())
+    parts.write([row_of("a.mp4", 0), row_of("a.mp4", 1)])
+    parts.write([row_of("a.mp4", -1, "access denied")])
+    assert parts.counts() == (2, 1)
+    table = ck.load_captions(tmp_path)
+    assert list(table["error"].dropna()) == ["access denied"]
+
+
+def test_after_an_interrupted_claim_the_same_command_takes_the_folder(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "_put", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(ScaleError, match="no space left"):
+            Parts(str(tmp_path)).claim(ck.Recipe())
+    (tmp_path / "recipe.toml.1234.part").touch()
+    Parts(str(tmp_path)).claim(ck.Recipe())
+    assert (tmp_path / "recipe.toml").exists()
+
+
+def test_a_damaged_part_is_named_with_the_way_out(tmp_path):
+    parts = Parts(str(tmp_path))
+    parts.claim(ck.Recipe())
+    parts.write([row_of("a.mp4", 0)])
+    (tmp_path / "parts" / "half.parquet").touch()
+    with pytest.raises(ScaleError, match=r"half\.parquet is damaged.*delete it"):
+        parts.done()
+
+
+def test_a_part_that_another_run_took_away_stops_nothing(tmp_path, monkeypatch):
+    parts = Parts(str(tmp_path))
+    parts.claim(ck.Recipe())
+    parts.write([row_of("a.mp4", 0)])
+    names = parts._names()
+    monkeypatch.setattr(parts, "_names", lambda: [*names, "gone.parquet", "failed-gone.parquet"])
+    assert parts.done() == {"a.mp4": {0}}
+    assert parts.counts() == (1, 0)
+    parts.drop(parts.failures())
+
+
+def test_a_relative_output_is_the_drivers_wherever_an_actor_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Parts("out").address == str(tmp_path / "out")
 
 
 def test_small_parts_become_large_ones_and_nothing_is_lost_by_an_interruption(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import programs
 import psutil
 import pytest
@@ -394,3 +395,13 @@ def test_a_read_only_store_is_named_as_not_writable(tmp_path):
     with pytest.raises(StoreError, match="not writable"):
         done(store, run, 0)
     store.close()
+
+
+def test_a_window_and_a_rating_may_be_numpys_integers_as_a_table_has_them(session):
+    run = session.caption("short")
+    row = run.captions.iloc[0]
+    assert isinstance(row["window"], np.integer)
+    run.rate(row["video"], row["window"], np.int64(4))
+    run.edit(row["video"], row["window"], "A boat.")
+    kept = run.captions.iloc[0]
+    assert (kept["rating"], kept["edited_text"]) == (4, "A boat.")

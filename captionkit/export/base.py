@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 
-from captionkit.display import Spans
+from captionkit.captions import with_edits
 from captionkit.export.names import NAMING, film_path, recipe_without_home, without_home
 from captionkit.recipe import Recipe
+from captionkit.review import faults
 from captionkit.store import Store
 
 #: Windows that are in memory at once.
@@ -36,8 +37,11 @@ class Exportable(Protocol):
     def thumbnail(self, key: str) -> bytes | None:
         """Return a small JPEG of a window."""
 
-    def unsupported(self, captions: pd.DataFrame) -> Mapping[Any, Spans]:
-        """Return the places of false claims in captions, by the table's index."""
+    def verdicts(self, captions: pd.DataFrame) -> pd.DataFrame:
+        """Return what `verify` found in captions, by the table's index; see `Run.verdicts`."""
+
+    def is_unsupported(self, captions: pd.DataFrame) -> pd.Series:
+        """Return whether captions have a false claim, by the table's index."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Export:
     stage
         Only this stage, or None.
     checks
-        Whether to add the findings of `review.checks`.
+        Whether to add the findings of `Run.checks`.
     prefer_human
         Whether a person's edits and ratings come first.
     """
@@ -77,6 +81,10 @@ class Export:
         for table in self.run.tables(AT_ONCE, by_window=by_window):
             yield self._named(self._selected(table)).reset_index(drop=True)
 
+    def faults(self, captions: pd.DataFrame) -> dict[Any, list[str]]:
+        """Return the faults of selected captions, by the table's index."""
+        return faults(captions, self.run.recipe.schema, self.run.is_unsupported(captions))
+
     def _selected(self, table: pd.DataFrame) -> pd.DataFrame:
         if self.stage is not None:
             table = table[(table["stage"] == self.stage) | table["error"].notna()]
@@ -84,10 +92,7 @@ class Export:
             # Sort stably: among equal ratings the later stage wins, and no rating ranks lowest.
             ranked = table.assign(_rank=table["rating"].fillna(0)).sort_values("_rank", kind="stable")
             best = ranked.drop_duplicates(["repeat", "video", "window"], keep="last")
-            table = table.loc[best.index.sort_values()]
-            table = table.assign(
-                text=table["edited_text"].where(table["edited_text"].notna(), table["text"])
-            )
+            table = with_edits(table.loc[best.index.sort_values()])
         return table
 
     def _named(self, table: pd.DataFrame) -> pd.DataFrame:

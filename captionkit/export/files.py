@@ -35,7 +35,7 @@ def export_run(
     stage
         Only this stage, 1 or 2. None takes all stages, and for subtitles the last one.
     checks
-        Add the findings of `review.checks`: as columns, or as a line below a subtitle.
+        Add the findings of `Run.checks`: as columns, or as a line below a subtitle.
     prefer_human
         Prefer an edited text to the generated one. For a window with ratings, write only the stage
         rated best; without ratings, write the last stage.

@@ -21,6 +21,7 @@ from captionkit.export.formats.report import ROWS_ID
 from captionkit.export.formats.tables import FORMULA, GUARD
 from captionkit.export.names import found_film, recipe_with_home, with_home
 from captionkit.recipe import Recipe
+from captionkit.system.temp import TempFolder
 
 _Records = Iterator[tuple[str, dict[str, Any]]]
 # Columns of a window in captionkit 0.1, besides its stages.
@@ -37,13 +38,16 @@ def load_captions(path: str | Path) -> pd.DataFrame:
     ----------
     path
         A file that `Run.export` or ``captionkit caption --out`` wrote (.jsonl, .csv, .parquet, .html),
-        or the output folder of Ray. Files of captionkit 0.1 work as well; missing values are None.
+        or the output folder of Ray, also at an fsspec address. Files of captionkit 0.1 work as well;
+        missing values are None.
 
     Raises
     ------
     ExportError
         If the file is missing, damaged, or of another kind; the message names the line of a bad row.
     """
+    if isinstance(path, str) and "://" in path:
+        return _fetched(path)
     path = Path(path)
     if path.is_dir():
         return _parts(path)
@@ -58,6 +62,20 @@ def load_captions(path: str | Path) -> pd.DataFrame:
     if table.empty:
         raise ExportError(f"{path} holds no captions")
     return table
+
+
+def _fetched(address: str) -> pd.DataFrame:
+    """Read a file or a folder at an fsspec address through a copy."""
+    import fsspec
+
+    with TempFolder("captions") as folder:
+        try:
+            files, there = fsspec.core.url_to_fs(address)
+            copy = folder / PurePosixPath(there).name
+            files.get(there, str(copy), recursive=True)
+        except (ImportError, OSError, ValueError) as error:
+            raise ExportError(f"cannot read {address}: {error}") from error
+        return load_captions(copy)
 
 
 def _parts(folder: Path) -> pd.DataFrame:
@@ -79,8 +97,8 @@ def _settled(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of parts, the latest part last, without failures that another try has replaced.
 
     A window with captions and no error in one part is done: drop its rows from parts with an error.
-    Keep only the last part of a window that failed in all its parts. Drop the row (window -1) of a
-    video that another try could read.
+    Keep only the last part of a window that failed in all its parts. The row (window -1) of a video
+    that could not be read stays beside captions of an earlier try: nobody knows what is missing.
     """
     table = pd.concat(parts, ignore_index=True)
     part = pd.Series(range(len(parts))).repeat([len(each) for each in parts]).reset_index(drop=True)
@@ -90,9 +108,7 @@ def _settled(parts: list[pd.DataFrame]) -> pd.DataFrame:
     failed = rows["error"].notna().groupby([*window, part]).transform("any")
     done = (~failed).groupby(window).transform("any")
     last = part == part.groupby(window).transform("max")
-    seen = rows["window"].ge(0).astype(bool)
-    replaced = done | ~last | (~seen & seen.groupby(rows["path"]).transform("any"))
-    rows = rows[~(failed & replaced)]
+    rows = rows[~(failed & (done | ~last))]
     rows = rows[~rows.duplicated(keep="last")].sort_values(["path", "window", "repeat", "stage"])
     return table.loc[rows.index].reset_index(drop=True)
 

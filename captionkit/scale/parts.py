@@ -8,8 +8,10 @@ and on fsspec addresses (``s3://``, ``gs://``, ``hf://``, with their usual packa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import posixpath
 import uuid
 from collections.abc import Iterable, Sequence
@@ -29,6 +31,8 @@ _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 SCHEMA = pa.schema([(name, _TYPES[KINDS[name]]) for name in COLUMNS])
 _FAILED = "failed-"
 _MERGED = "merged-"
+# End of a file that is being written.
+_PART = ".part"
 # Rows of a merged part: a few MB, and a hundred files for a million windows of two stages.
 _MERGED_ROWS = 20_000
 # Files that are read or deleted at once: an object store answers each one slowly, and many at a time.
@@ -56,6 +60,9 @@ class Parts:
     def __init__(self, address: str) -> None:
         import fsspec
 
+        if "://" not in address:
+            # Actors of a running cluster have another current folder.
+            address = os.path.abspath(address)
         try:
             self._files, self._root = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as error:
@@ -83,12 +90,20 @@ class Parts:
                         "another output folder"
                     )
                 return
-            if self._files.exists(self._root) and self._files.ls(self._root):
+            if self._has_other_files():
                 raise ScaleError(f"{self.address} holds other files; give an empty output folder")
             self._files.makedirs(self._path("parts"), exist_ok=True)
             self._put(path, _claim(recipe).encode())
         except OSError as error:
             raise ScaleError(f"the output {self.address} cannot be written: {error}") from error
+
+    def _has_other_files(self) -> bool:
+        """Whether the folder has more than what an interrupted `claim` leaves."""
+        if not self._files.exists(self._root):
+            return False
+        paths = self._files.ls(self._root, detail=False)
+        names = {posixpath.basename(each.rstrip("/")) for each in paths if not each.endswith(_PART)}
+        return bool(names - {"parts"} or self._names())
 
     def done(self) -> dict[str, set[int]]:
         """Return the numbers of captioned windows, by the path of their video."""
@@ -99,14 +114,16 @@ class Parts:
         return found
 
     def counts(self) -> tuple[int, int]:
-        """Count the captioned windows, and the failed windows and unreadable videos."""
+        """Count the captioned windows, and the failed windows and unreadable videos.
+
+        A video that cannot be read counts whatever was captioned of it before: nobody knows what is
+        missing. A try that reads it drops the part that says so.
+        """
         done: set[tuple[str, int]] = set()
         failed: set[tuple[str, int]] = set()
         for path, window, error in self._rows():
             (done if error is None else failed).add((path, window))
-        readable = {path for path, _ in done}
-        left = {(path, window) for path, window in failed - done if window >= 0 or path not in readable}
-        return len(done), len(left)
+        return len(done), len(failed - done)
 
     def failures(self) -> dict[str, set[str]]:
         """Return the parts of failed windows by name, with the paths of their videos."""
@@ -119,6 +136,11 @@ class Parts:
     def drop(self, names: Iterable[str]) -> None:
         """Delete parts of failed windows, after another try."""
         for name in names:
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        # Another run on the same output may have deleted it.
+        with contextlib.suppress(FileNotFoundError):
             self._files.rm(self._path("parts", name))
 
     def merge(self) -> None:
@@ -146,7 +168,7 @@ class Parts:
         whole = pa.concat_tables(tables, promote_options="default")
         content = hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
         self._put_table(whole, f"{_MERGED}{content}")
-        for _ in threads.map(lambda name: self._files.rm(self._path("parts", name)), names):
+        for _ in threads.map(self._remove, names):
             pass
 
     def write(self, rows: Sequence[CaptionRow]) -> None:
@@ -184,14 +206,22 @@ class Parts:
 
     def _read(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a part, all columns or some."""
-        with self._files.open(self._path("parts", name), "rb") as file:
-            present = pq.read_schema(file).names
-            if "path" not in present:
-                raise ScaleError(
-                    f"{self.address} was written by captionkit 0.1; give another output folder, "
-                    "and read this one with load_captions"
-                )
-            return pq.read_table(file, columns=columns)
+        path = self._path("parts", name)
+        try:
+            with self._files.open(path, "rb") as file:
+                if "path" in pq.read_schema(file).names:
+                    return pq.read_table(file, columns=columns)
+        except FileNotFoundError:
+            # Another run on the same output has merged it, or tried its windows again.
+            return SCHEMA.empty_table().select(columns or COLUMNS)
+        except pa.ArrowInvalid as error:
+            raise ScaleError(
+                f"{path} is damaged ({error}); delete it, and its windows are captioned again"
+            ) from error
+        raise ScaleError(
+            f"{self.address} was written by captionkit 0.1; give another output folder, "
+            "and read this one with load_captions"
+        )
 
     def _rows(self) -> Iterable[tuple[str, int, str | None]]:
         """Yield path, window and error of each window of each part; an error means a failed window."""
@@ -204,7 +234,7 @@ class Parts:
 
     def _put(self, path: str, data: bytes) -> None:
         # Rename a complete file: object stores show complete files only, and a disk then does the same.
-        beside = f"{path}.{uuid.uuid4().hex[:8]}.part"
+        beside = f"{path}.{uuid.uuid4().hex[:8]}{_PART}"
         self._files.pipe_file(beside, data)
         self._files.mv(beside, path)
 

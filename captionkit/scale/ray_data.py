@@ -139,7 +139,8 @@ def caption_videos(
     started = time.monotonic()
     before = sum(map(len, done.values()))
     _run(ray, videos, recipe, parts, done, actors, batch_size, model_dir, limits, backend)
-    parts.drop(name for name, paths in failures.items() if paths <= set(videos))
+    tried = set(videos)
+    parts.drop(name for name, paths in failures.items() if paths <= tried)
     parts.merge()
     captioned, failed = parts.counts()
     spent = time.monotonic() - started
@@ -184,9 +185,10 @@ def _run(
     gpus = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
     fitting = engine_count(gpus, size)
     count = actors or fitting
+    hosts = sum(each >= size for each in gpus)
     # Each engine takes its part of a node's memory; several keep 4 GiB of windows each at most, since
     # windows at scale come once.
-    options = {**limits, "engines": max(2, math.ceil(count / max(1, len(ray.nodes()))))}
+    options = {**limits, "engines": max(2, math.ceil(count / max(1, hosts)))}
     rows = [
         {"path": path, "name": name, "done": json.dumps(sorted(done.get(path, ())))}
         for path, name in zip(videos, short_names(videos), strict=True)
@@ -346,6 +348,8 @@ def _local(video: str) -> Iterator[str]:
         path = os.path.join(folder, os.path.basename(video) or "video")
         files, remote = fsspec.core.url_to_fs(video)
         files.get_file(remote, path)
+        if not os.path.isfile(path):
+            raise ValueError(f"{video} is a folder; put a slash behind it to caption its films")
         yield path
 
 

@@ -185,15 +185,19 @@ def _is_unreadable(path: str) -> bool:
 
 
 def _addresses(source: str) -> list[str]:
-    """Return the files of an fsspec address."""
-    if "*" not in source:
+    """Return the files of an fsspec address: a file, a pattern, or a folder with a slash at its end."""
+    is_folder = source.endswith("/")
+    if "*" not in source and not is_folder:
         return [source]
     import fsspec
 
     files, there = fsspec.core.url_to_fs(source)
-    found = [str(files.unstrip_protocol(each)) for each in files.glob(there)]
+    paths = filter(_looks_like_a_film, files.find(there)) if is_folder else files.glob(there)
+    found = [str(files.unstrip_protocol(each)) for each in paths]
     if not found:
-        raise FileNotFoundError(f"nothing matches {source}")
+        raise FileNotFoundError(
+            f"{source} holds no video" if is_folder else f"nothing matches {source}"
+        )
     return sorted(found)
 
 

@@ -115,7 +115,7 @@ class CaptionEnhancementStage(ProcessingStage):
         texts: list[tuple[Any, int, str]] = []
         for clip in task.data.clips:
             if not clip.windows:
-                clip.errors["windows"] = "empty"
+                clip.errors.setdefault("windows", "empty")
             for number, window in enumerate(clip.windows):
                 if text := window.caption.get(self.captioning_model_variant):
                     texts.append((clip, number, text))

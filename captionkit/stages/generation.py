@@ -145,7 +145,7 @@ class CaptionGenerationStage(ProcessingStage):
         mapping: dict[int, tuple[int, int]] = {}
         for clip_index, clip in enumerate(video.clips):
             if not clip.windows:
-                clip.errors["windows"] = "empty"
+                clip.errors.setdefault("windows", "empty")
             for window_index, window in enumerate(clip.windows):
                 if window.llm_inputs.get(self.model_variant) is None:
                     clip.errors.setdefault(

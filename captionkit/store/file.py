@@ -13,9 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from captionkit.store.schema import MIGRATIONS, TABLES, VERSION
 
 _BUSY_S = 30.0
+
+# Rows of tables hold numpy's integers, which SQLite would keep and compare as bytes.
+for _kind in "bhilqBHILQ":
+    sqlite3.register_adapter(np.dtype(_kind).type, int)
 
 
 def _readable(data: bytes) -> str:

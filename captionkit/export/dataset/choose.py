@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 
 from captionkit import structured
+from captionkit.captions import with_edits
 from captionkit.export.dataset.options import DatasetOptions
 from captionkit.export.errors import ExportError
 from captionkit.export.names import file_name
 from captionkit.prompts import placeholders, render
-from captionkit.review import faults
+from captionkit.review import UNSUPPORTED, faults
 from captionkit.review.checks.text import words_of
 from captionkit.review.duplicates import near_duplicates
 from captionkit.review.events import events_property, timed_texts
@@ -77,7 +78,7 @@ class Choice:
 def choose(
     table: pd.DataFrame, options: DatasetOptions, stage: int | None = None, by_rating: bool = False
 ) -> Choice:
-    """Choose samples from a table with the columns of `CaptionRow`.
+    """Choose samples from a table with the columns of `CaptionRow`, and ``unsupported`` if known.
 
     An edited text comes before the one of stage 2, that before the one of stage 1; of the repeats of a
     window, the one rated best comes first. ``stage`` takes only this stage; ``by_rating`` takes the
@@ -89,11 +90,9 @@ def choose(
         If no caption is left, or the films cannot be split.
     """
     left_out: Counter[str] = Counter()
-    rows = _final(table, stage, by_rating, left_out)
-    edited = rows["edited_text"]
     # The checks look at the text that goes into the set.
-    rows = rows.assign(text=edited.where(edited.notna(), rows["text"]))
-    found = faults(rows, _schema(rows))
+    rows = with_edits(_final(table, stage, by_rating, left_out))
+    found = faults(rows, _schema(rows), _verified(rows))
     kept: list[tuple[dict[str, Any], str, str, tuple[str, ...]]] = []
     for index, row in zip(rows.index, _records(rows), strict=True):
         own = row["text"]
@@ -151,8 +150,16 @@ def _final(
     return good
 
 
+def _verified(rows: pd.DataFrame) -> pd.Series | None:
+    """Return the column ``unsupported``; other values than truth values, as of a file, are missing."""
+    if UNSUPPORTED not in rows:
+        return None
+    known = {"True": True, "False": False}
+    return pd.Series([known.get(str(each)) for each in rows[UNSUPPORTED]], rows.index, "boolean")
+
+
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    plain = rows.drop(columns=[name for name in rows if name.startswith("_")])
+    plain = rows.drop(columns=[name for name in rows if name.startswith("_") or name == UNSUPPORTED])
     records: list[dict[str, Any]] = plain.astype(object).where(plain.notna(), None).to_dict("records")
     return records
 

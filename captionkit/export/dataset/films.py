@@ -64,6 +64,11 @@ class Films:
         path = row["path"]
         if path is None:
             raise VideoError(f"{row['video']}: its row has no path; open a session with the film")
+        if row["start_s"] is None or row["frames"] is None:
+            raise VideoError(
+                f"{row['video']}: its row, perhaps of captionkit 0.1, lacks start_s or frames; caption "
+                "the film again"
+            )
         shown = self._metadata(path)
         first = int(np.searchsorted(shown.frame_times, row["start_s"] - _ROUNDED_S))
         stretch = Stretch(path, first, first + row["frames"] - 1, shown)

@@ -11,7 +11,6 @@ import pandas as pd
 
 from captionkit.export.base import AT_ONCE, Export
 from captionkit.export.names import file_name
-from captionkit.review import faults
 
 
 def curator(export: Export, folder: Path) -> None:
@@ -35,7 +34,7 @@ def curator(export: Export, folder: Path) -> None:
 def _clip(rows: pd.DataFrame, export: Export) -> bytes:
     recipe = export.recipe
     variant = Path(recipe.model).name
-    found = faults(rows, recipe.schema) if export.checks else {}
+    found = export.faults(rows) if export.checks else {}
     key = rows["key"].iloc[0]
     source = export.run.store.results.facts([key])[key]
     windows = []

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from captionkit import display
 from captionkit.export.base import Export
 from captionkit.export.formats.tables import json_lines, records_of
-from captionkit.review import faults
+from captionkit.review import UNSUPPORTED, faults
 
 #: Id of the element with the rows.
 ROWS_ID = "captions"
@@ -76,8 +78,9 @@ def report(export: Export, path: Path) -> None:
 <table class="ck"><thead><tr>{head}</tr></thead><tbody>
 """)
         for table in export.tables(by_window=True):
-            found = faults(table, recipe.schema)
-            false = run.unsupported(table)
+            verdicts = run.verdicts(table)
+            found = faults(table, recipe.schema, verdicts[UNSUPPORTED])
+            false = verdicts["places"]
             windows: dict[tuple[str, int], dict[Any, dict[str, Any]]] = {}
             for index, row in table.to_dict("index").items():
                 windows.setdefault((row["video"], row["window"]), {})[index] = row
@@ -96,7 +99,7 @@ def _row(
     export: Export,
     rows: Mapping[Any, Mapping[str, Any]],
     found: dict[object, list[str]],
-    false: Mapping[Any, display.Spans],
+    false: pd.Series,
 ) -> str:
     """Return a window as a row of the page; false claims are underlined with a wave."""
     two = export.run.recipe.stage2 is not None
@@ -119,7 +122,6 @@ def _row(
         if isinstance(error, str)
     ]
     findings += sorted({name for index in rows for name in found[index]})
-    findings += ["unsupported"] if any(spans.values()) else []
     cells.append("\n".join(findings))
     video = display.escape(first["video"])
     mark = f' data-video="{video}" data-faults="{int(bool(findings))}"'

@@ -16,7 +16,6 @@ import pandas as pd
 from captionkit.export.base import Export
 from captionkit.export.names import file_name
 from captionkit.recipe import Recipe
-from captionkit.review import faults
 from captionkit.review.events import timed_texts
 
 
@@ -65,8 +64,11 @@ def _free_name(video: str, suffix: str, taken: Container[str]) -> str:
 
 
 def _cues(group: pd.DataFrame, export: Export) -> list[Cue]:
+    # The last text of a window whose second stage failed is not what the recipe asks for.
+    failed = group.loc[group["error"].notna(), "key"]
     last = group.dropna(subset="text").drop_duplicates("key", keep="last")
-    found = faults(last, export.run.recipe.schema) if export.checks else {}
+    last = last[~last["key"].isin(failed)]
+    found = export.faults(last) if export.checks else {}
     cues = []
     for index, row in last.iterrows():
         names = found.get(index)

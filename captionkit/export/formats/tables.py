@@ -148,7 +148,9 @@ def _columns(
 ) -> pd.DataFrame:
     schema = export.run.recipe.schema
     if export.checks:
-        table = table.join(check_table(table, schema=schema))
+        table = table.join(
+            check_table(table, schema=schema, unsupported=export.run.is_unsupported(table))
+        )
     if schema is None:
         return table
     read = structured.table(table["text"], schema)
