@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from common import DATA
+from transformers import AutoTokenizer
 
 from captionkit import structured
 from captionkit.demo import claims, filled, language, pairs, talks, trust, wordings
@@ -246,6 +248,24 @@ def test_talks_cover_every_topic_and_mark_what_is_false_where_it_stands():
                 assert json.loads(talk.answer) == filled.filled(talk.topic, scene)
                 assert talk.forced in (0, talk.answer.index(":") + 1)
     assert set(topics) == {"answer", "yesno", "claim", "judge", *filled.READY}
+
+
+def test_taught_schemas_are_written_as_the_engines_grammar_forces_them():
+    xgrammar = pytest.importorskip("xgrammar", reason="comes with vLLM")
+    tokenizer = AutoTokenizer.from_pretrained(DATA / "demo-model")
+    compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo.from_huggingface(tokenizer))
+    # As vLLM compiles a schema where white space is forbidden, see `engine.arguments`.
+    how = {"any_whitespace": False, "separators": (",", ":")}
+    grammars = {
+        name: compiler.compile_json_schema(structured.canonical(name), **how) for name in filled.READY
+    }
+    rng = np.random.default_rng(5)
+    found = Counter()
+    for talk in (talk for scene in SCENES[:40] for talk in talks.talks(scene, rng)):
+        if talk.topic in grammars:
+            found[talk.topic] += 1
+            assert xgrammar.GrammarMatcher(grammars[talk.topic]).accept_string(talk.answer), talk.answer
+    assert set(found) == set(filled.READY)
 
 
 class Answering:

@@ -25,6 +25,7 @@ from captionkit.demo.language import altered, answer, yes_no
 from captionkit.demo.marks import Marks, mark
 from captionkit.demo.scenes import Scene
 from captionkit.demo.trust import TRUST_BARS, Area, trust
+from captionkit.models.variants import get_variant, register
 from captionkit.prompts import PROMPTS, render
 from captionkit.recipe import Recipe
 
@@ -232,12 +233,17 @@ def main(argv: list[str] | None = None) -> int:
     """Caption held-out scenes and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m captionkit.demo.evaluate", description=__doc__)
     parser.add_argument("--scenes", type=int, default=300, help="held-out scenes a column")
-    parser.add_argument("--model", default="demo", help="a variant or a folder with weights")
+    parser.add_argument("--model", default="demo", help="a variant or a folder of a demo model")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args(argv)
     if options.scenes < 1:
         parser.error(f"--scenes is {options.scenes}; give 1 or more")
-    report = evaluate(options.scenes, options.model)
+    model = options.model
+    if Path(model).is_dir():
+        # A folder by itself has the frames of a Qwen2.5-VL, of which the model has learnt nothing.
+        model = "demo of a folder"
+        register(replace(get_variant("demo"), name=model, folder=Path(options.model).resolve()))
+    report = evaluate(options.scenes, model)
     report.print(Console(width=120))
     if options.out:
         report.save(options.out)

@@ -120,15 +120,18 @@ def mark(caption: str, truth: dict[str, Any]) -> Marks:
     """Compare a caption with a scene's truth (`Scene.truth`, an entry of a truth file).
 
     Mentions are matched with true things so that most facts are right. A motion is right if both
-    direction and event are; a background or time is right if it alone is named.
+    direction and event are, and not stated if the right direction lacks its event: "moves left" is true
+    of what moves left and stops. A background or time is right if it alone is named.
     """
     claimed, true = claims(caption), truth["objects"]
     marks = Marks(number=len(claimed.things) == len(true))
     for index, (thing, mention) in enumerate(zip(true, _match(claimed.things, true), strict=True)):
         marks.count("kind", index, mention.kind if mention else None, thing["kind"])
         marks.count("colour", index, mention.colour if mention else None, thing["colour"])
-        motion = (mention.direction, mention.event) if mention and mention.direction else None
-        marks.count("motion", index, motion, (thing["direction"], thing["event"]))
+        said = (mention.direction, mention.event) if mention and mention.direction else None
+        moves = (thing["direction"], thing["event"])
+        lacks_event = moves[1] is not None and said == (moves[0], None)
+        marks.count("motion", index, None if lacks_event else said, moves)
     # A mention beyond the number of things is one wrong fact.
     surplus = max(0, len(claimed.things) - len(true))
     marks.stated += surplus

@@ -20,6 +20,9 @@ from captionkit.prompts import QUESTIONS, render
 _ANSWERS, _QUESTIONS, _CLAIMS, _PAIRS = 2, 4, 9, 3
 # Share of filled schemas whose prompt asks for them; others are asked anything, and the schema decides.
 _ASKED = 0.5
+# JSON as the engine's grammar writes it. Taught with spaces, a model had 98% of the words right in
+# training, and 17% of the facts once the grammar left the spaces out.
+_SEPARATORS = (",", ":")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def _checked(prompt: str, before: str, text: str, wrong_from: int | None) -> Che
 
 
 def _ready(scene: Scene, rng: np.random.Generator, name: str) -> Talk:
-    answer = json.dumps(filled(name, scene))
+    answer = json.dumps(filled(name, scene), separators=_SEPARATORS)
     if rng.random() < _ASKED:
         return Talk(ready_wording(name, rng), answer, name)
     # Serving restricts the answer to the schema whatever the prompt says. The property's name is not

@@ -34,6 +34,7 @@ from transformers import (  # noqa: E402
 )
 
 from captionkit.demo import architecture  # noqa: E402
+from captionkit.demo.attention import TalkAttention, spans  # noqa: E402
 from captionkit.demo.batches import (  # noqa: E402
     NOTHING,
     OBJECT_FACTS,
@@ -100,6 +101,7 @@ class Trainer:
         # Thrown away: whether the statement that a prompt holds has become false at a token. The answer
         # to a claim is one word; without this help it says little about where to look.
         self.false = nn.Linear(self.config.text_config.hidden_size, 1)
+        self.attention = TalkAttention(self.model.model.language_model.config)
         self.packer = Packer(self.tokenizer, self.config.text_config.vocab_size)
         embed = self.model.model.visual.patch_embed
         weight = embed.proj.weight
@@ -156,10 +158,12 @@ class Trainer:
         positions[:, :, : video_start + math.prod(merged)] = alone[:, None, :-most]
         earlier = torch.ones(longest, longest, dtype=torch.bool).tril()
         known = (talk[:, None, :] == 0) | (talk[:, None, :] == talk[:, :, None])
+        seen = earlier & known
+        self.attention.spans = spans(seen, talk)
         out = self.model.model(
             input_ids=ids,
             position_ids=positions,
-            attention_mask=(earlier & known)[:, None],
+            attention_mask=seen[:, None],
             pixel_values_videos=pixels,
             video_grid_thw=grid,
             use_cache=False,

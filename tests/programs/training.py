@@ -14,6 +14,7 @@ from common import DATA
 # Before vLLM: its import makes torch's companions usable.
 from captionkit.demo import train
 from captionkit.demo.architecture import TOKENS_PER_SECOND
+from captionkit.demo.attention import TalkAttention, spans
 from captionkit.demo.batches import SceneBatches
 from captionkit.demo.talks import Checked, Talk
 
@@ -74,6 +75,29 @@ def check_packed_talks_are_learnt_as_if_each_stood_alone(folder: str) -> None:
         mine = [index for index, owner in enumerate(row.talk) if owner == number]
         assert torch.allclose(together[mine], alone[first:], atol=1e-4), number
         assert torch.equal(together_positions[:, mine], positions[:, first:]), number
+
+
+def check_attention_by_spans_is_that_of_all_tokens_with_a_mask(_folder: str) -> None:
+    torch.manual_seed(0)
+    lengths = [[70, 90, 10, 60, 40], [30, 200, 55]]
+    film, longest = 20, 20 + max(map(sum, lengths))
+    talk = torch.full((2, longest), -1)
+    for row, each in zip(talk, lengths, strict=True):
+        numbers = [0] * film + [n for n, length in enumerate(each, 1) for _ in range(length)]
+        row[: len(numbers)] = torch.tensor(numbers)
+    earlier = torch.ones(longest, longest, dtype=torch.bool).tril()
+    seen = earlier & ((talk[:, None, :] == 0) | (talk[:, None, :] == talk[:, :, None]))
+    attention = TalkAttention(SimpleNamespace())
+    attention.spans = spans(seen, talk)
+    # Two heads of keys and values, each for two heads of queries.
+    query, key, value = (torch.randn(2, heads, longest, 8) for heads in (4, 2, 2))
+    module = SimpleNamespace(num_key_value_groups=2)
+    found, _ = attention.attend(module, query, key, value, None, scaling=0.3)
+    key, value = (each.repeat_interleave(2, dim=1) for each in (key, value))
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, seen[:, None], scale=0.3
+    )
+    assert torch.allclose(found, wanted.transpose(1, 2), atol=1e-5)
 
 
 def check_a_row_learns_no_forced_word_and_knows_where_a_claim_becomes_false(folder: str) -> None:
