@@ -6,17 +6,20 @@ import json
 import statistics
 import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from common import VIDEOS
 from rich.console import Console
 
 import captionkit as ck
-from captionkit.bench import growth, speed
+from captionkit import cli
+from captionkit.bench import growth, limit, real_size, speed
 from captionkit.bench.claims import verify_known
 from captionkit.bench.growth import Measured, missed, slopes
 from captionkit.bench.opening import bench_opening
-from captionkit.bench.report import Goal, Report
+from captionkit.bench.real_size import real_size_model
+from captionkit.bench.report import Goal, Report, new_report
 from captionkit.bench.sides import Ours
 from captionkit.bench.work import STAGE2, Work, films, lengths, planned, repeat_film
 from captionkit.demo import videos
@@ -113,6 +116,19 @@ def test_what_grows_faster_than_the_windows_is_named_with_its_slope():
     assert slopes(found)["short"] == (0, 0)
     assert missed(found) == ["steep: time grows faster than the windows (slope 2.00)"]
     assert growth._expected_s(found[2:4], 100_000) == pytest.approx(1000)
+    # A case that is left out at all sizes but one has no slope, and costs no other one its own.
+    assert slopes(found[:3]) == slopes(found[:2])
+
+
+def test_a_size_whose_store_is_left_out_measures_no_empty_run(monkeypatch):
+    monkeypatch.setattr(growth, "_expected_s", lambda before, size: 1e6 if size == 200 else 0.0)
+    monkeypatch.setattr(growth, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(
+        growth, "_measured", lambda case, path, size: Measured(case, size, 1.0, 1.0, 1.0, 1.0)
+    )
+    found = growth.measure([20, 200], Console(quiet=True))
+    assert {each.windows for each in found} == {20}
+    assert len(found) == len(growth._CASES)
 
 
 def test_a_goal_of_growth_is_missed_by_seconds_or_by_the_memory_of_the_process():
@@ -128,7 +144,9 @@ class FakeSide:
     def __init__(self, clock, window_s, start_s=20.0):
         self._clock, self._window_s, self.start_s = clock, window_s, start_s
         self.closed = False
-        clock.now += start_s
+
+    def wait(self):
+        self._clock.now += self.start_s
 
     def run(self, *arguments, **how):
         work = next(each for each in arguments if isinstance(each, Work))
@@ -148,64 +166,123 @@ class FakeSide:
 def quick(monkeypatch, tmp_path):
     """Run the quick bench with windows of some seconds; return its report, seconds, text and sides."""
 
-    def run(window_s):
+    def run(window_s, plain_start_s=20.0):
         clock = types.SimpleNamespace(now=0.0)
         clock.monotonic = lambda: clock.now
         sides = []
 
-        def side(*_):
-            # Ours comes first, and takes less.
-            sides.append(FakeSide(clock, window_s if sides else window_s / 2))
+        def ours(model):
+            sides.append(FakeSide(clock, window_s / 2))
+            sides[-1].wait()
+            return sides[-1]
+
+        def plain(log, model, dtype):
+            sides.append(FakeSide(clock, window_s, plain_start_s))
             return sides[-1]
 
         monkeypatch.setenv("CAPTIONKIT_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(videos, "write_film", lambda path, scenes, **how: path.write_bytes(b""))
-        monkeypatch.setattr(speed, "time", clock)
-        monkeypatch.setattr(speed, "Ours", side)
-        monkeypatch.setattr(speed, "Plain", side)
+        monkeypatch.setattr(limit, "time", clock)
+        monkeypatch.setattr(speed, "Ours", ours)
+        monkeypatch.setattr(speed, "Plain", plain)
         with (tmp_path / "printed").open("w") as file:
-            report = speed.bench(Console(file=file, width=200), quick=True)
+            speed.bench(report := new_report(), Console(file=file, width=200), quick=True)
         return report, clock.now, (tmp_path / "printed").read_text(), sides
 
     return run
 
 
-@pytest.mark.parametrize(("window_s", "windows"), [(0.2, 24), (1.0, 15), (4.0, 4)])
+@pytest.mark.parametrize(("window_s", "windows"), [(0.2, 24), (1.0, 19), (4.0, 4)])
 def test_the_quick_bench_takes_the_windows_that_fit_five_minutes_and_says_so(quick, window_s, windows):
     report, seconds, printed, sides = quick(window_s)
     assert seconds < 300
-    assert f"{windows} of 24 windows fit the 4 minutes" in printed
+    assert f"{windows} of 24 windows, for about 4 minutes" in printed
     assert any(f"{windows} windows" in case["case"] for case in report.cases)
     assert all(each.closed for each in sides)
+
+
+def test_the_quick_bench_measures_an_edit_though_vllm_compiles_for_three_minutes_first(quick):
+    # Figures of two cores of an AVX2 machine.
+    report, seconds, _, _ = quick(3.0, plain_start_s=170.0)
+    assert seconds < 300
+    assert any(goal.name.startswith("prompt edit against the loop") for goal in report.goals)
 
 
 def test_the_quick_bench_leaves_out_what_has_no_time_and_ends(quick):
     report, seconds, printed, _ = quick(40.0)
     assert seconds < 300
     assert printed.count("is left out") == 4
-    assert [goal.name for goal in report.goals] == [
-        "engine start against LLM(...)",
-        "import captionkit",
-    ]
+    assert [goal.name for goal in report.goals] == ["import captionkit"]
 
 
-def test_an_interrupt_while_the_other_engine_starts_closes_ours(monkeypatch, tmp_path):
-    ours = FakeSide(types.SimpleNamespace(now=0.0), 1.0)
-    monkeypatch.setattr(speed, "Ours", lambda model: ours)
-    monkeypatch.setattr(speed, "Plain", lambda log, model: (_ for _ in ()).throw(KeyboardInterrupt))
+def test_an_interrupt_while_an_engine_starts_closes_the_others(monkeypatch, tmp_path):
+    sides = []
+
+    def side(*_):
+        sides.append(FakeSide(types.SimpleNamespace(now=0.0), 1.0))
+        if len(sides) == 2:
+            raise KeyboardInterrupt
+        return sides[-1]
+
+    monkeypatch.setattr(speed, "Ours", side)
+    monkeypatch.setattr(speed, "Plain", side)
+    monkeypatch.setattr(speed, "films", lambda folder, *windows: [folder / "film.mp4"])
     with pytest.raises(KeyboardInterrupt), (tmp_path / "printed").open("w") as file:
-        speed._Bench(Console(file=file), Report({}), tmp_path / "log", began=0.0, quick=True)
-    assert ours.closed
+        speed.bench(new_report(), Console(file=file), quick=True)
+    assert sides[0].closed
+
+
+def test_on_a_processor_without_bfloat16_vllm_is_measured_in_both_precisions():
+    clock = types.SimpleNamespace(now=0.0)
+    sides = {"": FakeSide(clock, 4.0), ", float32": FakeSide(clock, 2.0)}
+    made = speed._Bench(
+        limit.Clock(Console(quiet=True), quick=True), Report({}), FakeSide(clock, 1.0), sides, repeats=1
+    )
+    made.two_stages(Work("film.mp4", 2, [8, 8]))
+    assert {goal.name.partition("batch 16")[2]: goal.figure for goal in made.report.goals} == {
+        "": 4.0,
+        ", float32": 2.0,
+    }
 
 
 def test_the_quick_bench_ends_with_its_report_when_the_time_is_over(monkeypatch, tmp_path):
-    monkeypatch.setattr(speed, "_MOST_S", 1)
-    monkeypatch.setattr(speed, "films", lambda windows: threading.Event().wait())
+    monkeypatch.setattr(limit, "_MOST_S", 1)
+    monkeypatch.setattr(speed, "Plain", lambda log, model, dtype: threading.Event().wait())
     with (tmp_path / "printed").open("w") as file:
-        report = speed.bench(Console(file=file), quick=True)
+        speed.bench(report := new_report(), Console(file=file), quick=True)
     assert report.goals == []
     assert " cores" in report.machine["machine"]
     assert "the five minutes are over" in (tmp_path / "printed").read_text()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
+def test_a_bench_that_ends_early_prints_what_it_measured(monkeypatch, capsys, end):
+    def measure(report, console, **how):
+        report.goals.append(Goal("one stage against the loop", 1.9, 1.5))
+        raise end("at the last case")
+
+    monkeypatch.setattr("captionkit.cli.bench.bench", measure)
+    assert cli.main(["bench"]) == (130 if end is KeyboardInterrupt else 1)
+    printed = capsys.readouterr()
+    assert "one stage against the loop" in printed.out
+    assert "resumes" not in printed.err
+
+
+def test_a_file_in_a_folder_that_is_not_there_is_refused_before_anything_starts(capsys, tmp_path):
+    assert cli.main(["bench", "--json", str(tmp_path / "none" / "x.json")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_the_model_of_a_real_size_is_drawn_elsewhere_where_no_cache_can_be_written(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(real_size, "_draw", lambda folder: folder.mkdir())
+    monkeypatch.setenv("CAPTIONKIT_CACHE", "/dev/null/nowhere")
+    assert real_size_model(tmp_path).parent == tmp_path
+    monkeypatch.setenv("CAPTIONKIT_CACHE", str(tmp_path / "cache"))
+    drawn = real_size_model(tmp_path)
+    assert drawn.parent == tmp_path / "cache" / "bench"
+    assert real_size_model(tmp_path) == drawn
 
 
 def test_films_of_the_bench_are_rendered_once_and_kept(monkeypatch, tmp_path):
@@ -217,11 +294,10 @@ def test_films_of_the_bench_are_rendered_once_and_kept(monkeypatch, tmp_path):
 
     monkeypatch.setattr(videos, "write_film", write)
     monkeypatch.setenv("CAPTIONKIT_CACHE", str(tmp_path))
-    for _ in range(2):
-        with films(2) as folder:
-            assert (folder / "film.mp4").read_bytes() == b"film"
-        assert not folder.exists()
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        assert [film.read_bytes() for film in films(tmp_path / name, 2, 3)] == [b"film"] * 2
     assert len(made) == 2
     monkeypatch.setenv("CAPTIONKIT_CACHE", "/dev/null/nowhere")
-    with films(2) as folder:
-        assert (folder / "film.mp4").read_bytes() == b"film"
+    (film,) = films(tmp_path, 2)
+    assert film.read_bytes() == b"film"

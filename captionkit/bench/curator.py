@@ -12,9 +12,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from captionkit.bench.report import version
 from captionkit.bench.work import SAMPLING_FPS, Work
 
 _VARIANT = "qwen2.5"
+
+
+def is_there() -> bool:
+    """Whether a version is installed that has the variant; 1.3 was the first."""
+    found = version("nemo-curator")
+    return found != "none" and tuple(map(int, found.split(".")[:2])) >= (1, 3)
 
 
 class Curator:

@@ -28,11 +28,12 @@ _KV_BYTES = 512 << 20
 
 
 class _Plain:
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, dtype: str) -> None:
         from vllm import LLM
 
         self.llm = LLM(
             model=model,
+            dtype=dtype,
             limit_mm_per_prompt={"video": 1, "image": 0},
             mm_processor_kwargs={"do_resize": False},
             max_model_len=8192,
@@ -115,7 +116,7 @@ def main() -> None:
     """Serve the parent's requests until the parent closes the channel."""
     channel = ipc.open_channel(int(sys.argv[1]))
     message, _ = ipc.receive(channel)
-    plain = _Plain(message["model"])
+    plain = _Plain(message["model"], message["dtype"])
     ipc.send(channel, {"op": "ready"})
     while True:
         try:

@@ -24,22 +24,31 @@ from captionkit.system.lifetime import kill_session
 
 
 class Plain:
-    """vLLM in its own process, with its defaults; ``start_s`` is the start-up time."""
+    """vLLM in its own process, with its defaults but for a dtype; starts in the background."""
 
-    def __init__(self, log: Path, model: str = "demo") -> None:
-        started = time.monotonic()
-        self._process, self._channel = start_module("captionkit.bench.plain", log)
+    def __init__(self, log: Path, model: str = "demo", dtype: str = "auto") -> None:
         self._log = log
+        # Seconds of the start, once it was waited for.
+        self.start_s = 0.0
+        weights = str(ensure_weights(get_variant(model), ""))
+        self._began = time.monotonic()
+        self._process, self._channel = start_module("captionkit.bench.plain", log)
         try:
-            self._ask({"model": str(ensure_weights(get_variant(model), ""))})
+            ipc.send(self._channel, {"model": weights, "dtype": dtype})
         except BaseException:
             self.close()
             raise
-        self.start_s = time.monotonic() - started
 
-    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def wait(self) -> None:
+        """Wait until vLLM is up."""
+        self._answer()
+        self.start_s = time.monotonic() - self._began
+
+    def _answer(self, message: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the next answer, to a message if there is one."""
         try:
-            ipc.send(self._channel, message)
+            if message is not None:
+                ipc.send(self._channel, message)
             answer, _ = ipc.receive(self._channel)
         except (EOFError, OSError) as error:
             last = self._log.read_text(errors="replace")[-2000:]
@@ -48,7 +57,7 @@ class Plain:
 
     def run(self, side: str, work: Work, *, fresh: bool = True) -> dict[str, Any]:
         """Do the work as ``reference`` or ``ceiling``; ``fresh`` empties all caches first."""
-        return self._ask({"side": side, "work": asdict(work), "fresh": fresh})
+        return self._answer({"side": side, "work": asdict(work), "fresh": fresh})
 
     def close(self) -> None:
         """End the process and its children."""

@@ -7,23 +7,23 @@ alternating and repeated runs. A goal is a ratio of medians.
 from __future__ import annotations
 
 import contextlib
-import math
-import signal
 import statistics
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from captionkit.bench import curator
 from captionkit.bench.claims import verify_known
+from captionkit.bench.limit import Clock, five_minutes
 from captionkit.bench.real_size import real_size_model
-from captionkit.bench.report import Goal, Report, new_report, version
+from captionkit.bench.report import Goal, Report
 from captionkit.bench.sides import Ours, Plain, memory_beside_the_engine
 from captionkit.bench.work import (
     EDITED,
@@ -36,14 +36,11 @@ from captionkit.bench.work import (
     lengths,
     repeat_film,
 )
+from captionkit.system import hardware
 from captionkit.system.memory import PeakMemory
+from captionkit.system.temp import TempFolder
 
-# Of the five minutes, the films, the start of Python and the end of the engines take some.
-_QUICK_S, _MOST_S = 270, 285
-_FEWEST = 4
 _MEAN_TOKENS = 80
-# What each case costs, in runs of all its windows of two stages at the reference.
-_WINDOW_RUNS = {"two stages": 2.0, "one stage": 1.1, "prompt edit": 3.0, "ceiling": 1.1}
 
 
 @dataclass(frozen=True)
@@ -58,87 +55,51 @@ class _Bounds:
     engine_start: float
 
 
+# One stage against the loop in batches of four, and of twelve windows.
+_SMALL = 1.5
 _TINY = _Bounds(15, 2.5, 1.9, 6, 1.15, 0.25)
 _REAL = _Bounds(12, 1.9, 1.15, 6, 0.97, 0.25)
-_REAL_WINDOWS = 12
+# Fewest and most windows of a case.
+_QUICK_WINDOWS, _FULL_WINDOWS, _REAL_WINDOWS = (2, 24), (12, 64), (2, 12)
 
 
 class _Bench:
     def __init__(
         self,
-        console: Console,
+        clock: Clock,
         report: Report,
-        log: Path,
+        ours: Ours,
+        plain: Mapping[str, Plain],
         *,
-        began: float,
-        quick: bool,
-        real: bool = False,
+        repeats: int,
+        bounds: _Bounds = _TINY,
         kept: Path | None = None,
     ) -> None:
-        self._console = console
-        self._repeats = 1 if quick else 3
-        self._kept = kept
-        self._began = began
-        self._end = began + _QUICK_S if quick else math.inf
-        # Seconds of one window of two stages by itself at the reference.
-        self._window_s = 0.0
+        self._say = clock.say
         self.report = report
-        self._bounds = _REAL if real else _TINY
-        self.model = "demo"
-        if real:
-            self._say("drawing the weights of 0.5 B parameters, unless they are in the cache")
-            self.model = str(real_size_model())
-        self._say("starting the engines")
-        self.ours = Ours(self.model)
-        try:
-            self.plain = Plain(log, self.model)
-        except BaseException:
-            self.ours.close()
-            raise
-
-    def _say(self, text: str) -> None:
-        spent = int(time.monotonic() - self._began)
-        self._console.print(f"[dim]{spent // 60}:{spent % 60:02} {text}[/dim]")
-
-    def fitting(self, film: Path, most: int) -> int:
-        """Time a first window, and return how many windows all cases have time for; at least four."""
-        first = Work(str(film), 1, [_MEAN_TOKENS], stage2=STAGE2, model=self.model)
-        # Run it twice: the first window of an engine also pays for what is made once, as ours does.
-        self._cold(first)
-        for prompt in (PROMPT, EDITED):
-            started = time.monotonic()
-            self.plain.run("reference", replace(first, prompt=prompt))
-            self._window_s = time.monotonic() - started
-        left = self._end - time.monotonic()
-        count = max(_FEWEST, min(most, int(left / (self._window_s * sum(_WINDOW_RUNS.values())))))
-        self._say(
-            f"a window of two stages takes {self._window_s:.1f} s at the reference: {count} of {most} "
-            f"windows fit the {_QUICK_S // 60} minutes"
-        )
-        return count
-
-    def has_time(self, case: str, windows: int) -> bool:
-        """Return whether there is time for a case, by the first window; say so if there is not."""
-        expected = _WINDOW_RUNS[case] * windows * self._window_s
-        fits = time.monotonic() + expected < self._end
-        if not fits:
-            self._console.print(
-                f"{case} is left out: of about {expected:.0f} s, there is no time for it"
-            )
-        return fits
+        self._ours = ours
+        # vLLM by itself, by what its kind adds to the name of a side.
+        self._plain = plain
+        self._repeats = repeats
+        self._bounds = bounds
+        self._kept = kept
 
     def warm_up(self, work: Work) -> None:
         """Run a little work on all sides before the measurements."""
-        work = replace(work, windows=8, lengths=[32] * 8, stage2=STAGE2)
+        count = min(work.windows, 8)
+        work = replace(work, windows=count, lengths=[32] * count, stage2=STAGE2)
         self._cold(work)
-        for side in ("reference", "ceiling"):
-            self.plain.run(side, work)
+        for plain in self._plain.values():
+            for side in ("reference", "ceiling"):
+                plain.run(side, work)
 
-    def engines(self) -> None:
-        """Measure start-up and import."""
-        ours, plain = self.ours.start_s, self.plain.start_s
-        bound = self._bounds.engine_start
-        self._goal("engine start against LLM(...)", ours / plain, bound, at_least=False)
+    def start(self) -> None:
+        """Measure the start of our engine; those of vLLM must have had the machine to themselves."""
+        ratio, bound = self._ours.start_s / self._plain[""].start_s, self._bounds.engine_start
+        self._goal("engine start against LLM(...)", ratio, bound, at_least=False)
+
+    def imports(self) -> None:
+        """Measure the import of the package."""
         code = "import time; t = time.perf_counter(); import captionkit; print(time.perf_counter() - t)"
         seconds = [
             float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
@@ -156,17 +117,22 @@ class _Bench:
             self.report.save(self._kept)
 
     def _faster(self, name: str, seconds: dict[str, float], other: str, bound: float) -> None:
-        self._goal(name, seconds[other] / seconds["captionkit"], bound)
+        for kind in self._plain:
+            self._goal(name + kind, seconds[other + kind] / seconds["captionkit"], bound)
 
-    def compare(
-        self, case: str, sides: dict[str, Callable[[], dict[str, Any]]], repeats: int | None = None
-    ) -> dict[str, Any]:
+    def _beside(
+        self, side: str, run: Callable[[Plain], dict[str, Any]]
+    ) -> dict[str, Callable[[], dict[str, Any]]]:
+        """Return a side's runs at each kind of plain vLLM, by their names."""
+        return {side + kind: partial(run, plain) for kind, plain in self._plain.items()}
+
+    def compare(self, case: str, sides: dict[str, Callable[[], dict[str, Any]]]) -> dict[str, Any]:
         """Run all sides in turn, several times; return each side's medians and first captions."""
         self._say(case)
         spent: dict[str, list[float]] = {name: [] for name in sides}
         firsts: dict[str, list[float]] = {name: [] for name in sides}
         texts: dict[str, list[list[str]]] = {}
-        for _ in range(repeats or self._repeats):
+        for _ in range(self._repeats):
             for name, work in sides.items():
                 done = work()
                 texts[name] = done["texts"]
@@ -188,27 +154,25 @@ class _Bench:
         }
 
     def _cold(self, work: Work) -> dict[str, Any]:
-        return self.ours.run(replace(work, salt=uuid.uuid4().hex))
+        return self._ours.run(replace(work, salt=uuid.uuid4().hex))
 
-    def one_stage(self, work: Work, *, goals: bool = True) -> None:
-        """Compare mixed lengths, from the file, with the loop; only once without ``goals``."""
-        found = self.compare(
-            f"one stage, {_named(work)}",
+    def _against(self, side: str, case: str, work: Work) -> dict[str, Any]:
+        """Compare cold work, from the file, with a side of plain vLLM."""
+        return self.compare(
+            f"{case}, {_named(work)}",
             {
                 "captionkit": lambda: self._cold(work),
-                "reference": lambda: self.plain.run("reference", work),
+                **self._beside(side, lambda plain: plain.run(side, work)),
             },
-            None if goals else 1,
         )
-        if not goals:
-            return
+
+    def one_stage(self, work: Work, bound: float, first: float | None = None) -> None:
+        """Compare mixed lengths, from the file, with the loop; ``first`` bounds the first caption."""
         name = _named(work)
-        self._faster(
-            f"one stage against the loop, {name}", found["median"], "reference", self._bounds.one_stage
-        )
-        self._faster(
-            f"first caption against the loop, {name}", found["first"], "reference", self._bounds.first
-        )
+        found = self._against("reference", "one stage", work)
+        self._faster(f"one stage against the loop, {name}", found["median"], "reference", bound)
+        if first is not None:
+            self._faster(f"first caption against the loop, {name}", found["first"], "reference", first)
 
     def beside_curator(self, work: Work) -> None:
         """Compare with NeMo Curator's own stages, at their fixed frame size."""
@@ -217,38 +181,23 @@ class _Bench:
             f"one stage at 640 x 360, {_named(work)}",
             {
                 "captionkit": lambda: self._cold(work),
-                "NeMo Curator's stages": lambda: self.plain.run("curator", work),
+                "NeMo Curator's stages": lambda: self._plain[""].run("curator", work),
             },
         )
 
     def all_at_once(self, work: Work) -> None:
         """Compare all windows at once, from the file, with frames in memory."""
         work = replace(work, batch_size=work.windows)
-        found = self.compare(
-            f"one stage, {_named(work)}",
-            {
-                "captionkit": lambda: self._cold(work),
-                "ceiling": lambda: self.plain.run("ceiling", work),
-            },
-        )
+        found = self._against("ceiling", "one stage", work)
         name = _named(work)
         self._faster(
             f"one stage against the ceiling, {name}", found["median"], "ceiling", self._bounds.ceiling
         )
 
-    def two_stages(self, work: Work, *, goals: bool = True) -> None:
-        """Compare mixed lengths and a second stage; only once without ``goals``."""
+    def two_stages(self, work: Work) -> None:
+        """Compare mixed lengths and a second stage."""
         work = replace(work, stage2=STAGE2)
-        found = self.compare(
-            f"two stages, {_named(work)}",
-            {
-                "captionkit": lambda: self._cold(work),
-                "reference": lambda: self.plain.run("reference", work),
-            },
-            None if goals else 1,
-        )
-        if not goals:
-            return
+        found = self._against("reference", "two stages", work)
         name, bound = f"two stages against the loop, {_named(work)}", self._bounds.two_stages
         self._faster(name, found["median"], "reference", bound)
 
@@ -256,40 +205,45 @@ class _Bench:
         """Measure a new prompt, and a new stage-2 prompt, on known windows."""
         salt = uuid.uuid4().hex
         known = replace(work, salt=salt)
-        self.ours.run(known)
+        self._ours.run(known)
         number = iter(range(1000))
 
         def edited() -> dict[str, Any]:
             # Edit only the last words, anew for each repeat.
-            return self.ours.run(replace(known, prompt=f"{EDITED} {next(number)}"))
+            return self._ours.run(replace(known, prompt=f"{EDITED} {next(number)}"))
 
-        def loop_again() -> dict[str, Any]:
+        def loop_again(plain: Plain) -> dict[str, Any]:
             # Start from the file, as the reference does, with vLLM's default caches.
             again = replace(work, prompt=f"{EDITED} {next(number)}")
-            return self.plain.run("reference", again, fresh=False)
+            return plain.run("reference", again, fresh=False)
 
-        def cold() -> dict[str, Any]:
-            return self.plain.run("ceiling", replace(work, prompt=f"{EDITED} {next(number)}"))
+        def cold(plain: Plain) -> dict[str, Any]:
+            return plain.run("ceiling", replace(work, prompt=f"{EDITED} {next(number)}"))
 
-        self.plain.run("reference", work)
-        self.ours.encoder_runs()
+        for plain in self._plain.values():
+            plain.run("reference", work)
+        self._ours.encoder_runs()
         found = self.compare(
             f"prompt edit, {_named(work)}",
-            {"captionkit": edited, "reference": loop_again, "ceiling, cold": cold},
+            {
+                "captionkit": edited,
+                **self._beside("reference", loop_again),
+                **self._beside("ceiling, cold", cold),
+            },
         )
-        self._goal("vision encoder runs at prompt edits", self.ours.encoder_runs(), 0, at_least=False)
+        self._goal("vision encoder runs at prompt edits", self._ours.encoder_runs(), 0, at_least=False)
         median, name = found["median"], _named(work)
         self._faster(f"prompt edit against the loop, {name}", median, "reference", self._bounds.edit)
         self._faster(f"prompt edit against the cold ceiling, {name}", median, "ceiling, cold", 3)
-        self.ours.run(replace(known, stage2=STAGE2))
-        self.ours.encoder_runs()
-        self.ours.run(replace(known, stage2=STAGE2_EDITED))
-        self._goal("vision encoder runs at stage 2", self.ours.encoder_runs(), 0, at_least=False)
+        self._ours.run(replace(known, stage2=STAGE2))
+        self._ours.encoder_runs()
+        self._ours.run(replace(known, stage2=STAGE2_EDITED))
+        self._goal("vision encoder runs at stage 2", self._ours.encoder_runs(), 0, at_least=False)
 
     def verification(self, work: Work) -> None:
         """Compare questions about each claim of known windows with captioning them cold."""
         self._say(f"verify, {_named(work)}")
-        seconds, claims, runs = verify_known(self.ours, work, self._repeats)
+        seconds, claims, runs = verify_known(self._ours, work, self._repeats)
         name = f"verify {claims} claims of {work.windows} known windows against captions, cold"
         share = statistics.median(seconds["verify"]) / statistics.median(seconds["captions, cold"])
         self._goal(name, share, 0.1, at_least=False, seconds=seconds)
@@ -308,11 +262,6 @@ class _Bench:
             peaks.append(memory.most)
         self._goal("memory, an hour against ten minutes", peaks[1] / peaks[0], 1.1, at_least=False)
 
-    def close(self) -> None:
-        """End both engines."""
-        self.plain.close()
-        self.ours.close()
-
 
 def _named(work: Work) -> str:
     mixed = "mixed lengths" if len(set(work.lengths)) > 1 else f"{work.lengths[0]} tokens"
@@ -320,79 +269,104 @@ def _named(work: Work) -> str:
 
 
 def bench(
-    console: Console, *, quick: bool = False, real: bool = False, kept: Path | None = None
-) -> Report:
-    """Measure all goals, and keep the report in a file after each case.
+    report: Report,
+    console: Console,
+    *,
+    quick: bool = False,
+    real: bool = False,
+    kept: Path | None = None,
+) -> None:
+    """Measure all goals into a report, and keep it in a file after each case.
 
-    ``quick`` has fewer repeats and cases, as many windows as five minutes have time for, and ends when
-    these are over. ``real`` takes a model of 0.5 B parameters with random weights, and twelve windows.
+    It times a first window and takes as many as half an hour has time for. ``quick`` has fewer repeats
+    and cases, and ends after five minutes. ``real`` takes a model of 0.5 B parameters with random
+    weights, and twelve windows at most.
     """
-    report = new_report()
-    try:
-        with _at_most(_MOST_S if quick else 0):
-            _measure(console, report, quick=quick, real=real, kept=kept)
-    except _TimeUp:
-        console.print("the five minutes are over; this is what was measured")
-    return report
+    with five_minutes(console, quick=quick), contextlib.ExitStack() as open_sides:
+        _measure(Clock(console, quick=quick), report, open_sides, quick=quick, real=real, kept=kept)
 
 
-class _TimeUp(KeyboardInterrupt):
-    """Raised when the time of the quick bench is over; ends all work as Ctrl-C does."""
+def _measure(
+    clock: Clock,
+    report: Report,
+    stack: contextlib.ExitStack,
+    *,
+    quick: bool,
+    real: bool,
+    kept: Path | None,
+) -> None:
+    folder = stack.enter_context(TempFolder("bench"))
+    model, plain = "demo", dict[str, Plain]()
 
+    def start_plain(kind: str, dtype: str) -> Plain:
+        clock.say(f"starting plain vLLM{kind}")
+        side = Plain(folder / f"plain-{dtype}.log", model, dtype)
+        plain[kind] = stack.enter_context(contextlib.closing(side))
+        return side
 
-@contextlib.contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
-    """Raise `_TimeUp` in a block after some seconds; 0 waits for ever."""
-
-    def end(*_: object) -> None:
-        raise _TimeUp
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _measure(console: Console, report: Report, *, quick: bool, real: bool, kept: Path | None) -> None:
-    count, most = (_REAL_WINDOWS, _REAL_WINDOWS) if real else (24, 24) if quick else (64, 256)
-    began = time.monotonic()
-    console.print("[dim]rendering the films, unless they are in the cache[/dim]")
-    with films(most) as folder:
-        film = folder / "film.mp4"
-        made = _Bench(
-            console, report, folder / "plain.log", began=began, quick=quick, real=real, kept=kept
-        )
-        try:
-            made.engines()
-            if quick:
-                count = made.fitting(film, count)
-            mixed = Work(str(film), count, lengths(count, None), model=made.model)
-            if not quick:
-                made.warm_up(mixed)
-            cases: dict[str, Callable[[], None]] = {
-                "two stages": lambda: made.two_stages(mixed),
-                "one stage": lambda: made.one_stage(mixed),
-                "prompt edit": lambda: made.edits(replace(mixed, lengths=lengths(count, 32))),
-                "ceiling": lambda: made.all_at_once(mixed),
-            }
-            for name, case in cases.items():
-                if made.has_time(name, count):
-                    case()
-            if quick:
-                return
-            made.verification(replace(mixed, lengths=lengths(count, 32)))
-            if real:
-                return
-            made.memory(film)
-            for batch_size in (8, 4):
-                made.one_stage(replace(mixed, batch_size=batch_size), goals=False)
-                made.two_stages(replace(mixed, batch_size=batch_size), goals=False)
-            for windows in (12, most):
-                made.one_stage(Work(str(film), windows, lengths(windows, None)), goals=False)
-            if version("nemo-curator") != "none":
-                made.beside_curator(Work(str(folder / "short.mp4"), SHORT, lengths(SHORT, 32)))
-        finally:
-            made.close()
+    if real:
+        clock.say("drawing the weights of 0.5 B parameters, unless they are in the cache")
+        model = str(real_size_model(folder))
+    if quick:
+        # Its first start on a machine compiles for minutes; the rest goes on meanwhile.
+        start_plain("", "auto")
+    fewest, most = _REAL_WINDOWS if real else _QUICK_WINDOWS if quick else _FULL_WINDOWS
+    clock.say("rendering films, unless they are in the cache")
+    # Enough for the first window; more once their number is known.
+    rendered = most if quick else SHORT
+    (film,) = films(folder, rendered)
+    clock.say("starting captionkit's engine")
+    ours = stack.enter_context(contextlib.closing(Ours(model)))
+    if not quick:
+        start_plain("", "auto").wait()
+        if not hardware.find_processor().bf16:
+            # captionkit computes in float32 here: vLLM is measured in both.
+            start_plain(", float32", "float32").wait()
+    bounds = _REAL if real else _TINY
+    made = _Bench(
+        clock,
+        report,
+        ours,
+        plain,
+        repeats=1 if quick else 3,
+        bounds=bounds,
+        kept=kept,
+    )
+    made.imports()
+    if quick:
+        clock.say("waiting for plain vLLM")
+        plain[""].wait()
+    else:
+        made.start()
+    first = Work(str(film), 1, [_MEAN_TOKENS], stage2=STAGE2, model=model)
+    ours.run(first)
+    prompts = iter((PROMPT, EDITED))
+    count = clock.fitting(
+        lambda: plain[""].run("reference", replace(first, prompt=next(prompts))), fewest, most
+    )
+    short = film
+    if count > rendered:
+        (film,) = films(folder, count)
+    mixed = Work(str(film), count, lengths(count, None), model=model)
+    if not quick:
+        made.warm_up(mixed)
+    cases: dict[str, Callable[[], None]] = {
+        "prompt edit": lambda: made.edits(replace(mixed, lengths=lengths(count, 32))),
+        "two stages": lambda: made.two_stages(mixed),
+        "one stage": lambda: made.one_stage(mixed, bounds.one_stage, bounds.first),
+        "ceiling": lambda: made.all_at_once(mixed),
+    }
+    for name, case in cases.items():
+        if clock.has_time(name, count):
+            case()
+    if quick:
+        return
+    made.verification(replace(mixed, lengths=lengths(count, 32)))
+    if real:
+        return
+    made.memory(film)
+    made.one_stage(replace(mixed, batch_size=4), _SMALL)
+    if count > SHORT:
+        made.one_stage(Work(str(short), SHORT, lengths(SHORT, None)), _SMALL)
+    if curator.is_there():
+        made.beside_curator(Work(str(short), SHORT, lengths(SHORT, 32)))

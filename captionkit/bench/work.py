@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -90,17 +88,18 @@ def planned(work: Work, workers: int | None = None) -> list[PlannedWindow]:
     return plan(clip, spans[: work.windows], Path(work.path).stem)
 
 
-@contextmanager
-def films(windows: int) -> Iterator[Path]:
-    """Yield a folder with ``film.mp4`` of ``windows`` windows, and ``short.mp4`` of `SHORT` windows."""
-    with TempFolder("bench") as folder:
-        for name, count in (("film.mp4", windows), ("short.mp4", SHORT)):
-            try:
-                (folder / name).symlink_to(_rendered(count))
-            except OSError:
-                # The cache cannot be written, as for a user without a home.
-                videos.write_film(folder / name, videos.large_scenes(count))
-        yield folder
+def films(folder: Path, *windows: int) -> list[Path]:
+    """Put films of so many windows each into a folder."""
+    paths = []
+    for count in windows:
+        path = folder / f"{count}-windows.mp4"
+        try:
+            path.symlink_to(_rendered(count))
+        except OSError:
+            # The cache cannot be written, as for a user without a home.
+            videos.write_film(path, videos.large_scenes(count))
+        paths.append(path)
+    return paths
 
 
 def _rendered(windows: int) -> Path:

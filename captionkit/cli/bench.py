@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
+from captionkit.bench.report import new_report
 from captionkit.bench.speed import bench
-from captionkit.cli.common import output
+from captionkit.cli.common import UsageError, output
 
 
 def add_parser(commands: Any) -> None:
@@ -19,13 +20,22 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--real",
         action="store_true",
-        help="a model of 0.5 B parameters with random weights, 12 windows",
+        help="a model of 0.5 B parameters with random weights, 12 windows at most",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.set_defaults(run=_bench)
 
 
 def _bench(options: argparse.Namespace, console: Console) -> int:
-    report = bench(console, quick=options.quick, real=options.real, kept=options.json)
-    report.print(output())
+    if options.json and not options.json.parent.is_dir():
+        raise UsageError(f"there is no folder {options.json.parent} for --json")
+    report = new_report()
+    try:
+        bench(report, console, quick=options.quick, real=options.real, kept=options.json)
+    except KeyboardInterrupt:
+        console.print("interrupted; this is what was measured")
+        return 130
+    finally:
+        # Also what an error left of half an hour.
+        report.print(output())
     return 0

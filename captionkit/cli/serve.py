@@ -23,7 +23,7 @@ from captionkit.cli.common import (
 )
 from captionkit.engine.arguments import check_memory
 from captionkit.engine.hosts import is_loopback
-from captionkit.engine.process import environment, find_card, require_vllm
+from captionkit.engine.process import environment, find_card, require_vllm, runs_on_cpu
 from captionkit.engine.protocol import EngineKey
 from captionkit.engine.several import device_groups
 from captionkit.models.variants import get_variant
@@ -120,7 +120,9 @@ def _run(command: list[str]) -> int:
 
     vLLM alone ignores SIGTERM while it loads, and waits without a limit for captions under way.
     """
-    server = subprocess.Popen(command, start_new_session=True, env=environment(usable_cores()))
+    # On a GPU, vLLM chooses its threads.
+    made = environment(usable_cores() if runs_on_cpu() else None)
+    server = subprocess.Popen(command, start_new_session=True, env=made)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup ignores SIGHUP.

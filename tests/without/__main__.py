@@ -22,6 +22,7 @@ from rich.table import Table
 from captionkit.bench.real_size import real_size_model
 from captionkit.bench.sides import Ours
 from captionkit.bench.work import EDITED, STAGE2, Work, films, lengths
+from captionkit.system.temp import TempFolder
 from captionkit.system.terminal import SafeConsole
 
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ONLY_AVX2": "1"}
@@ -64,12 +65,15 @@ def main() -> None:
         film, windows, model = options.once
         sys.stdout.write(json.dumps(once(film, int(windows), model)) + "\n")
         return
-    model = str(real_size_model()) if options.real else "demo"
     spent: dict[str, dict[str, list[float]]] = {}
-    with films(options.windows) as folder:
+    with TempFolder("bench") as folder:
+        model = str(real_size_model(folder)) if options.real else "demo"
+        (film,) = films(folder, options.windows)
         for _ in range(options.repeats):
             for part in ("", *PARTS):
-                for case, seconds in apart(part, folder / "film.mp4", options, model).items():
+                measured = apart(part, film, options, model)
+                sys.stderr.write(f"without {part or 'nothing'}: {measured}\n")
+                for case, seconds in measured.items():
                     spent.setdefault(part, {}).setdefault(case, []).append(seconds)
     table = Table("without", *(f"{case}, s (saved)" for case in spent[""]))
     for part, cases in spent.items():

@@ -46,7 +46,6 @@ def _one_ahead(module: ModuleType) -> None:
 PARTS: dict[str, tuple[str, Any]] = {
     "norms": ("kernels", lambda module: module.PRIORITY.clear()),
     "rotary embedding": ("kernels", _not_registered("ApplyRotaryEmb", "MRotaryEmbedding")),
-    "pixels normalized in parts": ("kernels", _not_registered("FusedMMInputNorm")),
     "attention of the tower": ("kernels", _not_registered("MMEncoderAttention")),
     "repetition penalties": ("kernels", _sets("sampler", SimpleNamespace())),
     "known videos first": ("scheduler", _sets("_KNOWN_FIRST", 0.0)),
