@@ -204,6 +204,17 @@ class Notebook:
         """Return the text that a cell printed."""
         return (self.cell(number).locator(".jp-OutputArea-output").first.text_content() or "").strip()
 
+    def put_on(self, theme: str) -> None:
+        """Change the theme: ``Light`` or ``Dark``."""
+        self.page.evaluate(
+            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+            f"JupyterLab {theme}",
+        )
+        light = str(theme == "Light").lower()
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+        # The lab covers the page while a theme loads.
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
+
     def save(self) -> Path:
         self.page.keyboard.press("Control+s")
         expect(self.page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0, timeout=WAIT_MS)

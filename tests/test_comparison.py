@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import captionkit as ck
 from captionkit.display import html as display
 from captionkit.display import overlap, wilson, word_diff
-from captionkit.review import CHECKS, check, check_table
+from captionkit.review import CHECKS, UNSUPPORTED, check, check_table
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \" ' & </table>"
 
@@ -204,7 +204,7 @@ def test_rows_without_text_have_no_findings():
         {"text": [FINE, None], "finish_reason": ["stop", None], "prompt": ["Say it.", None]}
     )
     found = check_table(table)
-    assert list(found.columns) == list(CHECKS)
+    assert list(found.columns) == [*CHECKS, UNSUPPORTED]
     assert found["words"].tolist()[0] == 10
     assert found.iloc[1].isna().all()
 
@@ -212,5 +212,5 @@ def test_rows_without_text_have_no_findings():
 def test_checks_are_columns_beside_the_captions(session, fake):
     fake.finish_reason = "length"
     table = session.caption("Say it.").checks
-    assert list(table.columns[-len(CHECKS) :]) == list(CHECKS)
+    assert list(table.columns)[-len(CHECKS) - 1 :] == [*CHECKS, UNSUPPORTED]
     assert table["truncated"].all()

@@ -197,7 +197,7 @@ def test_an_engine_that_dies_in_mid_run_loses_no_window(engine):
 
 
 def test_an_engine_that_dies_twice_loses_no_window(engine):
-    pending = [engine.submit(request(3000 + n, batch_size=1)) for n in range(40)]
+    pending = [engine.submit(request(3000 + n, batch_size=1)) for n in range(16)]
     for _ in range(2):
         pid = engine.pid
         kill(engine)
@@ -292,7 +292,9 @@ def test_a_small_model_takes_one_thread_an_operation(tmp_path, monkeypatch, weig
         file.truncate(weights)
     count = process._threads(tmp_path)
     assert process.environment(count)["OMP_NUM_THREADS"] == (threads or str(os.cpu_count()))
-    assert "OMP_NUM_THREADS" not in process.environment(None)
+    assert process.environment(count)["TORCHDYNAMO_DISABLE"] == "1"
+    # On a GPU, vLLM chooses its threads and compiles.
+    assert not {"OMP_NUM_THREADS", "TORCHDYNAMO_DISABLE"} & set(process.environment(None))
 
 
 def test_a_failed_start_carries_the_log_and_the_way_out(tmp_path):
@@ -360,13 +362,13 @@ def test_a_cancelled_request_ends_at_once_and_others_go_on(engine):
 
 
 def test_windows_with_random_cancels_and_recipes_keep_their_own_captions(engine):
-    report = asyncio.run(soak.run(engine, 240))
+    report = asyncio.run(soak.run(engine, 160))
     counts = report.counts
-    assert sum(counts.values()) == 240
+    assert sum(counts.values()) == 160
     assert counts["mixed up"] == 0
     assert counts["cancelled"] > 3
     # Another batch may round a word otherwise; a window that failed may not be.
     assert set(counts) <= {"right", "worded anew", "cancelled", "mixed up"}
-    assert counts["right"] > 150
+    assert counts["right"] > 100
     for what in ("kernel handles", "engine handles", "kernel threads", "engine threads"):
         assert report.samples[-1][what] <= report.samples[1][what] + 8

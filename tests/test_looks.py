@@ -151,19 +151,9 @@ def outputs(looks):
         yield cell.locator(".jp-Cell-outputArea").first
 
 
-def put_on(looks, theme):
-    page = looks.page
-    page.evaluate(
-        "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
-        f"JupyterLab {theme}",
-    )
-    light = str(theme == "Light").lower()
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", light)
-
-
 @pytest.fixture(params=["Light", "Dark"], scope="module")
 def themed(looks, request):
-    put_on(looks, request.param)
+    looks.put_on(request.param)
     looks.theme = request.param
     return looks
 

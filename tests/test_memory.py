@@ -164,7 +164,7 @@ def test_a_quantized_checkpoint_is_loaded_as_it_is(method):
         plan_memory(config, 7 * GIB, CARDS["A10"], Recipe(fp8=True))
 
 
-def test_layers_of_linear_attention_keep_no_token():
+def hybrid_config() -> dict:
     """Qwen3.5: every fourth layer has full attention."""
     config = copy.deepcopy(KNOWN[Q3_8B])
     linear = {
@@ -172,6 +172,19 @@ def test_layers_of_linear_attention_keep_no_token():
         "linear_key_head_dim": 128, "linear_value_head_dim": 128,
     }  # fmt: skip
     config["text_config"] |= {"full_attention_interval": 4, **linear}
+    return config
+
+
+def test_linear_attention_takes_bfloat16_on_every_processor_and_the_plan_says_where_that_is_slow():
+    large = replace(CPU, memory_mib=64_000, free_mib=60_000)
+    for bf16, notes in ((True, 0), (False, 1)):
+        made = plan_memory(hybrid_config(), None, replace(large, bf16=bf16))
+        assert (made.dtype, len(made.notes)) == ("bfloat16", notes)
+    assert "linear attention in nothing else, several times slower" in made.notes[0]
+
+
+def test_layers_of_linear_attention_keep_no_token():
+    config = hybrid_config()
     hybrid, plain = read_shape(config), read_shape(KNOWN[Q3_8B])
     assert (hybrid.full_layers, plain.full_layers) == (9, 36)
     # A matrix of 128 x 128 in 32 bits for each of 32 heads, and 3 inputs of 8192 numbers, in 27 layers.

@@ -20,6 +20,7 @@ NAMES = [
     "06_your_own_video_and_model",
     "07_at_scale",
     "08_a_training_set",
+    "09_which_caption_is_true",
     "10_find_the_recipe",
 ]
 

@@ -241,5 +241,5 @@ def long_request(seed: int) -> Request:
         inputs["video_metadata"],
         inputs["multi_modal_data"]["video"],
     )
-    sampling = Sampling(max_tokens=1500, temperature=0, ignore_eos=True)
+    sampling = Sampling(max_tokens=800, temperature=0, ignore_eos=True)
     return Request("Describe this video.", video, sampling, batch_size=2)

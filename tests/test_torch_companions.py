@@ -26,5 +26,6 @@ def test_packages_that_are_not_installed_are_left_alone(monkeypatch):
 
 
 @pytest.mark.engine
-def test_transformers_video_processors_import_afterwards_with_any_builds():
-    assert programs.run("companions").split()[-1] == "Qwen2VLVideoProcessor"
+@pytest.mark.parametrize("first", [[], ["transformers-first"]])
+def test_transformers_video_processors_import_afterwards_with_any_builds(first):
+    assert programs.run("companions", *first).split()[-1] == "Qwen2VLVideoProcessor"

@@ -16,10 +16,11 @@ from fakes import FakeBackend
 import captionkit as ck
 from captionkit import structured
 from captionkit.cli import main
-from captionkit.engine import Engine
+from captionkit.engine import Engine, EngineError
 from captionkit.pipeline.questions import A_B_TIE, YES_NO, Reply
 from captionkit.review.claims import split_claims
 from captionkit.review.judges import calibrate
+from captionkit.run.verification import check_words
 from captionkit.session import Session
 
 CAPTION = "At sea by day, a red car moves right. It stops."
@@ -125,6 +126,33 @@ def test_claims_are_sentences_and_clauses_with_their_places():
 
 
 @pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("Initially, the man sits. At 0:05, the car stops, and the dog runs.",
+         ["Initially, the man sits.", "At 0:05, the car stops.", "The dog runs."]),
+        ("As the video goes on, a man walks. Suddenly, a dog barks…",
+         ["As the video goes on, a man walks.", "Suddenly, a dog barks…"]),
+        ("J. K. Rowling waits. This is plan B. A dog runs.",
+         ["J. K. Rowling waits.", "J. K. Rowling waits. This is plan B.", "A dog runs."]),
+        ("Fruits etc. The man eats at 5 p.m. A dog barks.",
+         ["Fruits etc.", "The man eats at 5 p.m.", "A dog barks."]),
+        ("एक नाव है। सूरज है।", ["एक नाव है।", "सूरज है।"]),
+    ],
+)  # fmt: skip
+def test_what_qualifies_a_clause_stays_with_it_and_only_sentences_end(text, claims):
+    assert [each.text for each in split_claims(text)] == claims
+
+
+def test_text_in_place_of_json_is_split_as_text_and_cut_off_json_says_nothing():
+    schema = structured.canonical("tags")
+    assert [each.text for each in split_claims("A red car. A boat.", schema)] == [
+        "A red car.",
+        "A boat.",
+    ]
+    assert split_claims('{"tags": ["a red', schema) == []
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", []),
@@ -169,6 +197,10 @@ def test_the_probability_of_an_answer_is_that_of_its_first_tokens_whatever_their
         ("No, it is not.", YES_NO, "no"),
         ("<think>yes or no?</think> No.", YES_NO, "no"),
         ("The statement is true.", YES_NO, "yes"),
+        ("The statement is not true.", YES_NO, "no"),
+        ("This is not true of the video.", YES_NO, "no"),
+        ("It is not entirely true.", YES_NO, None),
+        ("I can't say yes.", YES_NO, None),
         ("Nothing known.", YES_NO, None),
         ("It is a tie.", A_B_TIE, "tie"),
         ("a", A_B_TIE, "a"),
@@ -259,6 +291,20 @@ def test_own_words_and_an_own_question_are_used(session, knowing):
     how = {"question": "Ist das wahr (rot)? {claim}", "words": {"yes": "ja", "no": ["nein"]}}
     assert run.verify(**how).claims["verdict"].all()
     assert run.checks["unsupported"].eq(False).all()
+    assert check_words({"yes": ["Ja", " ja"], "no": "nein"}, YES_NO) == {"yes": ["ja"], "no": ["nein"]}
+
+
+def test_a_model_that_does_not_start_leaves_the_verification_before(session, knowing, monkeypatch):
+    run = session.caption("short")
+    run.verify()
+
+    def fail(recipe, stop=None):
+        raise EngineError("no memory")
+
+    monkeypatch.setattr(session, "open_backend", fail)
+    with pytest.raises(EngineError, match="no memory"):
+        run.verify(question="Is it so? {claim}")
+    assert run.verified.supported == 1
 
 
 @pytest.mark.parametrize(
@@ -319,6 +365,25 @@ def test_a_model_may_list_the_claims_by_a_schema(session, knowing):
     assert CAPTION[place["start"] : place["end"]] == "a red car moves right"
     assert pd.isna(first.iloc[1]["start"])
     assert list(run.checks["unsupported"]) == [True] * 4
+    # An edited text has claims of its own, which nobody was asked about.
+    video, window = run.captions[["video", "window"]].iloc[0]
+    run.edit(video, window, "A green bus waits.")
+    chosen = run.to_choose.set_index(["video", "window"])
+    assert chosen.loc[(video, window), "edited_text"] == "A green bus waits."
+    assert chosen.loc[(video, window), "unsupported"] is pd.NA
+    assert chosen["unsupported"].notna().sum() == 3
+    # Without the run that listed them, claims are those of the rule.
+    session.store.delete(run.verified.way.split)
+    assert run.checks["unsupported"].isna().all()
+
+
+def test_a_model_lists_the_claims_of_the_windows_that_are_verified(session, knowing):
+    run = session.caption("short")
+    knowing.say = lambda prompt, start, stage: (
+        knowing.answer(prompt) if "Statement" in prompt else '{"claims": ["A red car."]}'
+    )
+    found = run.verify(split="model", windows=session.windows.head(1))
+    assert len(ck.open_run(found.way.split, session.store).captions["key"].unique()) == 1
 
 
 def test_stage_2_is_marked_beside_stage_1_and_what_it_dropped_is_listed(session, knowing, tmp_path):
@@ -343,6 +408,56 @@ def test_stage_2_is_marked_beside_stage_1_and_what_it_dropped_is_listed(session,
     page = run.export(tmp_path / "run.html").read_text()
     assert "<u>" in page
     assert "unsupported" in page
+
+
+def read_by_suffix(path):
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    return read.get(path.suffix, lambda each: pd.read_json(each, lines=True))(path)
+
+
+def test_exports_have_the_checks_that_the_run_shows(session, knowing, tmp_path):
+    knowing.say = lambda prompt, start, stage: (
+        knowing.answer(prompt)
+        if "Statement" in prompt
+        else "A blue car."
+        if start == "8.53"
+        else "A red car."
+    )
+    run = session.caption("short")
+    before = read_by_suffix(run.export(tmp_path / "before.csv", checks=True))
+    assert before["unsupported"].isna().all()
+    run.verify()
+    said = run.checks
+    assert list(said["unsupported"]) == [False, True, False, False]
+    for suffix in ("jsonl", "csv", "parquet"):
+        table = read_by_suffix(run.export(tmp_path / f"run.{suffix}", checks=True))
+        assert list(table.columns) == list(said.columns)
+        assert list(table["unsupported"]) == list(said["unsupported"])
+    cues = run.export(tmp_path / "run.srt", checks=True).read_text()
+    assert "A blue car.\n[unsupported]" in cues
+    assert cues.count("unsupported") == 1
+    (meta,) = run.export(tmp_path / "nemo", "nemo", checks=True).glob("**/*.json")
+    windows = json.loads(meta.read_text())["windows"]
+    assert [each["checks"] for each in windows] == [[], ["unsupported"], [], []]
+    assert run.report().captions["faults"].tolist() == ["", "unsupported", "", ""]
+    assert run.export(tmp_path / "run.html").read_text().count("<td>unsupported</td>") == 1
+
+
+def test_a_data_set_leaves_out_captions_with_unsupported_claims(session, knowing, tmp_path):
+    knowing.text = CAPTION.replace("red", "blue")
+    run = session.caption("short")
+    run.verify()
+    first = run.captions.iloc[0]
+    # A person's text was not verified.
+    run.edit(first["video"], 0, "A text of a person.")
+    how = {"layout": "events", "without_faults": "unsupported"}
+    (film,) = json.loads(
+        (run.export(tmp_path / "set", "dataset", **how) / "events.json").read_text()
+    ).values()
+    assert film["sentences"] == ["A text of a person."]
+    table = ck.load_captions(run.export(tmp_path / "run.csv", checks=True))
+    written = ck.export_dataset(table.iloc[:1], tmp_path / "of a table", "events", overwrite=True)
+    assert "unsupported 1" in (written / "card.md").read_text()
 
 
 def test_a_damaged_verification_of_a_strangers_store_costs_no_caption(session, tmp_path):
@@ -471,7 +586,9 @@ def spoken(events):
 def test_events_have_seconds_of_the_film_and_invalid_ones_say_why(session, knowing, tmp_path):
     texts = {
         "0.00": spoken([(0, 2.5, "A car stops."), (1.5, 3, "A dog runs.")]),
-        "8.53": spoken([(3, 2, "Backwards."), (2, 4, "Too early."), (1, 99, "Too late.")]),
+        "8.53": spoken(
+            [(70, 80, "Elsewhere."), (3, 2, "Backwards."), (2, 4, "Too early."), (1, 99, "Too late.")]
+        ),
         "17.07": "no json",
         "25.60": '{"events": [{"start": "x", "end": 1, "text": "No number."}, 7]}',
     }
@@ -480,7 +597,9 @@ def test_events_have_seconds_of_the_film_and_invalid_ones_say_why(session, knowi
     table = run.events
     assert table["invalid"].iloc[:2].tolist() == [None, None]
     assert table["start_s"].iloc[:2].tolist() == [0, 1.5]
+    # A time outside the window makes no other event invalid.
     assert [str(each).split(" (")[0] for each in table["invalid"].iloc[2:]] == [
+        "70 to 80 s lies outside the window of 8.53 s",
         "it ends at 2 s, before it begins at 3 s",
         "it begins at 2 s, before the event before it",
         "1 to 99 s lies outside the window of 8.53 s",
@@ -488,7 +607,7 @@ def test_events_have_seconds_of_the_film_and_invalid_ones_say_why(session, knowi
         "start or end is not a number",
         "it has no text",
     ]
-    assert table["start_s"].iloc[2] == pytest.approx(8.533 + 3, abs=0.01)
+    assert table["start_s"].iloc[3] == pytest.approx(8.533 + 3, abs=0.01)
     cues = run.export(tmp_path / "run.srt").read_text()
     assert "00:00:00,000 --> 00:00:02,500\nA car stops." in cues
     # Without valid times the window's own count.
@@ -500,6 +619,35 @@ def test_events_have_seconds_of_the_film_and_invalid_ones_say_why(session, knowi
     ).values()
     assert film["timestamps"][:2] == [[0, 2.5], [1.5, 3]]
     assert film["sentences"][:2] == ["A car stops.", "A dog runs."]
+
+
+SPAN_S = 256 / 30
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "clamped"),
+    [
+        (2, SPAN_S, (2, SPAN_S)),
+        (2, 9, (2, SPAN_S)),
+        (2, SPAN_S + 0.5, (2, SPAN_S)),
+        (2, SPAN_S + 0.51, None),
+        (-0.5, 2, (0, 2)),
+        (-0.51, 2, None),
+        (-0.5, SPAN_S + 0.5, (0, SPAN_S)),
+        # No part of these lies within the window.
+        (SPAN_S + 0.1, SPAN_S + 0.2, None),
+        (-0.2, -0.1, None),
+    ],
+)
+def test_events_half_a_second_outside_their_window_are_clamped_and_further_ones_invalid(
+    session, knowing, start, end, clamped
+):
+    knowing.say = lambda prompt, start_s, stage: spoken([(start, end, "A car.")])
+    event = session.caption("short", schema="events").events.iloc[1]
+    times = (event["start_s"] - SPAN_S, event["end_s"] - SPAN_S)
+    assert times == pytest.approx(clamped or (start, end))
+    assert (event["invalid"] is None) == (clamped is not None)
+    assert clamped or "lies outside the window of 8.53 s" in event["invalid"]
 
 
 def test_events_of_an_own_schema_are_found_and_of_free_text_refused(session, knowing):

@@ -143,6 +143,7 @@ def test_windows_that_wait_for_the_engine_are_marked(bench, fake):
 
 
 def test_updates_come_at_most_ten_times_a_second(bench):
+    assert bench.board.idle(30)  # changes of the opening are no updates
     changes = []
     bench.board.listen(changes.append)
     begun = time.monotonic()
@@ -500,12 +501,20 @@ def test_verify_marks_false_claims_in_compare_and_lists_the_worst_first(bench, f
     assert "18 claims verified, 2 unsupported" in bench.tuner.progress.value
     bench.browser.value = ("harbour", 1)
     assert bench.board.idle(30)
-    assert "<u>A boat.</u> A car." in bench.compare.sides[0].text.value
+    shown = bench.compare.sides[0].text.value
+    assert "<u>A boat.</u> A car." in shown
+    assert "faults: unsupported · 50% of claims supported" in shown
+    bench.browser.filter = {"check": "unsupported"}
+    assert [bench.board.windows[each].supported for each in bench.browser.listed] == [0.5, 0.5]
+    assert bench.board.windows[bench.browser.listed[0]].marks == ["unsupported"]
     bench.review.queue.value = "worst verified"
     bench.review.begin.click()
     assert bench.board.idle(30)
     listed = [bench.board.windows[each].supported for each in bench.browser.listed]
     assert listed == [0.5, 0.5, *[1] * 7]
+    # A review changes no verdict.
+    ask(bench.browser, kind="rate", index=bench.browser.listed[0], rating=2)
+    assert bench.board.windows[bench.browser.listed[0]].supported == 0.5
     assert "9 captions were verified" in bench.review.status.value
 
 

@@ -314,6 +314,47 @@ def test_hostile_captions_are_shown_as_text_and_run_nothing(lab, browser):
     lab.shutdown_kernels()
 
 
+def test_verify_tells_its_cost_marks_false_claims_and_lists_the_worst_first(lab, browser):
+    notebook = lab.open(browser, lab.write("verified"))
+    notebook.run(0)
+    page = notebook.page
+    tuner, compared = page.locator(".ck-tuner"), page.locator(".ck-left")
+    expect(rows(notebook)).to_have_count(4)
+    expect(tuner).not_to_contain_text("to verify")
+    button(notebook, "All windows").click()
+    # The cost is there before anybody asks.
+    expect(tuner).to_contain_text("to verify 4 captions asks about 8 questions")
+    expect(compared.locator("u")).to_have_count(0)
+    button(notebook, "Verify").click()
+    expect(tuner).to_contain_text("8 claims verified, 3 unsupported")
+    expect(tuner).to_contain_text("4 captions are verified")
+    found = rows(notebook).nth(1).locator(".ckb-marks")
+    expect(found).to_have_text("unsupported")
+    whole = "(each) => each.scrollWidth <= each.clientWidth"
+    assert found.evaluate(whole)
+    assert rows(notebook).nth(1).locator(".ckb-state").evaluate(whole)
+    expect(rows(notebook).nth(2)).not_to_contain_text("unsupported")
+    expect(compared.locator("u")).to_have_text("A boat lies in the sea.")
+    expect(compared).to_contain_text("50% of claims supported")
+    page.get_by_role("tab", name="Review", exact=True).click()
+    page.get_by_label("Queue", exact=True).select_option("worst verified")
+    button(notebook, "Begin").click()
+    expect(rows(notebook).first).to_have_attribute("aria-selected", "true")
+    expect(rows(notebook).first).to_contain_text("harbour 1")
+    expect(page.get_by_text("4 captions were verified")).to_be_visible()
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    expect(compared.locator("u")).to_have_count(2)
+    expect(compared).to_contain_text("0% of claims supported")
+    assert sticking_out(page) == []
+    assert page.evaluate(SPOILT) == []
+    for theme in ("Light", "Dark"):
+        notebook.put_on(theme)
+        page.locator(".ckb").scroll_into_view_if_needed()
+        shoot(notebook, f"verified-{theme}")
+    notebook.close()
+    lab.shutdown_kernels()
+
+
 def write_long_film(path, frames):
     """Grey frames, each a little lighter than the one before."""
     with av.open(str(path), "w") as container:

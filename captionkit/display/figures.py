@@ -102,13 +102,15 @@ def sweep_figure(table: pd.DataFrame) -> Figure:
 def growth_figure(table: pd.DataFrame, slopes: Mapping[str, tuple[float, float]]) -> Figure:
     """Draw CPU time and added memory of cases by the number of windows, on logarithmic axes.
 
-    ``table`` has the columns case, windows, cpu_s and added_mb, ``slopes`` those of time and memory.
+    ``table`` has the columns case, windows, cpu_s and added_mb, ``slopes`` those of time and memory. A
+    case of one size has no slopes and is left out.
     """
+    known = table[table["case"].isin(list(slopes))]
     figure = _figure(11, 5)
     panels = (("cpu_s", 1e-3, "CPU seconds (slope)"), ("added_mb", 1, "MB added (slope)"))
     for side, axes in enumerate(figure.subplots(1, 2)):
         name, least, title = panels[side]
-        for index, (case, some) in enumerate(table.groupby("case", sort=False)):
+        for index, (case, some) in enumerate(known.groupby("case", sort=False)):
             axes.loglog(
                 some["windows"], some[name].clip(lower=least), color=f"C{index}",
                 marker="os^Dv<>Xp"[index % 9], label=f"{case} ({slopes[case][side]:.2f})",

@@ -18,7 +18,7 @@ class MemoryPlan:
     on_gpu
         Whether ``gpu_memory_utilization`` counts; on a CPU ``kv_bytes`` does.
     dtype
-        vLLM's ``dtype``: ``auto``, ``float16`` or ``float32``.
+        vLLM's ``dtype``: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
     quantization
         What vLLM is asked for: ``fp8_per_tensor``, or None to load the checkpoint as it is.
     notes

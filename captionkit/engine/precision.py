@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from captionkit.engine.shapes import Shape
 from captionkit.system.hardware import BF16_CAPABILITY, FP8_CAPABILITY, Gpu, Processor, require_fp8
 
+_SLOW_LINEAR = (
+    "bfloat16: vLLM computes this model's linear attention in nothing else, several times slower on "
+    "this processor, which has no bfloat16 of its own"
+)
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -44,6 +49,9 @@ def find_precision(shape: Shape, card: Gpu | Processor, fp8: bool) -> Precision:
     if fp8:
         require_fp8(card)
     if isinstance(card, Processor):
+        if shape.state_numbers and not shape.quantization:
+            # vLLM's linear attention on a CPU takes nothing else.
+            return Precision("bfloat16", None, 2, () if card.bf16 else (_SLOW_LINEAR,))
         if card.bf16 or shape.quantization:
             return Precision("auto", None, 2, ())
         return Precision("float32", None, 4, (card.precision,))

@@ -253,8 +253,8 @@ def _threads(model: Path) -> int:
 def environment(threads: int | None, devices: Sequence[str] = ()) -> dict[str, str]:
     """Return the environment of a process that runs vLLM; variables that are set already stay.
 
-    Without a number of ``threads``, vLLM chooses. ``devices`` are the GPUs that it sees, by their
-    numbers or identifiers in nvidia-smi.
+    Without a number of ``threads``, as on a GPU, vLLM chooses. ``devices`` are the GPUs that it sees,
+    by their numbers or identifiers in nvidia-smi.
     """
     # By itself, CUDA counts GPUs from the fastest, and nvidia-smi by their slots.
     order = {"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -264,6 +264,9 @@ def environment(threads: int | None, devices: Sequence[str] = ()) -> dict[str, s
         "TOKENIZERS_PARALLELISM": "false",
         # Do not pin threads to cores: a busy neighbour on one core would hold all threads up.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        # vLLM runs eager here, but compiles steps of sampling at their first use: the first question
+        # with probabilities waited 2 to 6 s, and needed a compiler on the machine.
+        "TORCHDYNAMO_DISABLE": "1",
     }
     return {
         **(tuned if threads else {}),

@@ -9,8 +9,9 @@ if their metadata is present, so vLLM could not be imported at all.
 torchvision gets the schemas of the two operators, which is all that its Python transforms need. If the
 builds match, it changes nothing. Nothing on disk is touched.
 
-Call it before transformers or vLLM are imported, at the top of a module, so that vLLM's own children,
-which import that module again, are repaired too.
+Call it before vLLM is imported, at the top of a module, so that vLLM's own children, which import that
+module again, are repaired too. transformers may be imported already: it looks once for each package,
+and is made to look again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def reconcile() -> list[str]:
             _forget(name)
             # None in sys.modules makes every import of the name raise ImportError.
             sys.modules[name] = None  # type: ignore[assignment]
+            _look_again(name)
             repaired.append(name)
     if importlib.util.find_spec("torchvision") is not None and not _imports("torchvision"):
         _forget("torchvision")
@@ -63,6 +65,14 @@ def _imports(name: str) -> bool:
     except (ImportError, OSError, RuntimeError):
         return False
     return True
+
+
+def _look_again(name: str) -> None:
+    """Make transformers, if it is imported, forget that it found a package."""
+    looked = sys.modules.get("transformers.utils.import_utils")
+    found = getattr(looked, f"is_{name}_available", None)
+    if found is not None:
+        found.cache_clear()
 
 
 def _forget(name: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Iterable,
     Mapping,
@@ -15,6 +16,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 from captionkit import prompts
 from captionkit.engine import (
@@ -34,6 +36,8 @@ from captionkit.sources import PlannedWindow
 from captionkit.video import DecodePool
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 async def caption_stages(
@@ -118,7 +122,7 @@ def sampling_of(recipe: Recipe) -> Sampling:
     )
 
 
-async def caption(
+def caption(
     windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow],
     recipe: Recipe,
     backend: Backend,
@@ -163,15 +167,37 @@ async def caption(
         If the engine was closed, or the server is away.
     """
     flow = _Flow(recipe, backend, pool, batch_size, priority, salt, given, texts)
-    running = asyncio.create_task(flow.run(windows))
+    return emitted(flow.events, lambda group: flow.run(windows, group), flow.threads)
+
+
+async def emitted(
+    items: asyncio.Queue[Item | None],
+    work: Callable[[asyncio.TaskGroup], Awaitable[None]],
+    threads: ThreadPoolExecutor,
+) -> AsyncGenerator[Item, None]:
+    """Yield what the tasks of some work put into a queue; leaving the loop early cancels them.
+
+    Raises what a task or the work itself raises, once all others are cancelled. Ends the threads.
+    """
+
+    async def run() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                await work(group)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        finally:
+            items.put_nowait(None)
+
+    running = asyncio.create_task(run())
     try:
-        while (event := await flow.events.get()) is not None:
-            yield event
+        while (item := await items.get()) is not None:
+            yield item
         await running
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        flow.threads.shutdown(wait=False, cancel_futures=True)
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def reason(failure: Exception, work: str) -> str:
@@ -206,25 +232,22 @@ class _Flow:
         # Use own threads, because the caller shares asyncio's.
         self.threads = ThreadPoolExecutor(self.pool.workers, "captionkit-prepare")
 
-    async def run(self, windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow]) -> None:
-        """Take windows while memory is free; return after the last window."""
+    async def run(
+        self,
+        windows: Iterable[PlannedWindow] | AsyncIterable[PlannedWindow],
+        group: asyncio.TaskGroup,
+    ) -> None:
+        """Take windows while memory is free, up to the last one."""
         source = windows if isinstance(windows, AsyncIterable) else _one_by_one(windows)
         iterator = aiter(source)
-        try:
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    await self.ahead.acquire()
-                    await self.room.acquire()
-                    try:
-                        window = await anext(iterator)
-                    except StopAsyncIteration:
-                        break
-                    group.create_task(self.caption(window))
-        except ExceptionGroup as failed:
-            # Raise what the source or a window raised; the group has cancelled the others.
-            raise failed.exceptions[0] from None
-        finally:
-            self.events.put_nowait(None)
+        while True:
+            await self.ahead.acquire()
+            await self.room.acquire()
+            try:
+                window = await anext(iterator)
+            except StopAsyncIteration:
+                break
+            group.create_task(self.caption(window))
 
     async def caption(self, window: PlannedWindow) -> None:
         """Caption one window and emit its events."""

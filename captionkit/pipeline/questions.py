@@ -23,7 +23,7 @@ from captionkit.engine import (
     RequestError,
 )
 from captionkit.engine.protocol import MOST_LOGPROBS
-from captionkit.pipeline.flow import reason, sampling_of
+from captionkit.pipeline.flow import emitted, reason, sampling_of
 from captionkit.pipeline.prepared import PreparedWindow, prepare
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
@@ -32,12 +32,14 @@ from captionkit.video import DecodePool
 # Answers with the words for each.
 Words = Mapping[str, Sequence[str]]
 
-YES_NO: Words = {"yes": ("yes", "true"), "no": ("no", "false")}
+YES_NO: Words = {"yes": ("yes", "true"), "no": ("no", "false", "not true")}
 A_B_TIE: Words = {"a": ("a",), "b": ("b",), "tie": ("tie", "equal", "neither", "same")}
 # Longest answer, in tokens, that is read as text.
 _TEXT_TOKENS = 32
 # Share of all probability that the answers must have together.
 _LEAST_SHARE = 0.1
+# Before an answer within its sentence, it takes the answer back, and nobody knows what is meant.
+_NEGATED = re.compile(r"(?:\b(?:not|never|hardly|cannot)|n['’]t)\b[^.;!?\n]*\Z", re.IGNORECASE)
 # What stands around a word in a token, marks of a beginning word included.
 _AROUND = " \n\t\"'.,:*()▁Ġ"
 
@@ -72,7 +74,7 @@ class Reply:
             (match.start(), name)
             for name, each in words.items()
             for word in each
-            if (match := _pattern(word).search(text))
+            if (match := _pattern(word).search(text)) and not _NEGATED.search(text[: match.start()])
         ]
         return min(found)[1] if found else None
 
@@ -108,7 +110,7 @@ class Asked:
     error: str | None = None
 
 
-async def ask(
+def ask(
     questions: Iterable[tuple[PlannedWindow, Sequence[str]]],
     words: Words,
     recipe: Recipe,
@@ -144,15 +146,7 @@ async def ask(
         If the engine was closed, or the server is away.
     """
     asking = _Asking(words, recipe, backend, pool, batch_size, tokens)
-    running = asyncio.create_task(asking.run(questions))
-    try:
-        while (asked := await asking.asked.get()) is not None:
-            yield asked
-        await running
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        asking.threads.shutdown(wait=False, cancel_futures=True)
+    return emitted(asking.asked, lambda group: asking.run(questions, group), asking.threads)
 
 
 @dataclass
@@ -176,27 +170,32 @@ class _Asking:
         # Whether the backend reports probabilities, once it has answered.
         self.reports = True
 
-    async def run(self, questions: Iterable[tuple[PlannedWindow, Sequence[str]]]) -> None:
-        """Take windows while there is room; return after the last answer."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for window, texts in questions:
-                    await self.room.acquire()
-                    group.create_task(self.window(window, texts))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        finally:
-            self.asked.put_nowait(None)
+    async def run(
+        self, questions: Iterable[tuple[PlannedWindow, Sequence[str]]], group: asyncio.TaskGroup
+    ) -> None:
+        """Take windows while there is room, up to the last one."""
+        for window, texts in questions:
+            await self.room.acquire()
+            group.create_task(self.window(window, texts))
 
     async def window(self, window: PlannedWindow, texts: Sequence[str]) -> None:
-        """Ask all questions of a window: the first alone, after which the backend has the frames."""
+        """Ask all questions of a window; of an unknown one the first alone, which brings the frames."""
         try:
-            for text in texts[:1]:
+            alone = 0 if await self.known(window) else 1
+            for text in texts[:alone]:
                 await self.question(window, text)
-            await asyncio.gather(*(self.question(window, text) for text in texts[1:]))
+            await asyncio.gather(*(self.question(window, text) for text in texts[alone:]))
         finally:
             self.light.pop(window.key, None)
             self.room.release()
+
+    async def known(self, window: PlannedWindow) -> bool:
+        """Return whether the backend has the frames of a window."""
+        try:
+            return self.backend.knows((await self.request(window, "", frames=False)).uid)
+        except Exception:
+            # Its first question says what is wrong.
+            return False
 
     async def question(self, window: PlannedWindow, text: str) -> None:
         """Ask one question and emit what came."""

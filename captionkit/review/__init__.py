@@ -2,7 +2,7 @@
 
 from captionkit.review.agreement import agreements
 from captionkit.review.blind import AB, Choice, Pair
-from captionkit.review.checks import CHECKS, FAULTS, check, check_table, faults
+from captionkit.review.checks import CHECKS, FAULTS, UNSUPPORTED, check, check_table, faults
 from captionkit.review.comparison import Comparison, compare, compare_tables, stability
 from captionkit.review.report import SetReport, report
 from captionkit.review.scores import MEASURES, mean_scores, scores
@@ -12,6 +12,7 @@ __all__ = [
     "CHECKS",
     "FAULTS",
     "MEASURES",
+    "UNSUPPORTED",
     "Choice",
     "Comparison",
     "Pair",

@@ -16,18 +16,31 @@ _SUBJECT = (
     r"no|his|her|their|its|it|he|she|they|there|this|that|these|those)\b"
 )
 # A mark within a number or a name ("3.5", "e.g.") ends no sentence.
-_SENTENCE = re.compile(r"(?:[^.!?。！？\n]|[.!?](?=[^\s.!?\"'”’)\]*]))+[.!?。！？]*")
+_SENTENCE = re.compile(r"(?:[^.!?。！？…।\u06d4؟\n]|[.!?](?=[^\s.!?\"'”’)\]*]))+[.!?。！？…।\u06d4؟]*")
 _CLAUSE = re.compile(
     r";\s*|\s+[—\u2013]+\s+|\s+--\s+"
     rf"|,\s+(?:(?:and|but|while|whereas|then|as|plus|or)\s+)?(?={_SUBJECT})"
     rf"|\s+(?:while|whereas)\s+(?={_SUBJECT})",
     re.IGNORECASE,
 )
-_ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|st|vs|approx|no|fig|e\.g|i\.e|etc)\.$", re.IGNORECASE)
+# Says when or how, and stays with its clause.
+_ADVERBIAL = re.compile(
+    r"(?:initially|at first|first|then|next|later|afterwards?|eventually|finally|lastly|meanwhile|"
+    r"suddenly|soon|now|again|overall|additionally|also|however|as\b.*|"
+    r"(?:at|from|after|around) \d[\d:.,]*(?: ?s| seconds?)?)",
+    re.IGNORECASE,
+)
+# A subject with a capital begins a sentence, also behind "etc." or an initial.
+_BEGINNING = re.compile(rf"\s+(?=[A-Z])(?i:{_SUBJECT})")
+# The last one is an initial of a name.
+_ABBREVIATION = re.compile(
+    r"\b(?:(?:mr|mrs|ms|dr|prof|st|mt|vs|approx|no|fig|inc|e\.g|i\.e|[ap]\.m|etc)\.|(?-i:[A-Z]\.))$",
+    re.IGNORECASE,
+)
 _EDGES = " \t\r,;:*_#>-•–—\"'“”‘’()[]"  # noqa: RUF001 (quotation marks of captions)
 _NUMBERING = re.compile(r"\s*(?:[-*•>#]+|\(?\d{1,2}[.)](?=\s))\s*")
 _POINTING = re.compile(r"(?:it|he|she|they|its|his|her|their|this|these|those|both)\b", re.IGNORECASE)
-_END = (".", "!", "?", "。", "！", "？")
+_END = (".", "!", "?", "。", "！", "？", "…", "।", "\u06d4", "؟")
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 # Words that state nothing themselves.
 _SMALL = frozenset(
@@ -78,7 +91,10 @@ def split_claims(text: str, schema: str | None = None) -> list[Claim]:
     found = None
     if schema is not None:
         values, _ = structured.read(text, schema)
-        found = list(_of_values(values, text)) if values else []
+        found = list(_of_values(values, text)) if values else None
+        if found is None and text.lstrip().startswith(("{", "[")):
+            # JSON that was cut off: its parts are no statements.
+            found = []
     return _of_text(text) if found is None else found
 
 
@@ -88,7 +104,8 @@ def _of_text(text: str) -> list[Claim]:
     for start, end in _sentences(text):
         borders = [start]
         for cut in _CLAUSE.finditer(text, start, end):
-            borders += [cut.start(), cut.end()]
+            if not _ADVERBIAL.fullmatch(text[borders[-1] : cut.start()].strip()):
+                borders += [cut.start(), cut.end()]
         borders.append(end)
         for first, last in zip(borders[::2], borders[1::2], strict=True):
             first, last = _trimmed(text, first, last)
@@ -110,7 +127,8 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
     open_at: int | None = None
     for match in _SENTENCE.finditer(text):
         start = match.start() if open_at is None else open_at
-        open_at = start if _ABBREVIATION.search(match[0]) else None
+        goes_on = _ABBREVIATION.search(match[0]) and not _BEGINNING.match(text, match.end())
+        open_at = start if goes_on else None
         if open_at is None:
             yield start, match.end()
     if open_at is not None:

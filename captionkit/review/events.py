@@ -19,8 +19,10 @@ COLUMNS = (
 )  # fmt: skip
 _DEFINITION = "#/$defs/"
 _EVENT = {"start", "end", "text"}
-# Seconds by which an event may leave its window: models round.
-_SLACK_S = 0.05
+#: Seconds by which an event may leave its window, since models round times.
+SLACK_S = 0.5
+# Windows begin and end at fractions of a second, whose difference is not exact.
+_SLACK_S = SLACK_S + 1e-6
 
 
 def events_property(schema: str | None) -> str | None:
@@ -53,7 +55,9 @@ def event_rows(captions: pd.DataFrame, schema: str | None) -> pd.DataFrame:
     pandas.DataFrame
         `COLUMNS`: ``event`` is the number within the window, from 0; start_s and end_s are seconds of
         the film, missing if they are not numbers; ``invalid`` says what is wrong, else None. A caption
-        that is not JSON has one row with only that.
+        that is not JSON has one row with only that. Models round times: an event that begins or ends up
+        to `SLACK_S` (0.5 s) outside its window is valid and clamped to the window; further outside it
+        is invalid and keeps its times.
 
     Raises
     ------
@@ -98,14 +102,18 @@ def _events(row: dict[str, Any], schema: str, name: str) -> Iterator[dict[str, A
         event = each if isinstance(each, dict) else {}
         start, end, text = _seconds(event.get("start")), _seconds(event.get("end")), event.get("text")
         said = text if isinstance(text, str) and text.strip() else None
+        problem = _fault(start, end, span, before)
+        if problem is None:
+            start, end = max(start, 0.0), min(end, span)
         yield {
             "event": number,
             "start_s": row["start_s"] + start,
             "end_s": row["start_s"] + end,
             "text": said,
-            "invalid": "it has no text" if said is None else _fault(start, end, span, before),
+            "invalid": "it has no text" if said is None else problem,
         }
-        if not math.isnan(start):
+        # A time outside the window says nothing about the order of the others.
+        if 0 <= start <= span:
             before = max(before, start)
 
 
@@ -123,11 +131,11 @@ def _fault(start: float, end: float, span: float, before: float) -> str | None:
     """Return what is wrong with the times of an event, in seconds within its window."""
     if math.isnan(start) or math.isnan(end):
         return "start or end is not a number"
-    if start < 0 or end > span + _SLACK_S:
+    if start < -_SLACK_S or end > span + _SLACK_S or start > span or end < 0:
         return f"{start:g} to {end:g} s lies outside the window of {span:.2f} s"
     if end < start:
         return f"it ends at {end:g} s, before it begins at {start:g} s"
-    if start < before:
+    if max(start, 0.0) < before:
         return f"it begins at {start:g} s, before the event before it ({before:g} s)"
     return None
 
@@ -141,15 +149,24 @@ def join_events(events: pd.DataFrame, gap_s: float) -> pd.DataFrame:
         raise ValueError(f"gap_s is {gap_s}; give 0 or more seconds")
     valid = events[events["invalid"].isna()]
     joined: list[dict[str, Any]] = []
+    late: list[dict[str, Any]] = []
     order = ["video", "repeat", "window_start_s", "event"]
     for row in valid.sort_values(order, kind="stable").to_dict("records"):
-        parts = [each for each in joined if _continues(each, row, gap_s)]
+        # Rows come by time: what ended before this window goes on in no later one.
+        film, border = (row["video"], row["repeat"]), row["window_start_s"] - gap_s
+        late = [
+            each
+            for each in late
+            if (each["video"], each["repeat"]) == film and each["window_end_s"] >= border
+        ]
+        parts = [each for each in late if _continues(each, row, gap_s)]
         if parts:
             part = parts[-1]
             part["end_s"] = max(part["end_s"], row["end_s"])
             part["window_end_s"], part["last_window"] = row["window_end_s"], row["window"]
         else:
             joined.append({**row, "last_window": row["window"]})
+            late.append(joined[-1])
     table = TextTable(joined, columns=[*COLUMNS, "last_window"])
     table = table.astype({each: events[each].dtype for each in COLUMNS})
     order = ["video", "repeat", "start_s", "end_s"]

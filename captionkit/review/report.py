@@ -92,12 +92,13 @@ def report(
         If there is no caption.
     """
     table = table.dropna(subset="text")
-    false = pd.Series(pd.NA, table.index) if unsupported is None else unsupported[table.index]
+    asked = pd.Series(dtype="boolean") if unsupported is None else unsupported
+    false = asked.reindex(table.index)
     table = table.reset_index(drop=True)
     if table.empty:
         raise ValueError("there is no caption to report on")
     words = [words_of(text) for text in table["text"]]
-    found = faults(table, schema)
+    found = faults(table, schema, false.set_axis(table.index))
     labels = [f"{row.video} {row.window}" for row in table.itertuples()]
     alike = near_duplicates(list(table["text"]), near)
     same = _exact(words)

@@ -142,6 +142,8 @@ class Asking:
         Questions that run at once; None takes the session's number.
     tokens
         Longest answer where probabilities tell.
+    on_open
+        Called once the model is there, or nothing is to be asked.
     """
 
     def __init__(
@@ -155,12 +157,13 @@ class Asking:
         *,
         batch_size: int | None = None,
         tokens: int = 1,
+        on_open: Callable[[], object] = lambda: None,
     ) -> None:
         self._store, self._asker, self._words = store, asker, words
         self._session, self._run_id = session, run
         self._questions = questions
         self._batch_size = batch_size or session.batch_size
-        self._tokens = tokens
+        self._tokens, self._on_open = tokens, on_open
         self.total = sum(len(texts) for _, texts in questions)
         #: Questions that were answered or failed.
         self.done = 0
@@ -225,13 +228,17 @@ class Asking:
         assert task is not None
         with self._lock:
             self._stop = lambda: here.call_soon_threadsafe(task.cancel)
-        if self._cancelled.is_set() or not self._questions:
+        if self._cancelled.is_set():
+            return
+        if not self._questions:
+            self._on_open()
             return
         known = await asyncio.to_thread(
             self._session.find_windows, [key for key, _ in self._questions], self._run_id
         )
         # Load in a thread: loading takes seconds to minutes, and other work shares the loop.
         backend = await asyncio.to_thread(self._asker.open, self._session, self._cancelled)
+        self._on_open()
         asked = ask(
             ((known[key], texts) for key, texts in self._questions),
             self._words,

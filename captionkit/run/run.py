@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from captionkit import display, structured
+from captionkit.captions import with_edits
 from captionkit.export import export_run
 from captionkit.export.dataset import DatasetOptions
 from captionkit.recipe import Recipe
@@ -179,8 +180,8 @@ class Run(RunTruths):
         ``unsupported`` is whether `verify` found a false claim, missing where it was not asked.
         """
         table = self.captions
-        found = check_table(table, schema=self.recipe.schema)
-        return table.join(self._is_unsupported(table)).join(found)
+        false = self.is_unsupported(table)
+        return table.join(check_table(table, schema=self.recipe.schema, unsupported=false))
 
     @property
     def structured(self) -> pd.DataFrame:
@@ -236,7 +237,7 @@ class Run(RunTruths):
             Word overlap from which two captions count as nearly the same.
         """
         table = self.final
-        return report(table, self.recipe.schema, names, near, self._is_unsupported(table))
+        return report(table, self.recipe.schema, names, near, self.is_unsupported(table))
 
     def scores(self, reference: Run) -> pd.DataFrame:
         """Compare each caption with the one of a reference, such as imported captions of people.
@@ -248,9 +249,7 @@ class Run(RunTruths):
     @property
     def human(self) -> pd.DataFrame:
         """`final`, with a person's edits instead of the texts that were edited."""
-        table = self.final
-        edited = table["edited_text"]
-        return table.assign(text=edited.where(edited.notna(), table["text"]))
+        return with_edits(self.final)
 
     def rate(
         self,
@@ -331,7 +330,7 @@ class Run(RunTruths):
         stage
             Only this stage, 1 or 2. None takes all stages, and for subtitles the last one.
         checks
-            Add the findings of `review.checks`; a data set has them in its tables.
+            Add the findings of `checks`; a data set has them in its tables.
         prefer_human
             Prefer an edited text, and of a window with ratings only the stage rated best.
         overwrite
@@ -347,7 +346,7 @@ class Run(RunTruths):
         if format == "dataset":
             known = self._session.sources.by_key if self._session else {}
             return export_dataset(
-                self.captions, path, stage=stage, prefer_human=prefer_human, overwrite=overwrite,
+                self.to_choose, path, stage=stage, prefer_human=prefer_human, overwrite=overwrite,
                 windows=known, **dataset,
             )  # fmt: skip
         for name in dataset:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, Protocol
 
 import pandas as pd
 
+from captionkit.captions import with_edits
 from captionkit.pipeline.questions import YES_NO, Words
 from captionkit.recipe import Recipe
+from captionkit.review import UNSUPPORTED
 from captionkit.review.events import event_rows, join_events
 from captionkit.review.omissions import omissions
 from captionkit.run.asking import Askable, Asker, Asking
@@ -120,11 +123,13 @@ class RunTruths(abc.ABC):
         """Start to ask and return the work under way, and what it fills; see `verify`."""
         driver = self._driver()
         made = self.verification(by, **how)
-        self.store.answers.set_verified(self.id, made.way.to_json())
         asker = Asker.of(by, self.recipe, driver)
         asking = Asking(
-            self.store, asker, made.way.words, made.left(), driver, self.id, batch_size=batch_size
-        )
+            self.store, asker, made.way.words, made.left(), driver, self.id,
+            batch_size=batch_size,
+            # A model that does not start leaves the verification before.
+            on_open=lambda: self.store.answers.set_verified(self.id, made.way.to_json()),
+        )  # fmt: skip
         return asking, made
 
     def verification(
@@ -151,15 +156,17 @@ class RunTruths(abc.ABC):
             check_question(question, ("claim",)),
             check_words(words, YES_NO),
             stage,
-            self._listed(stage).id if split == BY_MODEL else None,
+            self._listed(stage, windows).id if split == BY_MODEL else None,
         )
         return Verification(self, way, None if windows is None else rows.row_keys(windows))
 
-    def _listed(self, stage: int | None) -> Any:
+    def _listed(self, stage: int | None, windows: pd.DataFrame | None) -> Any:
         """Return a run with the claims of each caption, as a model lists them."""
         if stage not in (None, self.recipe.stages[-1]) or self.repeats > 1:
             raise ValueError('split="model" takes the last stage of a run without repeats')
-        return self._driver().correct(self, SPLIT, schema=SPLIT_SCHEMA, temperature=0, max_tokens=1024)
+        return self._driver().correct(
+            self, SPLIT, windows=windows, schema=SPLIT_SCHEMA, temperature=0, max_tokens=1024
+        )
 
     @property
     def verified(self) -> Verification | None:
@@ -171,32 +178,49 @@ class RunTruths(abc.ABC):
             # A damaged row of a stranger's store must not cost the captions.
             return None
 
+    def verdicts(self, captions: pd.DataFrame) -> pd.DataFrame:
+        """Return what `verify` found in captions of this run, by the table's index.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``places`` (of false claims in the text), ``unsupported`` (whether a claim is false; missing
+            where a claim was not asked and no other one is false), and ``supported`` (share of true
+            claims among those with a verdict, NaN without one).
+        """
+        known = self.verified
+        names = ["key", "repeat", "stage"]
+        found: dict[tuple[Any, ...], list[bool | None]] = {}
+        places: dict[tuple[str, int, int], list[tuple[int, int]]] = {}
+        if known is not None:
+            claims = known.marks(captions)
+            places = unsupported_spans(claims)
+            for row in claims[[*names, "verdict"]].itertuples(index=False):
+                found.setdefault(tuple(row[:3]), []).append(None if row[3] is pd.NA else bool(row[3]))
+        rows = []
+        for name in captions[names].itertuples(index=False, name=None):
+            asked = [each for each in found.get(name, []) if each is not None]
+            whole = bool(asked) and len(asked) == len(found[name])
+            false = True if False in asked else False if whole else None
+            share = sum(asked) / len(asked) if asked else math.nan
+            rows.append((places.get(name, []), false, share))
+        table = pd.DataFrame(rows, captions.index, ["places", UNSUPPORTED, "supported"])
+        return table.astype({"places": object, UNSUPPORTED: "boolean", "supported": "float64"})
+
     def unsupported(self, captions: pd.DataFrame) -> dict[Any, list[tuple[int, int]]]:
         """Return places of false claims in captions of this run, by the table's index."""
-        if (known := self.verified) is None:
-            return {}
-        found = unsupported_spans(known.marks(captions))
-        return {
-            row.Index: found[name]
-            for row in captions.itertuples()
-            if (name := (row.key, row.repeat, row.stage)) in found
-        }
+        found = self.verdicts(captions)["places"]
+        return {index: places for index, places in found.items() if places}
 
-    def _is_unsupported(self, captions: pd.DataFrame) -> pd.Series:
-        """Return whether captions have a false claim; missing where a claim was not asked."""
-        names = ["key", "repeat", "stage"]
-        column = pd.Series(pd.NA, index=captions.index, dtype="boolean", name="unsupported")
-        if (known := self.verified) is None:
-            return column
-        verdicts: dict[tuple[Any, ...], list[Any]] = {}
-        for row in known.marks(captions)[[*names, "verdict"]].itertuples(index=False):
-            verdicts.setdefault(tuple(row[:3]), []).append(row[3])
-        for row in captions[names].itertuples():
-            found = verdicts.get(tuple(row[1:]), [pd.NA])
-            false = any(each is not pd.NA and not each for each in found)
-            if false or not any(each is pd.NA for each in found):
-                column[row.Index] = false
-        return column
+    def is_unsupported(self, captions: pd.DataFrame) -> pd.Series:
+        """Return whether captions of this run have a false claim; see `verdicts`."""
+        return self.verdicts(captions)[UNSUPPORTED]
+
+    @property
+    def to_choose(self) -> pd.DataFrame:
+        """`captions` with ``unsupported`` of the text that a data set takes: an edited one first."""
+        table = self.captions
+        return table.join(self.is_unsupported(with_edits(table)))
 
     def omissions(self, other: RunTruths | None = None) -> pd.DataFrame:
         """Return what captions leave out: claims of another text that a window's last stage lacks.
@@ -236,7 +260,8 @@ class RunTruths(abc.ABC):
 
         The recipe's schema is ``events``, or another one with a list of start, end and text. An event
         that ends before it begins, lies outside its window, or comes before the one before has
-        ``invalid``; its times are kept as they are.
+        ``invalid``; its times are kept as they are. Up to half a second outside counts as rounded by
+        the model: such an event is valid and clamped to its window.
 
         Raises
         ------

@@ -133,8 +133,11 @@ def check_words(words: Words | None, usual: Words) -> dict[str, list[str]]:
         raise ValueError(
             f"words are for the answers {listed}: give {{'{next(iter(usual))}': [...], …}}"
         )
-    made = {name: [each] if isinstance(each, str) else list(each) for name, each in given.items()}
-    every = [word.strip().lower() for each in made.values() for word in each]
+    made = {}
+    for name, each in given.items():
+        several = [each] if isinstance(each, str) else each
+        made[name] = list(dict.fromkeys(word.strip().lower() for word in several))
+    every = [word for each in made.values() for word in each]
     if not all(every) or not all(made.values()):
         raise ValueError("an answer has no word; give at least one for each")
     if len(set(every)) < len(every):
@@ -302,7 +305,8 @@ class Verification:
         return table.drop_duplicates(["repeat", "key"], keep="last")
 
     def _split(self, text: str, key: str) -> list[Claim]:
-        if self.way.split is None:
+        if self._own.get(key) != text:
+            # Nothing was listed, or it was of the text before a person's edit.
             return split_claims(text, self.run.recipe.schema)
         values, problem = structured.read(self._listed.get(key, ""), _SPLIT_SCHEMA)
         if problem is not None:
@@ -311,11 +315,20 @@ class Verification:
         return [placed(each, text) for each in values["claims"]]
 
     @functools.cached_property
+    def _own(self) -> dict[str, str]:
+        """Texts whose claims a model listed, by window key."""
+        return {} if self.way.split is None else self.run.store.final_texts(self.run.recipe.key)
+
+    @functools.cached_property
     def _listed(self) -> dict[str, str]:
         """Lists of claims as JSON that a model took out of captions, by window key."""
-        if self.way.split is None:
+        assert self.way.split is not None
+        try:
+            listed = self.run.store.facts(self.way.split)
+        except KeyError:
+            # The run that listed them was deleted: the rule takes over.
             return {}
-        return self.run.store.final_texts(self.run.store.facts(self.way.split).recipe.key)
+        return self.run.store.final_texts(listed.recipe.key)
 
     def _repr_html_(self) -> str:
         claims = self.claims

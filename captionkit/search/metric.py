@@ -137,7 +137,7 @@ def schema(means: Means) -> Metric:
 
 
 def sound(means: Means) -> Metric:
-    """Return 1 for a caption without a fault of `review.FAULTS`, else 0."""
+    """Return 1 for a caption without a fault that `review.CHECKS` find, else 0."""
 
     def score(run: Run, first: Run) -> dict[str, float]:
         return {key: float(not found) for key, found in faults_of(run).items()}
@@ -295,7 +295,7 @@ _words.__name__ = "words"
 
 
 def faults_of(run: Run) -> dict[str, list[str]]:
-    """Return the faults of each final caption, by window key."""
+    """Return the faults of each final caption that rules find, by window key."""
     table = run.final.dropna(subset="text")
     found = faults(table, run.recipe.schema)
     return {key: found[index] for index, key in table["key"].items()}

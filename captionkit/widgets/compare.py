@@ -20,6 +20,7 @@ from captionkit.widgets.form_view import FormView
 from captionkit.widgets.parts import bad, flow, wide
 from captionkit.widgets.rows import Row
 from captionkit.widgets.side import Side
+from captionkit.widgets.verdicts import Verdict, verdicts
 
 STAGES, TWO_RUNS, MATRIX, BLIND = MODES = (
     "stage 1 and stage 2", "two runs", "matrix of runs", "blind A/B",
@@ -174,7 +175,8 @@ class CompareView(FormView):
         texts = [caption.text if caption else "" for caption in captions]
         if growing is not None:
             texts[growing[0]] = growing[1]
-        false = [self._false(run, caption) for run, caption in zip(runs, captions, strict=True)]
+        found = [self._verdict(run, caption) for run, caption in zip(runs, captions, strict=True)]
+        false = [each.places for each in found]
         if growing is not None:
             false[growing[0]] = ()
         marked = tuple(map(display.marked_spans, texts, false))
@@ -188,13 +190,14 @@ class CompareView(FormView):
             elif caption is None or run is None:
                 side.show_missing(name)
             else:
-                side.show(name, run, caption, marked[at])
+                side.show(name, run, caption, marked[at], found[at])
 
-    def _false(self, run: int | None, caption: StoredStage | None) -> display.Spans:
-        """Return the places of a caption that were verified and found false."""
+    def _verdict(self, run: int | None, caption: StoredStage | None) -> Verdict:
+        """Return what a verification found in a run's caption of the chosen window."""
         if run is None or caption is None or self._index is None:
-            return ()
-        return self.board.false_places(self.board.windows[self._index], run, caption)
+            return Verdict()
+        key = self.board.windows[self._index].window.key
+        return verdicts(self.board.session.store, run, {key: caption}).get(key, Verdict())
 
     def _stored(self, row: Row, run: int | None, stage: int) -> StoredStage | None:
         """A run's caption of a window; ``stage`` counts from 0, -1 is the last."""

@@ -181,7 +181,7 @@ class ExportPanel(FormView):
     ) -> Path:
         """Write a data set and say how far it is; a progress bar would print from this thread."""
         made = self._made = DatasetExport(
-            run.captions,
+            run.to_choose,
             target,
             DatasetOptions(**of_a_set),
             self.board.session.sources.by_key,

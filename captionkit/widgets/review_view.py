@@ -197,10 +197,7 @@ class ReviewView(FormView):
         return None
 
     def _list_worst(self) -> None:
-        try:
-            found = self.board.set_supported()
-        except ValueError:
-            found = []
+        found = self.board.load_supported()
         assert self.browser is not None
         self.browser.filter = {}
         self.browser.filter = QUEUES[_WORST]

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captionkit.review import FAULTS, check
+from captionkit.review import FAULTS, UNSUPPORTED, check
 from captionkit.sources import PlannedWindow
 from captionkit.store import BEST, Store, StoredStage, WindowState
 from captionkit.store.reviews import split
 from captionkit.system.hints import hint
+from captionkit.widgets.verdicts import Verdict, shown_verdicts
 
 #: The states that a filter finds, each with its mark in the list.
 STATES = {
@@ -115,8 +116,9 @@ class Row:
         """Its faults, in the words of the list."""
         return [_FAULT_STATES.get(fault, fault) for fault in self.faults]
 
-    def load(self, stored: WindowState | None) -> None:
-        """Show what the store holds of the window."""
+    def load(self, stored: WindowState | None, verdict: Verdict | None = None) -> None:
+        """Show what the store holds of the window; ``verdict`` is the one on its last stage."""
+        verdict = verdict or Verdict()
         self.state, self.text, self.error, self.faults = "new", "", "", ()
         self.rating, self.edited, self.run, self.stage = None, False, None, 0
         self.result, self.tags, self.note, self.supported = None, (), "", None
@@ -130,7 +132,8 @@ class Row:
             self.edited = last.edited_text is not None
             self.tags, self.note = tuple(split(last.tags)), last.note or ""
             self.text = last.text if last.edited_text is None else last.edited_text
-            found = stage_checks(last)
+            found = stage_checks(last, verdict)
+            self.supported = verdict.supported
             self.faults = tuple(name for name in FAULTS if found[name])
 
 
@@ -171,8 +174,9 @@ def load_stored(store: Store, rows: Iterable[Row]) -> None:
         by_run.setdefault(row.wanted, []).append(row)
     for run, some in by_run.items():
         states = store.states([row.window.key for row in some], run)
+        found = shown_verdicts(store, states)
         for row in some:
-            row.load(states.get(row.window.key))
+            row.load(states.get(row.window.key), found.get(row.window.key))
             row.window_note, tags = marks.get(row.window.key, ("", ""))
             row.window_tags = tuple(split(tags))
             others = reviewed.get(row.window.key, {})
@@ -190,18 +194,19 @@ def load_before(store: Store, row: Row) -> Row | None:
     if stored is None or not stored.stages:
         return None
     earlier = Row(row.window)
-    earlier.load(stored)
+    earlier.load(stored, shown_verdicts(store, {row.window.key: stored}).get(row.window.key))
     return earlier
 
 
-def stage_checks(stage: StoredStage) -> dict[str, Any]:
-    """Check a stored caption; see `review.check`."""
-    return check(
+def stage_checks(stage: StoredStage, verdict: Verdict) -> dict[str, Any]:
+    """Return the findings of a stored caption: those of `review.check`, and ``unsupported``."""
+    by_rule = check(
         stage.text,
         finish_reason=stage.finish_reason,
         prompt=stage.prompt_text or "",
         schema=stage.schema,
     )
+    return {**by_rule, UNSUPPORTED: verdict.unsupported}
 
 
 def listed(rows: Sequence[Row], wanted: Mapping[str, Any]) -> list[int]:

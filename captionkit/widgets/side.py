@@ -12,6 +12,7 @@ from captionkit.review import FAULTS
 from captionkit.store import StoredStage
 from captionkit.widgets.parts import FULL, WHOLE_WORDS, flow, wide
 from captionkit.widgets.rows import stage_checks
+from captionkit.widgets.verdicts import Verdict
 
 
 class Side(widgets.VBox):
@@ -69,9 +70,9 @@ class Side(widgets.VBox):
         """Show a caption that is being written; ``shown`` is its text as HTML."""
         self._show(_box(name, _text(shown), '<div class="f">being written…</div>'), None)
 
-    def show(self, name: str, run: int, caption: StoredStage, shown: str) -> None:
+    def show(self, name: str, run: int, caption: StoredStage, shown: str, verdict: Verdict) -> None:
         """Show a caption of a run; ``shown`` is its text as HTML."""
-        self._show(_box(name, _text(shown), _facts(caption)), (run, caption.stage))
+        self._show(_box(name, _text(shown), _facts(caption, verdict)), (run, caption.stage))
         self._filling = True
         self.rating.value = caption.rating or 0
         self.note.value = caption.note or ""
@@ -107,14 +108,15 @@ def _box(name: str, text: str, facts: str) -> str:
     return f'<div class="ck-side"><b>{escape(name)}</b>{text}{facts}</div>'
 
 
-def _facts(caption: StoredStage) -> str:
+def _facts(caption: StoredStage, verdict: Verdict) -> str:
     """Tokens, seconds, checks and the prompt of a caption, as HTML."""
-    found = stage_checks(caption)
+    found = stage_checks(caption, verdict)
     faults = ", ".join(name for name in FAULTS if found[name]) or "none"
+    share = "" if verdict.supported is None else f" · {verdict.supported:.0%} of claims supported"
     figures = (
         f"{caption.prompt_tokens} tokens in ({caption.cached_tokens} cached), "
         f"{caption.output_tokens} out · {caption.seconds:.2f} s, first after "
-        f"{caption.first_token_s:.2f} s · {found['words']} words · faults: {faults}"
+        f"{caption.first_token_s:.2f} s · {found['words']} words · faults: {faults}{share}"
     )
     return (
         f'<div class="f">{escape(figures)}</div><details><summary class="f">Prompt</summary>'

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from captionkit.display import Spans
 from captionkit.engine import EngineError
 from captionkit.models.weights import WeightsError
 from captionkit.run import Run
 from captionkit.run.asking import Asking
-from captionkit.run.verification import Verification
 from captionkit.session import Session
-from captionkit.store import StoredStage, StoreError
+from captionkit.store import StoreError
 from captionkit.widgets.job_thread import JobThread
-from captionkit.widgets.rows import Row, Rows
+from captionkit.widgets.rows import Rows
 
 # Captions whose claims are counted for an estimate.
 _COUNTED = 100
@@ -32,6 +29,7 @@ class Verified:
     long: JobThread
     report: Callable[[str, str], None]
     table: Callable[[Iterable[int]], pd.DataFrame]
+    refresh: Callable[[Iterable[int]], None]
     _tick: Callable[[], None]
     _lock: threading.Lock
     _ended: bool
@@ -75,26 +73,13 @@ class Verified:
             return f"{captions} captions are verified"
         return f"to verify {captions} captions asks about {asked:,} questions"
 
-    def set_supported(self) -> list[int]:
-        """Note at each window which share of its caption's claims was verified; return those with one.
+    def load_supported(self) -> list[int]:
+        """Read verdicts again, since a notebook may have verified; return windows with a share.
 
-        A sort by ``supported`` then lists the worst first. Slow, for a job thread.
+        A sort by ``supported`` lists the worst first. Slow, for a job thread.
         """
-        for row in self.windows:
-            row.supported = None
-        found: list[int] = []
-        for number, some in self._captioned_by_run(range(len(self.windows))).items():
-            if (known := self._run(number).verified) is not None:
-                self._take(known, some)
-                found += [index for index in some if self.windows[index].supported is not None]
-        return found
-
-    def false_places(self, row: Row, run: int, caption: StoredStage) -> Spans:
-        """Return the places of false claims in a stored caption of a window, if it was verified."""
-        about = {"video": row.name[0], "window": row.name[1], "key": row.window.key, "repeat": 0}
-        table = pd.DataFrame([{**about, "stage": caption.stage, "text": caption.text}])
-        places: Mapping[int, Spans] = Run(self.session.store, run).unsupported(table)
-        return places.get(0, ())
+        self.refresh(range(len(self.windows)))
+        return [index for index, row in enumerate(self.windows) if row.supported is not None]
 
     def stop_asking(self) -> None:
         """Stop questions under way and those that wait; answers stay."""
@@ -132,7 +117,7 @@ class Verified:
                     self.report(next(iter(asking.errors.values())), view)
                 verdicts = made.claims["verdict"].dropna()
                 claims, false = claims + len(verdicts), false + int((~verdicts).sum())
-                self._take(made, some)
+                self.refresh(some)
         except (ValueError, StoreError, EngineError, WeightsError) as error:
             self.report(str(error), view)
         finally:
@@ -141,10 +126,3 @@ class Verified:
             with self._lock:
                 self._ended = True
             self._tick()
-
-    def _take(self, made: Verification, indexes: Iterable[int]) -> None:
-        table = made.captions
-        shares = dict(zip(table["key"], table["supported"], strict=True))
-        for index in indexes:
-            share = shares.get(self.windows[index].window.key, math.nan)
-            self.windows[index].supported = None if math.isnan(share) else share

@@ -13,7 +13,6 @@ from vllm import ir
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
-from vllm.model_executor.layers.fusion.mm_input_norm import FusedMMInputNorm
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 from vllm.v1.sample import sampler
@@ -26,9 +25,7 @@ ROUNDING = 2**-7
 
 
 def build() -> dict:
-    mean, std = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
     return {
-        "norm": FusedMMInputNorm(mean, std, 1 / 255),
         "rotary": ApplyRotaryEmb(),
         "attention": MMEncoderAttention(2, 64, 64**-0.5),
         "by time": MRotaryEmbedding(64, 64, 512, 10000.0, True, B, [8, 12, 12], False),
@@ -97,12 +94,6 @@ def test_the_towers_matrix_product_is_the_one_that_threads_may_share():
         assert_rounded(layer.cpu_linear(x, layer.weight, None), x.double() @ weight.T, 1, terms)
     assert tower.cpu_linear is torch.nn.functional.linear
     assert text.cpu_linear is not torch.nn.functional.linear
-
-
-def test_bytes_are_normalized_bit_for_bit(layers):
-    theirs, ours = layers
-    pixels = torch.randint(0, 256, (1000, 1176), dtype=torch.uint8)
-    assert torch.equal(ours["norm"](pixels, B), theirs["norm"].forward_native(pixels, B))
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

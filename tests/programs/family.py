@@ -11,6 +11,7 @@ from captionkit.stages import QwenVL
 
 if sys.argv[1] == "plain":
     plain = Plain(Path(tempfile.mkdtemp()) / "log")
+    plain.wait()
     print("up", flush=True)
 else:
     model = QwenVL(model_variant="demo", max_output_tokens=2000)

@@ -13,7 +13,6 @@ from torch import Tensor
 from vllm import ir
 from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
-from vllm.model_executor.layers.fusion.mm_input_norm import FusedMMInputNorm
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding, apply_interleaved_rope
 from vllm.platforms import current_platform
@@ -23,8 +22,6 @@ from vllm.v1.sample.ops import penalties
 _PROVIDER = "captionkit_cpu"
 # Argument ``ir_op_priority`` of vLLM; its own implementation stays behind these.
 PRIORITY = {"rms_norm": [_PROVIDER], "fused_add_rms_norm": [_PROVIDER]}
-# Image patches normalized at once: in float32 they fit a core's second-level cache.
-_PATCHES = 256
 # Bytes of attention scores computed at once: they fit a core's second-level cache.
 _SCORES = 1 << 20
 _choose_as_vllm = utils.dispatch_cpu_unquantized_gemm
@@ -40,7 +37,6 @@ def register() -> None:
     )
     ApplyRotaryEmb.register_oot(_Rotary, name="ApplyRotaryEmb")
     MRotaryEmbedding.register_oot(_MRotary, name="MRotaryEmbedding")
-    FusedMMInputNorm.register_oot(_InputNorm, name="FusedMMInputNorm")
     MMEncoderAttention.register_oot(_TowerAttention, name="MMEncoderAttention")
     utils.dispatch_cpu_unquantized_gemm = _choose_matrix_product
     sampler.apply_all_penalties = _penalize
@@ -168,24 +164,6 @@ class _MRotary(MRotaryEmbedding):
             return torch.cat([apply_interleaved_rope(x, self.mrope_section) for x in halves], -1)
         parts = [x.split(self.mrope_section, -1) for x in halves]
         return torch.cat([part[axis] for half in parts for axis, part in enumerate(half)], -1)
-
-
-class _InputNorm(FusedMMInputNorm):
-    """Bytes of pixels normalized for the tower, a few patches at a time; bit for bit the same.
-
-    Reason: PyTorch's operations pass over megabytes of float32 several times.
-    Upstream: https://github.com/vllm-project/vllm/pull/50411 (kernels for CUDA and XPU only)
-    Goes when: there is a kernel for CPUs.
-    """
-
-    def forward_native(self, pixel_values: Tensor, visual_dtype: torch.dtype) -> Tensor:
-        shape: Any = (len(pixel_values), self.channel, -1)
-        pixels = pixel_values.reshape(shape)
-        out = torch.empty_like(pixels, dtype=visual_dtype)
-        weight, bias = (each.view(1, self.channel, 1) for each in (self.weight, self.bias))
-        for some, into in zip(pixels.split(_PATCHES), out.split(_PATCHES), strict=True):
-            into.copy_(some.to(torch.float32).mul_(weight).add_(bias))
-        return out.view(pixel_values.shape)
 
 
 class _TowerAttention(MMEncoderAttention):
