@@ -26,7 +26,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Give a notebook the time of three tests, and begin a shared run with what takes long.
+    """Give a notebook more time than a test, and begin a shared run with what takes long.
 
     Otherwise one process would end with a long file while the other has nothing left.
     """
