@@ -18,7 +18,8 @@ from captionkit import structured
 from captionkit.cli import main
 from captionkit.engine import Engine, EngineError
 from captionkit.pipeline.questions import A_B_TIE, YES_NO, Reply
-from captionkit.review.claims import split_claims
+from captionkit.review.claims import content_words, split_claims
+from captionkit.review.disagreements import difference, lacking
 from captionkit.review.judges import calibrate
 from captionkit.run.verification import check_words
 from captionkit.session import Session
@@ -177,9 +178,36 @@ def test_values_of_json_are_claims():
     claims = split_claims(text, schema)
     assert [each.text for each in claims] == ["kind car, colour red.", "time: day."]
     assert text[claims[1].start : claims[1].end] == "day"
+    twice = '{"time": "day", "objects": [{"kind": "day", "colour": "red"}, {"kind": "day"}]}'
+    places = [(claim.start, claim.end) for claim in split_claims(twice, schema)]
+    assert [twice[start:end] for start, end in places] == ["day"] * 3
+    assert len(set(places)) == 3
     event = '{"events": [{"start": 0, "end": 2.5, "text": "A car stops."}]}'
     (claim,) = split_claims(event, structured.canonical("events"))
     assert claim.text == "From 0 to 2.5 seconds: A car stops."
+
+
+def test_names_of_values_and_times_are_no_facts_that_another_text_lacks():
+    shot = '{"shot": "wide", "subject": "a red car", "action": "stops", "setting": "a city"}'
+    assert difference("A wide shot. A red car stops in a city.", shot, (None, "shot")) == 0
+    events = '{"events": [{"start": 0, "end": 2.5, "text": "A red car stops."}]}'
+    assert difference(events, "A red car stops.", ("events", None)) == 0
+    assert lacking('{"camera": ["pan left"]}', "The camera tilts.", "camera") == (
+        ["camera: pan left."],
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ("horse", "horses"), ("bus", "buses"), ("glass", "glasses"), ("tree", "trees"),
+        ("stops", "stopped", "stopping", "stop"), ("move", "moves", "moved", "moving"), ("see", "sees"),
+    ],
+)  # fmt: skip
+def test_forms_of_a_word_count_as_one(forms):
+    assert {frozenset(content_words(form)) for form in forms} == {frozenset(content_words(forms[0]))}
+    assert content_words("bee") != content_words("bus")
 
 
 def test_the_probability_of_an_answer_is_that_of_its_first_tokens_whatever_their_case():

@@ -22,7 +22,7 @@ from fakes import FakeBackend
 import captionkit as ck
 from captionkit.cli import main
 from captionkit.engine import Completion, Engine, EngineError
-from captionkit.run import as_code
+from captionkit.run import Run, as_code
 from captionkit.system import loop
 from captionkit.widgets import workbench_view
 from captionkit.widgets.board import EVERY_S, Board
@@ -528,6 +528,24 @@ def test_a_verification_is_stopped_and_keeps_its_answers(bench, fake):
     bench.tuner.stop.click()
     assert bench.board.idle(30)
     assert not bench.board.busy
+
+
+def test_a_verification_that_is_stopped_while_it_starts_asks_nothing_more(bench, fake, monkeypatch):
+    caption_all(bench)
+    start, kept = Run.start_verify, []
+
+    def stopped_meanwhile(self, *given, **how):
+        bench.board.stop_asking()
+        kept.append(start(self, *given, **how))
+        return kept[0]
+
+    monkeypatch.setattr(Run, "start_verify", stopped_meanwhile)
+    fake.gate = asyncio.Event()
+    bench.tuner.verify.click()
+    assert bench.board.idle(30)
+    ((asking, _),) = kept
+    assert not asking.running
+    assert asking.done < asking.total
 
 
 def test_export_writes_says_where_and_guards_what_is_there(bench, tmp_path):

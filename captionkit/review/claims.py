@@ -55,6 +55,7 @@ _SMALL = frozenset(
     )
 )
 _ENDINGS = ("ing", "ed", "es", "s")
+_DOUBLED = re.compile(r"(\w)\1\Z")
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,15 @@ class Claim:
         that it points to.
     start, end
         Its place in the caption, in characters; None if it is not there word by word.
+    said
+        What the caption itself says, without what makes a question of it: the name of a value, the
+        times of an event, the clause that it points to.
     """
 
     text: str
     start: int | None
     end: int | None
+    said: str
 
 
 def split_claims(text: str, schema: str | None = None) -> list[Claim]:
@@ -91,7 +96,7 @@ def split_claims(text: str, schema: str | None = None) -> list[Claim]:
     found = None
     if schema is not None:
         values, _ = structured.read(text, schema)
-        found = list(_of_values(values, text)) if values else None
+        found = list(_of_values(values, _Places(text))) if values else None
         if found is None and text.lstrip().startswith(("{", "[")):
             # JSON that was cut off: its parts are no statements.
             found = []
@@ -118,7 +123,7 @@ def _of_text(text: str) -> list[Claim]:
                 asked = f"{before} {asked}"
             else:
                 before = asked
-            claims.append(Claim(asked, first, last))
+            claims.append(Claim(asked, first, last, said))
     return claims
 
 
@@ -146,23 +151,24 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _of_values(values: Any, text: str, name: str = "") -> Iterator[Claim]:
+def _of_values(values: Any, places: _Places, name: str = "") -> Iterator[Claim]:
     """Yield the statements of nested values, with their places in the JSON text."""
     if isinstance(values, dict) and not name:
         for key, value in values.items():
-            yield from _of_values(value, text, key)
+            yield from _of_values(value, places, key)
     elif isinstance(values, dict):
-        told = _event(values) or ", ".join(
-            f"{key} {_plain(value)}" for key, value in values.items() if value not in (None, "", [], {})
-        )
+        stated = {key: value for key, value in values.items() if value not in (None, "", [], {})}
+        told = _event(values) or ", ".join(f"{key} {_plain(value)}" for key, value in stated.items())
         if told:
+            said = values["text"] if _event(values) else " ".join(map(_plain, stated.values()))
             shown = next((each for each in values.values() if isinstance(each, str)), None)
-            yield Claim(told if told.endswith(_END) else f"{told}.", *_place(text, shown))
+            place = places.next(shown)
+            yield Claim(told if told.endswith(_END) else f"{told}.", *place, said)
     elif isinstance(values, list):
         for each in values:
-            yield from _of_values(each, text, name)
+            yield from _of_values(each, places, name)
     elif values is not None and values != "":
-        yield Claim(f"{name}: {_plain(values)}.", *_place(text, values))
+        yield Claim(f"{name}: {_plain(values)}.", *places.next(values), _plain(values))
 
 
 def _event(values: dict[str, Any]) -> str | None:
@@ -176,23 +182,32 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _place(text: str, value: Any) -> tuple[int | None, int | None]:
-    """Return where a value stands in a JSON text, without its quotation marks."""
-    if value is None:
+class _Places:
+    """Finds the values of a JSON text one after another, as they stand in it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._behind = 0
+
+    def next(self, value: Any) -> tuple[int | None, int | None]:
+        """Return where a value stands behind the last one, without its quotation marks."""
+        if value is None:
+            return None, None
+        for packed in (json.dumps(value, ensure_ascii=False), json.dumps(value)):
+            at = self._text.find(packed, self._behind)
+            if at >= 0:
+                self._behind = at + len(packed)
+                inner = int(isinstance(value, str))
+                return at + inner, self._behind - inner
         return None, None
-    for packed in (json.dumps(value, ensure_ascii=False), json.dumps(value)):
-        at = text.find(packed)
-        if at >= 0:
-            inner = int(isinstance(value, str))
-            return at + inner, at + len(packed) - inner
-    return None, None
 
 
 def placed(statement: str, text: str) -> Claim:
     """Return a statement that a model made of a caption, with its place if it stands there."""
     at = text.lower().find(statement.strip(_EDGES + ".").lower())
     length = len(statement.strip(_EDGES + "."))
-    return Claim(statement, at, at + length) if at >= 0 and length else Claim(statement, None, None)
+    place = (at, at + length) if at >= 0 and length else (None, None)
+    return Claim(statement, *place, statement)
 
 
 def content_words(text: str) -> set[str]:
@@ -202,10 +217,13 @@ def content_words(text: str) -> set[str]:
 
 
 def _stem(word: str) -> str:
+    """Return what the forms of a word share: "hors" of horses, "stop" of stopped."""
+    stem = word
     for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) > 2:
-            return word[: -len(ending)]
-    return word
+        if word.endswith(ending) and not word.endswith("ss") and len(word) - len(ending) > 2:
+            stem = word[: -len(ending)]
+            break
+    return _DOUBLED.sub(r"\1", stem.rstrip("e")) or word
 
 
 def missing_words(statement: str, text: str) -> list[str]:

@@ -15,7 +15,7 @@ COLUMNS = (
 def lacking(text: str, other: str, schema: str | None = None) -> tuple[list[str], int]:
     """Return the claims of a text of which another one lacks a word, and the number of all claims."""
     claims = split_claims(text, schema)
-    return [each.text for each in claims if missing_words(each.text, other)], len(claims)
+    return [each.text for each in claims if missing_words(each.said, other)], len(claims)
 
 
 def difference(one: str, two: str, schemas: tuple[str | None, str | None] = (None, None)) -> float:

@@ -41,7 +41,7 @@ def omissions(
         if (text := texts.get(row.key)) is None:
             continue
         for claim in split_claims(row.text, schema):
-            if missing := missing_words(claim.text, text):
+            if missing := missing_words(claim.said, text):
                 found = known.get((row.key, claim.text), (math.nan, pd.NA))
                 about = (row.video, row.window, row.key, source, claim.text)
                 rows.append((*about, ", ".join(missing), *found))

@@ -234,7 +234,7 @@ class Verification:
         found: list[tuple[Any, ...]] = []
         for row in rows.itertuples():
             for claim in said[row.key, row.repeat, row.stage]:
-                reply = replies.get((row.key, self.question(claim)))
+                reply = replies.get((row.key, self.question(claim.text)))
                 about = (row.video, row.window, row.key, row.repeat, row.stage)
                 place = (claim.text, claim.start, claim.end)
                 found.append((*about, *place, *_verdict(reply, self.way.words)))
@@ -289,12 +289,12 @@ class Verification:
         opened = claims[claims["verdict"].isna() & claims["answer"].isna()]
         left: dict[str, dict[str, None]] = {}
         for key, text in zip(opened["key"], opened["claim"], strict=True):
-            left.setdefault(key, {})[self.question(Claim(text, None, None))] = None
+            left.setdefault(key, {})[self.question(text)] = None
         return [(key, list(texts)) for key, texts in left.items()]
 
-    def question(self, claim: Claim) -> str:
+    def question(self, claim: str) -> str:
         """Return a claim as the text that is asked."""
-        return prompts.render(self.way.question, {"claim": claim.text})
+        return prompts.render(self.way.question, {"claim": claim})
 
     def _captions(self) -> pd.DataFrame:
         table = self.run.captions.dropna(subset="text")

@@ -110,6 +110,9 @@ class Verified:
                     windows=self.table(some), batch_size=self.batch_size()
                 )
                 self.asking = asking
+                if number != self._asked:
+                    # Stopped while it started.
+                    asking.cancel()
                 asking.add_callback(self._tick)
                 self._tick()
                 asking.wait()
