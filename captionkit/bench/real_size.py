@@ -11,11 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from captionkit.bench.work import kept
 from captionkit.engine.torch_companions import reconcile
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import ensure_weights
-from captionkit.system.temp import TempFolder
-from captionkit.video.cache import cache_folder
 
 # The language model of Qwen2.5-0.5B, and half of the vision tower of Qwen2.5-VL.
 _TEXT = {
@@ -30,24 +29,8 @@ _NAME = "qwen2.5-vl-0.5b-random-1"
 
 
 def real_size_model(folder: Path) -> Path:
-    """Return the folder of the model, about 1 GB; drawn with a fixed seed if it is not there yet.
-
-    It comes into another folder where the cache cannot be written.
-    """
-    kept = cache_folder() / "bench" / _NAME
-    if kept.exists():
-        return kept
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with TempFolder("bench", kept.parent) as beside:
-            _draw(beside / _NAME)
-            (beside / _NAME).rename(kept)
-    except OSError:
-        # Another bench may have put it there meanwhile.
-        if not kept.exists():
-            kept = folder / _NAME
-            _draw(kept)
-    return kept
+    """Return the folder of the model, about 1 GB; drawn with a fixed seed, see `kept`."""
+    return kept(_NAME, _draw, folder)
 
 
 def _draw(folder: Path) -> None:

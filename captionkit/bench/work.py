@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -93,26 +94,41 @@ def films(folder: Path, *windows: int) -> list[Path]:
     paths = []
     for count in windows:
         path = folder / f"{count}-windows.mp4"
-        try:
-            path.symlink_to(_rendered(count))
-        except OSError:
-            # The cache cannot be written, as for a user without a home.
-            videos.write_film(path, videos.large_scenes(count))
+        path.symlink_to(_rendered(folder, count))
         paths.append(path)
     return paths
 
 
-def _rendered(windows: int) -> Path:
-    """Return a film in the cache of files; rendered once for each version of the painted world."""
+def _rendered(folder: Path, windows: int) -> Path:
+    """Return a film of so many windows; rendered once for each version of the painted world."""
     painters = sorted(Path(videos.__file__).parent.glob("*.py"))
     version = hashlib.sha256(b"".join(each.read_bytes() for each in painters)).hexdigest()[:12]
-    kept = cache_folder() / "bench" / f"{windows}-windows-{version}.mp4"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with TempFolder("bench", kept.parent) as beside:
-            videos.write_film(beside / kept.name, videos.large_scenes(windows))
-            (beside / kept.name).replace(kept)
-    return kept
+
+    def render(path: Path) -> None:
+        videos.write_film(path, videos.large_scenes(windows))
+
+    return kept(f"{windows}-windows-{version}.mp4", render, folder)
+
+
+def kept(name: str, make: Callable[[Path], object], folder: Path) -> Path:
+    """Return a file or a folder in the cache of files, made if it is not there yet.
+
+    It comes into another folder where the cache cannot be written, as for a user without a home.
+    """
+    path = cache_folder() / "bench" / name
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TempFolder("bench", path.parent) as beside:
+            make(beside / name)
+            (beside / name).rename(path)
+    except OSError:
+        # Another bench may have put it there meanwhile.
+        if not path.exists():
+            path = folder / name
+            make(path)
+    return path
 
 
 def repeat_film(source: Path, target: Path, seconds: float) -> None:
