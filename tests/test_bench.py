@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
 import threading
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from common import VIDEOS
 from rich.console import Console
@@ -266,6 +272,30 @@ def test_a_bench_that_ends_early_prints_what_it_measured(monkeypatch, capsys, en
     printed = capsys.readouterr()
     assert "one stage against the loop" in printed.out
     assert "resumes" not in printed.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_bench_with_its_processes_and_folders(number, tmp_path):
+    command = [sys.executable, "-m", "captionkit.bench", "growth", "--windows", "1000000", "2000000"]
+    bench = subprocess.Popen(
+        command,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    own, worker = psutil.Process(bench.pid), None
+    while worker is None:
+        assert bench.poll() is None
+        of_spawn = [each for each in own.children() if "spawn_main" in " ".join(each.cmdline())]
+        worker = next(iter(of_spawn), None)
+        time.sleep(0.1)
+    bench.send_signal(number)
+    _, errors = bench.communicate()
+    assert (bench.returncode, errors.splitlines()[-1]) == (130, "interrupted")
+    worker.wait(60)
+    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
 
 
 def test_a_file_in_a_folder_that_is_not_there_is_refused_before_anything_starts(capsys, tmp_path):

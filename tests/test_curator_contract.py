@@ -9,12 +9,15 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import math
 import warnings
 
 import numpy as np
 import pytest
 from common import DATA, VIDEOS, curator_inputs
 from common import curator_task as task_of
+
+from captionkit.recipe import Recipe
 
 pytest.importorskip("nemo_curator", reason='needs NeMo Curator: pip install -e ".[cpu,test]"')
 
@@ -201,6 +204,26 @@ def test_options_of_vllm_that_the_engine_has_reach_it(ours):
         model_variant="demo", vllm_kwargs={"max_model_len": 4096, "gpu_memory_utilization": 0.5}
     )
     assert stage._ours().engine_options == {"max_model_len": 4096, "memory_share": 0.5}
+    stage = ours.CaptionGenerationStage(
+        model_variant="qwen2.5", vllm_kwargs={"max_model_len": "auto", "tensor_parallel_size": 2}
+    )
+    assert stage._ours().engine_options == {"tensor_parallel": 2}
+    assert stage.resources.gpus == 2
+    assert ours.CaptionGenerationStage(vllm_kwargs=None)._ours().engine_options == {}
+    with pytest.raises(ValueError, match="gpu_memory_utilization is 'most'; give a number"):
+        ours.CaptionGenerationStage(vllm_kwargs={"gpu_memory_utilization": "most"})
+
+
+def test_an_enhancement_takes_from_a_recipe_what_its_keywords_leave_open(ours):
+    recipe = Recipe(
+        model="demo", max_tokens=77, temperature=0, stage2="Again: {caption}", text_only=True
+    )
+    made = ours.CaptionEnhancementStage(recipe=recipe, captioning_model_variant="demo")
+    own = made._ours()._made()
+    assert (own.model, own.max_tokens, own.temperature, own.stage2) == ("demo", 77, 0, recipe.stage2)
+    assert (
+        ours.CaptionEnhancementStage(recipe=recipe, max_output_tokens=9)._ours()._made().max_tokens == 9
+    )
 
 
 @pytest.mark.parametrize("name", ["nemotron", "nemotron-fp8", "nemotron-3-nano-omni"])
@@ -391,6 +414,13 @@ def test_normalised_frames_of_versions_up_to_1_2_are_read_back_to_the_same_colou
     assert all(np.array_equal(request.video.frames, frames) for request in fake.requests)
 
 
+def test_foreign_videos_may_be_a_list_of_one_and_lack_indices(ours, fake):
+    told = {"fps": 2.0, "frames_indices": None, "total_num_frames": None}
+    inputs = {"prompt": "Say it.", "multi_modal_data": {"video": [(pictures(), told)]}}
+    assert captioned(ours, fake, inputs).errors == {}
+    assert fake.requests[0].video.metadata["frames_indices"] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
@@ -418,6 +448,18 @@ def test_normalised_frames_of_versions_up_to_1_2_are_read_back_to_the_same_colou
             {"prompt": "Say it.", "multi_modal_data": {"video": (pictures(), {"frames_indices": [1]})}},
             "4 frames, 1 frames_indices",
         ),
+        *[
+            ({"prompt": "Say it.", "multi_modal_data": {"video": (pictures(), told)}}, "cannot be read")
+            for told in ([2.0], {"fps": "fast"}, {"fps": 2.0, "frames_indices": 4})
+        ],
+        (
+            {"prompt": "Say it.", "multi_modal_data": {"video": (pictures(), {"fps": math.nan})}},
+            "nan frames a second",
+        ),
+        ({"prompt": "Say it.", "multi_modal_data": {"video": (pictures(), {}, 1)}}, "cannot be read"),
+        ({"prompt": "Say it.", "multi_modal_data": {"video": [[1, 2], [3]]}}, "cannot be read"),
+        ({"prompt": "Say it.", "multi_modal_data": None}, "cannot be read"),
+        ({"captionkit": {}, "prompt": "Say it."}, "lack 'multi_modal_data'"),
     ],
 )
 def test_inputs_that_cannot_be_read_are_an_error_of_their_window_alone(ours, fake, inputs, reason):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import pickle
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
 import programs
+import pyarrow as pa
 import pytest
 from common import VIDEOS
 
@@ -21,7 +26,7 @@ RECIPE = ck.Recipe(prompt="Say it.", stage2="More: {caption}")
 def test_paths_and_bytes_go_in_and_a_row_for_each_stage_comes_out(fake):
     run = map_batches(RECIPE, backend=fake)
     content = (VIDEOS / "winter.mp4").read_bytes()
-    out = run({"video": [WINTER, content, {"bytes": None, "path": WINTER}]})
+    out = run({"video": [WINTER, content, {"bytes": None, "path": WINTER}]}).to_pydict()
     assert tuple(out) == COLUMNS
     assert out["window"] == [0, 0, 1, 1, 2, 2] * 3
     assert out["stage"] == [1, 2] * 9
@@ -32,9 +37,66 @@ def test_paths_and_bytes_go_in_and_a_row_for_each_stage_comes_out(fake):
 
 def test_a_bad_video_and_a_bad_window_are_rows_with_their_errors(fake):
     fake.fail = {"8.53"}
-    out = map_batches(RECIPE, backend=fake)({"video": [b"no video", WINTER]})
+    out = map_batches(RECIPE, backend=fake)({"video": [b"no video", WINTER]}).to_pydict()
     assert out["window"] == [-1, 0, 0, 1, 2, 2]
     assert [bool(each) for each in out["error"]] == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, pd.NA, "", b"", {"bytes": None, "path": None}])
+def test_a_missing_video_is_a_row_that_says_so_and_costs_no_neighbour(fake, missing):
+    out = map_batches(RECIPE, backend=fake)({"video": [missing, WINTER]}).to_pydict()
+    assert out["window"] == [-1, 0, 0, 1, 1, 2, 2]
+    assert out["error"] == ["there is no video in this row", *[None] * 6]
+
+
+@pytest.mark.parametrize("kind", ["table", "arrays", "pandas", "numpy"])
+def test_batches_may_be_of_any_library(fake, kind):
+    table = pa.table({"video": [WINTER]})
+    batch = {
+        "table": table,
+        "arrays": {"video": table["video"]},
+        "pandas": table.to_pandas(),
+        "numpy": {"video": np.array([WINTER])},
+    }[kind]
+    out = map_batches(RECIPE, backend=fake)(batch)
+    assert out["window"].to_pylist() == [0, 0, 1, 1, 2, 2]
+    assert out.schema == map_batches(RECIPE, backend=fake)({"video": []}).schema
+
+
+def test_videos_of_one_window_are_captioned_at_once(fake):
+    films = [WINTER] * 6
+    recipe = ck.Recipe(prompt="Say it.", window_size=2000, remainder_threshold=2, sampling_fps=0.5)
+    waiting = asyncio.Event()
+    stream, running = fake.stream, []
+
+    async def together(request):
+        running.append(request)
+        if len(running) == len(films):
+            waiting.set()
+        await asyncio.wait_for(waiting.wait(), 60)
+        async for each in stream(request):
+            yield each
+
+    fake.stream = together
+    out = map_batches(recipe, backend=fake)({"video": films})
+    assert out["error"].null_count == out.num_rows == len(films)
+
+
+@pytest.mark.parametrize("order", [(WINTER, "broken.mp4"), ("broken.mp4", WINTER)])
+def test_datasets_map_goes_on_behind_a_film_that_cannot_be_read(fake, tmp_path, monkeypatch, order):
+    datasets = pytest.importorskip("datasets", reason="needs Hugging Face datasets")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    run = map_batches(RECIPE, backend=fake)
+    table = datasets.Dataset.from_dict({"video": list(order)}).map(
+        run, batched=True, batch_size=1, remove_columns=["video"]
+    )
+    assert sorted(table["window"][:]) == [-1, 0, 0, 1, 1, 2, 2]
+    assert sum(each is not None for each in table["error"][:]) == 1
+
+
+def test_a_process_forked_behind_a_first_call_captions_as_well():
+    assert programs.run("forked_batches", WINTER).splitlines()[-1] == "Say it. at 0.00."
 
 
 def test_what_does_not_fit_is_refused_by_name(fake):
@@ -47,6 +109,8 @@ def test_what_does_not_fit_is_refused_by_name(fake):
         run({"video": [WINTER]})
     with pytest.raises(TypeError, match="a video is a int; give a path"):
         run({"film": [3]})
+    with pytest.raises(TypeError, match="the column 'film' is a str; give a list"):
+        run({"film": WINTER})
 
 
 def test_one_videos_rows_are_the_batchs_row_by_row(fake):

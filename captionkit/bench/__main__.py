@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from captionkit.bench import at_scale, growth, opening, store
+from captionkit.system.lifetime import ends_as_interrupted
 
 _BENCHES = {
     "growth": growth.main, "opening": opening.main, "ray": at_scale.main, "store": store.main,
@@ -17,7 +18,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m captionkit.bench", description=__doc__)
     parser.add_argument("name", choices=_BENCHES, metavar="|".join(_BENCHES))
     options = parser.parse_args(arguments[:1])
-    return _BENCHES[options.name](arguments[1:])
+    try:
+        with ends_as_interrupted():
+            return _BENCHES[options.name](arguments[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
@@ -32,6 +33,7 @@ from captionkit.review import Comparison
 from captionkit.run import Run
 from captionkit.sources import PlannedWindow, windows_table
 from captionkit.store import Store
+from captionkit.system.lifetime import leave_with_spawner
 from captionkit.system.memory import PeakMemory
 from captionkit.system.temp import TempFolder
 from captionkit.system.terminal import SafeConsole
@@ -175,6 +177,17 @@ def captions_of(count: int) -> Iterator[str]:
         )
 
 
+@contextlib.contextmanager
+def _ending_children() -> Iterator[None]:
+    """End the process of a case when this one is interrupted; a pool would wait for the case."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
+
+
 def measure(sizes: Sequence[int], console: Console) -> list[Measured]:
     """Measure all cases at all sizes, each in its own process.
 
@@ -184,7 +197,8 @@ def measure(sizes: Sequence[int], console: Console) -> list[Measured]:
     spawn = multiprocessing.get_context("spawn")
     with (
         TempFolder("bench") as folder,
-        ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool,
+        ProcessPoolExecutor(1, spawn, leave_with_spawner, max_tasks_per_child=1) as pool,
+        _ending_children(),
     ):
         for size in sizes:
             for case in _CASES:

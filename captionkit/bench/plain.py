@@ -28,7 +28,7 @@ _KV_BYTES = 512 << 20
 
 
 class _Plain:
-    def __init__(self, model: str, dtype: str) -> None:
+    def __init__(self, model: str, dtype: str, profiles: bool) -> None:
         from vllm import LLM
 
         self.llm = LLM(
@@ -38,6 +38,7 @@ class _Plain:
             mm_processor_kwargs={"do_resize": False},
             max_model_len=8192,
             kv_cache_memory_bytes=_KV_BYTES,
+            skip_mm_profiling=not profiles,
             disable_log_stats=True,
         )
         self.tokenizer = self.llm.get_tokenizer()
@@ -116,7 +117,7 @@ def main() -> None:
     """Serve the parent's requests until the parent closes the channel."""
     channel = ipc.open_channel(int(sys.argv[1]))
     message, _ = ipc.receive(channel)
-    plain = _Plain(message["model"], message["dtype"])
+    plain = _Plain(message["model"], message["dtype"], message["profiles"])
     ipc.send(channel, {"op": "ready"})
     while True:
         try:

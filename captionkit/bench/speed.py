@@ -282,6 +282,7 @@ def bench(
     and cases, and ends after five minutes. ``real`` takes a model of 0.5 B parameters with random
     weights, and twelve windows at most.
     """
+    report.machine["model"] = "0.5 B parameters, random" if real else "demo"
     with five_minutes(console, quick=quick), contextlib.ExitStack() as open_sides:
         _measure(Clock(console, quick=quick), report, open_sides, quick=quick, real=real, kept=kept)
 
@@ -300,7 +301,7 @@ def _measure(
 
     def start_plain(kind: str, dtype: str) -> Plain:
         clock.say(f"starting plain vLLM{kind}")
-        side = Plain(folder / f"plain-{dtype}.log", model, dtype)
+        side = Plain(folder / f"plain-{dtype}.log", model, dtype, profiles=not real)
         plain[kind] = stack.enter_context(contextlib.closing(side))
         return side
 
@@ -336,7 +337,7 @@ def _measure(
     if quick:
         clock.say("waiting for plain vLLM")
         plain[""].wait()
-    else:
+    elif not real:
         made.start()
     first = Work(str(film), 1, [_MEAN_TOKENS], stage2=STAGE2, model=model)
     ours.run(first)

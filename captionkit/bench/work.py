@@ -94,7 +94,7 @@ def films(folder: Path, *windows: int) -> list[Path]:
     paths = []
     for count in windows:
         path = folder / f"{count}-windows.mp4"
-        path.symlink_to(_rendered(folder, count))
+        path.symlink_to(_rendered(folder, count).resolve())
         paths.append(path)
     return paths
 

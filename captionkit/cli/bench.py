@@ -11,6 +11,7 @@ from rich.console import Console
 from captionkit.bench.report import new_report
 from captionkit.bench.speed import bench
 from captionkit.cli.common import UsageError, output
+from captionkit.system.lifetime import ends_as_interrupted
 
 
 def add_parser(commands: Any) -> None:
@@ -31,7 +32,8 @@ def _bench(options: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"there is no folder {options.json.parent} for --json")
     report = new_report()
     try:
-        bench(report, console, quick=options.quick, real=options.real, kept=options.json)
+        with ends_as_interrupted():
+            bench(report, console, quick=options.quick, real=options.real, kept=options.json)
     except KeyboardInterrupt:
         console.print("interrupted; this is what was measured")
         return 130

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 from captionkit.engine.client import Engine
 from captionkit.engine.errors import CacheMissError, EngineError, EngineGoneError, RequestError
 from captionkit.engine.pending import PendingRequest
@@ -30,3 +33,12 @@ __all__ = [
     "ServerBackend",
     "VideoInput",
 ]
+
+
+def _leave_to_parent() -> None:
+    """Leave engines and servers to the process that this one was forked from: answers go there."""
+    Engine._live, Engine._live_lock = (), threading.Lock()
+    ServerBackend._live = {}
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captionkit.captions import (
-    COLUMNS,
-    KINDS,
-    WINDOW_COLUMNS,
-    CaptionRow,
-    caption_rows,
-    window_columns,
-)
+import pandas as pd
+import pyarrow as pa
+
+from captionkit.captions import KINDS, WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
 from captionkit.engine import Backend, EngineGoneError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import locate
@@ -23,7 +20,8 @@ from captionkit.pipeline.backends import open_backend
 from captionkit.pipeline.events import WindowDone
 from captionkit.pipeline.flow import caption
 from captionkit.recipe import Recipe
-from captionkit.sources import SourceClip, plan
+from captionkit.scale.parts import SCHEMA
+from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.system import loop
 from captionkit.video import DecodePool
 
@@ -58,7 +56,7 @@ class map_batches:  # noqa: N801 (a function to its users)
     column
         Column of the videos: paths, or the bytes of files.
     batch_size
-        Captions that run at once.
+        Captions that run at once, of all videos of a batch.
     model_dir
         Folder of downloaded weights.
     backend
@@ -89,86 +87,100 @@ class map_batches:  # noqa: N801 (a function to its users)
         self.model_dir = str(Path(model_dir).resolve())
         self.backend = backend
 
-    def __call__(self, batch: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
-        """Caption the videos of a batch; return columns as in `captions.CaptionRow`.
+    def __call__(self, batch: Mapping[str, Iterable[Any]] | pa.Table) -> pa.Table:
+        """Caption the videos of a batch; return a table with the columns of `captions.CaptionRow`.
 
-        A video that cannot be read is a row with an ``error`` and the window -1; a window that
-        cannot be captioned has an ``error``.
+        A video that is missing or cannot be read is a row with an ``error`` and the window -1; a
+        window that cannot be captioned has an ``error``. Columns have the same types in all batches,
+        also without a value.
 
         Raises
         ------
         KeyError
             If the batch lacks the column.
         TypeError
-            If a value is neither a path nor bytes.
+            If the column is no list, or a value neither a path nor bytes.
         EngineError, WeightsError
             If the engine does not start.
         """
-        if self.column not in batch:
+        columns = batch.to_pydict() if isinstance(batch, pa.Table) else batch
+        if self.column not in columns:
             raise KeyError(
-                f"the batch has no column {self.column!r} but {', '.join(batch)}; give column="
+                f"the batch has no column {self.column!r} but {', '.join(columns)}; give column="
             )
-        videos = [_video(each) for each in batch[self.column]]
+        given = columns[self.column]
+        if isinstance(given, (str, bytes)):
+            raise TypeError(f"the column {self.column!r} is a {type(given).__name__}; give a list")
+        videos = [_video(each) for each in given]
         locate(self.recipe.model, self.model_dir)
         try:
             rows = self._caption(videos)
         except EngineGoneError:
             # Start the engine again for the whole batch, of which nothing has been returned.
             rows = self._caption(videos)
-        plain = [asdict(row) for row in rows]
-        return {name: [row[name] for row in plain] for name in COLUMNS}
+        return pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA)
 
     #: Type of each column, None aside.
     kinds = KINDS
 
     def rows(self, video: str | Path | bytes) -> Iterator[dict[str, Any]]:
         """Caption one video and yield its rows; raise as a call does."""
-        columns = self({self.column: [video]})
-        for values in zip(*columns.values(), strict=True):
-            yield dict(zip(columns, values, strict=True))
+        yield from self({self.column: [video]}).to_pylist()
 
     def _caption(self, videos: list[str | bytes]) -> list[CaptionRow]:
         # `Engine.get` returns the engine that runs in this process.
         backend = self.backend or open_backend(self.recipe, model_dir=self.model_dir)
-        rows: list[CaptionRow] = []
+
+        async def run(windows: list[PlannedWindow], pool: DecodePool) -> list[WindowDone]:
+            events = caption(windows, self.recipe, backend, pool, batch_size=self.batch_size)
+            return [each async for each in events if isinstance(each, WindowDone)]
+
         with DecodePool() as pool:
-            for video in videos:
-                rows += self._of_video(video, pool, backend)
+            planned = [self._windows(video, pool) for video in videos]
+            ended = loop.run(run([window for windows, _ in planned for window in windows], pool))
+        # A video may come twice in a batch: its windows are told apart by their objects.
+        done = {id(each.window): each for each in ended}
+        rows: list[CaptionRow] = []
+        for windows, failed in planned:
+            rows += failed
+            for each in (done[id(window)] for window in windows):
+                rows += caption_rows(
+                    window_columns(each.window), self.recipe, each.captions, each.error, each.warnings
+                )
         return rows
 
-    def _of_video(self, video: str | bytes, pool: DecodePool, backend: Backend) -> list[CaptionRow]:
+    def _windows(
+        self, video: str | bytes, pool: DecodePool
+    ) -> tuple[list[PlannedWindow], list[CaptionRow]]:
+        """Return a video's windows, or the row that says why it has none."""
         made = self.recipe
         if isinstance(video, bytes):
             name = path = f"sha256-{hashlib.sha256(video).hexdigest()[:16]}"
         else:
             name, path = Path(video).stem, video
         try:
+            if not video:
+                raise ValueError("there is no video in this row")
             clip = SourceClip.open(pool, video, path)
             spans = clip.cut(made.window_size, made.remainder_threshold, made.window_seconds)
-            windows = plan(clip, spans, name)
+            return plan(clip, spans, name), []
         except ValueError as error:
             nothing = dict.fromkeys(WINDOW_COLUMNS)
             columns = {**nothing, "video": name, "path": path, "window": _NO_WINDOW}
-            return caption_rows(columns, made, [], str(error))
-
-        async def run() -> list[WindowDone]:
-            events = caption(windows, made, backend, pool, batch_size=self.batch_size)
-            return [each async for each in events if isinstance(each, WindowDone)]
-
-        done = sorted(loop.run(run()), key=lambda each: each.window.number)
-        return [
-            row
-            for each in done
-            for row in caption_rows(
-                window_columns(each.window), made, each.captions, each.error, each.warnings
-            )
-        ]
+            return [], caption_rows(columns, made, [], str(error))
 
 
 def _video(value: Any) -> str | bytes:
-    """Return a path or a file's bytes, also of a dict as in `datasets.Video` without decoding."""
+    """Return a path or a file's bytes, also of a dict as in `datasets.Video` without decoding.
+
+    A missing value is an empty path.
+    """
+    if isinstance(value, pa.Scalar):
+        value = value.as_py()
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, (str, Path)):

@@ -20,7 +20,11 @@ VERSION = tuple(int(part) for part in importlib.metadata.version("nemo-curator")
 NAMES = ("qwen2.5", "qwen3") if VERSION >= (1, 3) else ("qwen",)
 ALL_NAMES = ("qwen2.5", "qwen", "qwen3")
 # vLLM's options that captionkit's engine has too, by its own names.
-_ENGINE_OPTIONS = {"max_model_len": "max_model_len", "gpu_memory_utilization": "memory_share"}
+_ENGINE_OPTIONS = {
+    "max_model_len": "max_model_len",
+    "gpu_memory_utilization": "memory_share",
+    "tensor_parallel_size": "tensor_parallel",
+}
 # In version 1.0, name and resources are properties of attributes with an underscore.
 _HIDDEN = isinstance(inspect.getattr_static(ProcessingStage, "name"), property)
 _Class = TypeVar("_Class", bound="type[Stage]")
@@ -91,9 +95,26 @@ def warn_of_unused(vllm_kwargs: dict[str, Any]) -> None:
 
 
 def engine_options(vllm_kwargs: dict[str, Any]) -> EngineOptions:
-    """Return the engine's options among options of vLLM; see `check_options` for the errors."""
-    options = {
-        ours: vllm_kwargs[theirs] for theirs, ours in _ENGINE_OPTIONS.items() if theirs in vllm_kwargs
-    }
+    """Return the engine's options among options of vLLM.
+
+    Raises
+    ------
+    ValueError
+        If one is no number, or does not fit, as in `check_options`.
+    """
+    options = {}
+    for theirs, ours in _ENGINE_OPTIONS.items():
+        value = vllm_kwargs.get(theirs)
+        if value is None or (theirs == "max_model_len" and value in ("auto", -1)):
+            continue
+        kinds = (int, float) if theirs == "gpu_memory_utilization" else int
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ValueError(f"vllm_kwargs: {theirs} is {value!r}; give a number")
+        options[ours] = value
     check_options(EngineOptions(**options))  # type: ignore[typeddict-item]
     return EngineOptions(**options)  # type: ignore[typeddict-item]
+
+
+def gpus_of(vllm_kwargs: dict[str, Any], *, needed: bool) -> float:
+    """Return the GPUs of a stage whose model needs them or not."""
+    return float(engine_options(vllm_kwargs).get("tensor_parallel", 1) if needed else 0)

@@ -17,10 +17,12 @@ from captionkit.scale.curator_base import (
     VERSION,
     Stage,
     engine_options,
+    gpus_of,
     in_order,
     names,
     warn_of_unused,
 )
+from captionkit.stages.enhancement import take_recipe
 
 _ORDER = (
     "model_dir", "model_variant", *(("captioning_model_variant",) if VERSION >= (1, 3) else ()),
@@ -75,11 +77,12 @@ class CaptionEnhancementStage(Stage):
                 f"prompt_variant is {self.prompt_variant!r}; give default or av-surveillance, or a "
                 "text as prompt_text"
             )
+        self.vllm_kwargs = self.vllm_kwargs or {}
         warn_of_unused(self.vllm_kwargs)
-        variant = get_variant(self.model_variant)
-        gpus = 0.0 if self.endpoint else float(needs_gpu(variant, self.model_dir))
-        self.set_resources(Resources(cpus=1.0, gpus=gpus))
+        take_recipe(self)
         self._ours()
+        needed = not self.endpoint and needs_gpu(get_variant(self.model_variant), self.model_dir)
+        self.set_resources(Resources(cpus=1.0, gpus=gpus_of(self.vllm_kwargs, needed=needed)))
 
     def _ours(self) -> stages.CaptionEnhancementStage:
         own = ("prompt_variant", "name", "vllm_kwargs")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import warnings
 from typing import Any
@@ -93,6 +94,21 @@ def from_curator(
     """
     if not isinstance(inputs, dict):
         raise RequestError(f"the window's inputs are a {type(inputs).__name__}; give a dict")
+    try:
+        return _read(inputs, recipe, values, model_resizes=model_resizes)
+    except RequestError:
+        raise
+    # What a stranger's stage made may have any shape, and costs its own window only.
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        lacks = f"lack {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
+        raise RequestError(
+            f"the window's inputs {lacks}; make them with a CaptionPreparationStage"
+        ) from error
+
+
+def _read(
+    inputs: dict[str, Any], recipe: Recipe, values: dict[str, str], *, model_resizes: bool
+) -> LlmInputs:
     if _OURS in inputs:
         video = inputs["multi_modal_data"]["video"][0]
         frames = np.ascontiguousarray(np.asarray(video).transpose(0, 3, 1, 2))
@@ -100,12 +116,10 @@ def from_curator(
         return {**own, "multi_modal_data": {"video": frames}}
     if not is_foreign(inputs):
         return inputs  # type: ignore[return-value]
-    try:
-        prompt, video = inputs["prompt"], inputs["multi_modal_data"]["video"]
-    except (KeyError, TypeError) as error:
-        raise RequestError(
-            f"the window's inputs lack {error}; make them with a CaptionPreparationStage"
-        ) from error
+    prompt, video = inputs["prompt"], inputs["multi_modal_data"]["video"]
+    if isinstance(video, list) and len(video) == 1 and isinstance(video[0], tuple):
+        # vLLM takes a list of videos as well.
+        (video,) = video
     told = None
     if isinstance(video, tuple):
         video, told = video
@@ -195,12 +209,16 @@ def _resized(frames: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
     return np.ascontiguousarray(scaled)
 
 
+def _given(told: dict[str, Any], name: str, default: Any) -> Any:
+    return default if told.get(name) is None else told[name]
+
+
 def _metadata(count: int, told: dict[str, Any]) -> dict[str, Any]:
     """Return vLLM's metadata; versions that give no times read frames as two a second."""
     fps = float(told.get("fps") or _DEFAULT_FPS)
-    indices = [int(each) for each in told.get("frames_indices", range(count))]
-    total = int(told.get("total_num_frames", count))
-    if len(indices) != count or fps <= 0:
+    indices = [int(each) for each in _given(told, "frames_indices", range(count))]
+    total = int(_given(told, "total_num_frames", count))
+    if len(indices) != count or not 0 < fps < math.inf:
         raise RequestError(
             f"the window has {count} frames, {len(indices)} frames_indices and {fps:g} frames a second;"
             " give as many indices as frames, and a rate above 0"

@@ -35,6 +35,7 @@ from captionkit.scale.curator_base import (
     VERSION,
     Stage,
     engine_options,
+    gpus_of,
     in_order,
     names,
     warn_of_unused,
@@ -171,8 +172,8 @@ class CaptionGenerationStage(Stage):
     model_does_preprocess
         As in `CaptionPreparationStage`.
     vllm_kwargs
-        Options of vLLM; ``max_model_len`` and ``gpu_memory_utilization`` are handed on, others are a
-        warning, since captionkit plans the engine's memory and batches itself.
+        Options of vLLM; ``max_model_len``, ``gpu_memory_utilization`` and ``tensor_parallel_size`` are
+        handed on, others are a warning, since captionkit plans the engine's memory and batches itself.
     generate_stage2_caption, stage2_prompt_text, recipe, backend
         As in that class.
     """
@@ -196,9 +197,10 @@ class CaptionGenerationStage(Stage):
 
     def __post_init__(self) -> None:
         adapter.take_over(self)
-        gpus = float(needs_gpu(get_variant(self.model_variant), self.model_dir))
+        self.vllm_kwargs = self.vllm_kwargs or {}
         warn_of_unused(self.vllm_kwargs)
-        self.set_resources(Resources(cpus=1.0, gpus=gpus))
+        needed = needs_gpu(get_variant(self.model_variant), self.model_dir)
+        self.set_resources(Resources(cpus=1.0, gpus=gpus_of(self.vllm_kwargs, needed=needed)))
         self._stage: stages.CaptionGenerationStage | None = None
 
     @classmethod

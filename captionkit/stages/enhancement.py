@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from captionkit import prompts
@@ -19,6 +19,19 @@ from captionkit.stages.base import NodeInfo, ProcessingStage, Resources, WorkerM
 from captionkit.system import loop
 
 logger = logging.getLogger(__name__)
+
+
+def take_recipe(stage: Any) -> None:
+    """Set the keywords of an enhancement that are left at their defaults from its recipe, if any."""
+    recipe = stage.recipe
+    if recipe is None:
+        return
+    told = {"model_variant": recipe.model, "fp8": recipe.fp8, "max_output_tokens": recipe.max_tokens}
+    if recipe.text_only:
+        told["prompt_text"] = recipe.stage2
+    for keyword in fields(stage):
+        if keyword.name in told and getattr(stage, keyword.name) == keyword.default:
+            setattr(stage, keyword.name, told[keyword.name])
 
 
 @dataclass
@@ -43,7 +56,8 @@ class CaptionEnhancementStage(ProcessingStage):
     verbose
         Log each text.
     recipe
-        Other sampling settings, such as temperature.
+        Settings such as temperature; also the model, fp8, the longest text, and with
+        `Recipe.text_only` the second stage's text, where these keywords are left at their defaults.
     endpoint
         Address of a vLLM server with the model, used instead of an engine here.
     backend
@@ -68,6 +82,7 @@ class CaptionEnhancementStage(ProcessingStage):
 
     def __post_init__(self) -> None:
         self._resources = Resources(gpus=0.0 if self.endpoint else 1.0)
+        take_recipe(self)
         if self.model_batch_size < 1:
             raise ValueError(f"model_batch_size is {self.model_batch_size}; give 1 or more")
         get_variant(self.model_variant)

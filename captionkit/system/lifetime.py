@@ -14,6 +14,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 
 _LOOK_S = 0.5
 # Process that forks next, once it leaves with its own parent; forked processes leave with it.
@@ -47,6 +48,21 @@ def leave_with_spawner() -> None:
     if spawner := multiprocessing.parent_process():
         assert spawner.pid is not None
         leave_with(spawner.pid)
+
+
+@contextlib.contextmanager
+def ends_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a block as Ctrl-C does, so that its folders and processes go."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    # nohup ignores SIGHUP.
+    taken = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in taken.items():
+            signal.signal(number, handler)
 
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:

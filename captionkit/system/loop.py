@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -27,6 +28,15 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     except KeyboardInterrupt:
         future.cancel()
         raise
+
+
+def _forget() -> None:
+    """Begin anew in a forked process, in which the loop's thread does not run."""
+    global _lock, _loop
+    _lock, _loop = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:
