@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pydantic
@@ -20,7 +21,9 @@ from captionkit.engine import Engine, EngineError
 from captionkit.pipeline.questions import A_B_TIE, YES_NO, Reply
 from captionkit.review.claims import content_words, split_claims
 from captionkit.review.disagreements import difference, lacking
+from captionkit.review.events import event_rows, join_events
 from captionkit.review.judges import calibrate
+from captionkit.run.asking import Asker
 from captionkit.run.verification import check_words
 from captionkit.session import Session
 
@@ -198,9 +201,51 @@ def test_names_of_values_and_times_are_no_facts_that_another_text_lacks():
     )
 
 
+def test_words_said_of_other_things_are_a_difference_and_come_behind_missing_words():
+    one = "A red car moves right. A blue boat moves left."
+    assert difference(one, "A blue boat moves left. A red car moves right.") == 0
+    assert difference(one, "A blue car moves left. A red boat moves right.") == 0.5
+    assert difference(one, "A red car stops. A blue boat stops.") > 0.5
+    schema = structured.canonical(
+        {"type": "object", "properties": {"cars": {"type": "integer"}, "boats": {"type": "integer"}}}
+    )
+    counts = ['{"cars": 2, "boats": 1}', '{"cars": 1, "boats": 2}']
+    assert difference(*counts, (schema, schema)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("There is no car, a boat or a dog in sight.", 1),
+        ("Neither a car, a boat, nor a dog is there.", 1),
+        ("A man in a hat, a coat, and a scarf walks.", 1),
+        ("A car (a taxi, a red one) stops.", 1),
+        ("### Overview\nA car stops.\n**Setting:**\n- a city at night\n```json", 2),
+        ("**A red car stops.**", 1),
+        ("The video shows:\n- a dog\n- two cats", 2),
+        ("A car stops, a dog runs away, and the boat moves left.", 3),
+        ("A red car moves left, then it stops.", 2),
+    ],
+)
+def test_lists_brackets_denials_and_headings_make_no_claims_of_their_own(text, said):
+    claims = split_claims(text)
+    assert len(claims) == said, claims
+    assert all(text[each.start : each.end].replace("**", "") == each.said for each in claims)
+
+
+def test_an_event_without_a_text_costs_no_other_caption():
+    schema = structured.canonical({"type": "object", "properties": {"events": {"type": "array"}}})
+    text = (
+        '{"events": [{"start": 0, "end": 1, "text": null}, {"start": 0, "end": 1, "text": "A dog."}]}'
+    )
+    assert [each.said for each in split_claims(text, schema)] == ["0 1", "A dog."]
+    assert difference(text, "A dog.", (schema, None)) > 0
+
+
 @pytest.mark.parametrize(
     "forms",
     [
+        ("building", "buildings"), ("city", "cities"), ("carries", "carrying"), ("speed", "speeds"),
         ("horse", "horses"), ("bus", "buses"), ("glass", "glasses"), ("tree", "trees"),
         ("stops", "stopped", "stopping", "stop"), ("move", "moves", "moved", "moving"), ("see", "sees"),
     ],
@@ -229,6 +274,15 @@ def test_the_probability_of_an_answer_is_that_of_its_first_tokens_whatever_their
         ("This is not true of the video.", YES_NO, "no"),
         ("It is not entirely true.", YES_NO, None),
         ("I can't say yes.", YES_NO, None),
+        ("There are no people in it, so the statement is true.", YES_NO, "yes"),
+        ("There is no car.", YES_NO, "no"),
+        ("True or false: false", YES_NO, "no"),
+        ("Caption A is worse than caption B.", A_B_TIE, "b"),
+        ("A more detailed caption is B.", A_B_TIE, "b"),
+        ("I think A and B are equal.", A_B_TIE, "tie"),
+        ("A is better.", A_B_TIE, "a"),
+        ("Неправда.", {"yes": ["да"], "no": ["нет"]}, None),
+        ("Вода, ответ: нет", {"yes": ["да"], "no": ["нет"]}, "no"),
         ("Nothing known.", YES_NO, None),
         ("It is a tie.", A_B_TIE, "tie"),
         ("a", A_B_TIE, "a"),
@@ -403,6 +457,42 @@ def test_a_model_may_list_the_claims_by_a_schema(session, knowing):
     # Without the run that listed them, claims are those of the rule.
     session.store.delete(run.verified.way.split)
     assert run.checks["unsupported"].isna().all()
+
+
+def test_a_list_of_claims_belongs_to_the_text_that_it_was_made_of(session, knowing):
+    texts = iter(["A red car moves right."] * 4 + ["A blue boat waits."] * 4)
+
+    def say(prompt, start, stage):
+        if "Statement" in prompt:
+            return knowing.answer(prompt)
+        found = re.search("a red car moves right|a blue boat waits", prompt, re.IGNORECASE)
+        return json.dumps({"claims": [f"{found[0]}."]}) if found else next(texts)
+
+    knowing.say = say
+    before = session.caption("short")
+    assert before.verify(split="model").supported == 1
+    after = session.caption("short", fresh=True)
+    found = after.verify(split="model")
+    assert set(found.claims["claim"].str.lower()) == {"a blue boat waits."}
+    assert list(after.checks["unsupported"]) == [True] * 4
+    # The older run keeps its list and its verdicts.
+    assert list(before.checks["unsupported"]) == [False] * 4
+
+
+def test_answers_that_are_neither_yes_nor_no_are_told_with_an_example(session, knowing):
+    run = session.caption("short")
+    knowing.first_tokens = None
+    knowing.say = lambda prompt, start, stage: "The statement is correct."
+    found = run.verify()
+    assert "0 not answered" not in repr(found)
+    assert "12 answered neither yes nor no, as 'The statement is correct.' (give words=" in repr(found)
+
+
+def test_a_server_is_asked_without_the_precision_of_the_captions(session):
+    run = session.caption("short")
+    asker = Asker.of("http://localhost:1/v1", replace(run.recipe, fp8=True), session)
+    assert not asker.recipe.fp8
+    assert Asker.of(None, replace(run.recipe, fp8=True), session).recipe.fp8
 
 
 def test_a_model_lists_the_claims_of_the_windows_that_are_verified(session, knowing):
@@ -650,6 +740,37 @@ def test_events_have_seconds_of_the_film_and_invalid_ones_say_why(session, knowi
 
 
 SPAN_S = 256 / 30
+
+
+def test_a_flash_is_shown_for_half_a_second_within_its_window(session, knowing, tmp_path):
+    knowing.say = lambda prompt, start, stage: spoken([(2, 2, "Flash."), (SPAN_S, SPAN_S, "Bang.")])
+    cues = session.caption("short", schema="events").export(tmp_path / "run.srt").read_text()
+    assert "00:00:02,000 --> 00:00:02,500\nFlash." in cues
+    assert "00:00:08,033 --> 00:00:08,533\nBang." in cues
+
+
+@pytest.mark.parametrize(
+    ("spans", "times", "joined"),
+    [
+        (((0, 10), (10, 20)), ((6, 10), (0, 4)), [(6, 14)]),
+        (((0, 10), (10, 20)), ((6, 9), (0, 4)), [(6, 9), (10, 14)]),
+        # Both windows show the middle of the event.
+        (((0, 10), (5, 15)), ((6, 10), (1, 9)), [(6, 14)]),
+        (((0, 10), (5, 15)), ((6, 7), (4, 9)), [(6, 7), (9, 14)]),
+    ],
+)
+def test_parts_of_an_event_are_joined_at_a_border_and_across_overlapping_windows(spans, times, joined):
+    rows = [
+        {
+            "video": "film", "path": "film.mp4", "window": number, "key": str(number), "repeat": 0,
+            "stage": 1, "start_s": first, "end_s": last, "text": spoken([(*time, "A dog runs.")]),
+            "error": None,
+        }
+        for number, ((first, last), time) in enumerate(zip(spans, times, strict=True))
+    ]  # fmt: skip
+    events = event_rows(pd.DataFrame(rows), structured.canonical("events"))
+    found = join_events(events, 0.5)
+    assert list(found[["start_s", "end_s"]].itertuples(index=False, name=None)) == joined
 
 
 @pytest.mark.parametrize(

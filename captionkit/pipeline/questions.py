@@ -40,6 +40,16 @@ _TEXT_TOKENS = 32
 _LEAST_SHARE = 0.1
 # Before an answer within its sentence, it takes the answer back, and nobody knows what is meant.
 _NEGATED = re.compile(r"(?:\b(?:not|never|hardly|cannot)|n['’]t)\b[^.;!?\n]*\Z", re.IGNORECASE)
+# "No car is there" denies a car first: any other answer in the text goes before it.
+_DETERMINES = re.compile(r"\s+[a-z]", re.IGNORECASE)
+# Question and answers repeated before the answer.
+_CHOICE = re.compile(r"\A\W*(?:(?:true or false|yes or no|yes/no|true/false)\b\W*)+", re.IGNORECASE)
+# Scripts without spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+# Before a name of one of two captions, it says that the other one is better.
+_WORSE = re.compile(r"\s+(?:is|seems) (?:worse|less)\b", re.IGNORECASE)
+# Two captions that are alike: neither is the answer.
+_BOTH = re.compile(r"\bA and B\b[^.;!?]*\b(?:equal|same|alike|tie)|\bequally\b")
 # What stands around a word in a token, marks of a beginning word included.
 _AROUND = " \n\t\"'.,:*()▁Ġ"
 
@@ -69,14 +79,18 @@ class Reply:
         """Return the likeliest answer, or else the first one in the text; None if there is none."""
         if (shares := self.shares(words)) is not None:
             return max(shares, key=shares.__getitem__)
-        text = prompts.without_thoughts(self.text).lstrip(_AROUND)
+        text = _CHOICE.sub("", prompts.without_thoughts(self.text)).lstrip(_AROUND)
+        if "tie" in words and _BOTH.search(text):
+            return "tie"
         found = [
-            (match.start(), name)
+            (word == "no" and bool(_DETERMINES.match(text, match.end())), match.start(), name)
             for name, each in words.items()
             for word in each
-            if (match := _pattern(word).search(text)) and not _NEGATED.search(text[: match.start()])
+            for match in _pattern(word).finditer(text)
+            if not _NEGATED.search(text[: match.start()])
+            and not (len(word) == 1 and _WORSE.match(text, match.end()))
         ]
-        return min(found)[1] if found else None
+        return min(found)[2] if found else None
 
 
 def _answer_of(said: str, words: Words) -> str | None:
@@ -91,12 +105,14 @@ def _answer_of(said: str, words: Words) -> str | None:
 
 
 def _pattern(word: str) -> re.Pattern[str]:
-    if not word.isascii():
+    if _UNSPACED.search(word):
         # Not every script puts spaces between words.
         return re.compile(re.escape(word), re.IGNORECASE)
     if len(word) == 1:
-        # "a" is an article as well: within a sentence, only a capital is an answer.
-        return re.compile(rf"\A(?i:{re.escape(word)})\b|\b{re.escape(word.upper())}\b")
+        # "a" is an article as well: it is an answer alone, or as a capital that no adjective follows.
+        upper = re.escape(word.upper())
+        article = r"(?!\s+(?!is\b|has\b|was\b|and\b|or\b|because\b)[a-z])" if word == "a" else ""
+        return re.compile(rf"\A(?i:{upper})(?=\W*\Z)|\b{upper}\b{article}")
     return re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
 
 

@@ -54,7 +54,17 @@ _SMALL = frozenset(
         """,
     )
 )
-_ENDINGS = ("ing", "ed", "es", "s")
+_VOWEL = re.compile(r"[aeiouy]")
+# Words whose plural has "es".
+_HISSES = ("s", "x", "z", "ch", "sh")
+# No statement: a heading, a bold label, a fence of code.
+_HEADING = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+(?:\*\*[ \t]*:|:\*\*)[ \t]*|[^\n.!?]*:[ \t]*|```.*)$",
+    re.MULTILINE,
+)
+# What is denied is denied up to the end of the sentence.
+_DENIES = re.compile(r"\b(?:no|not|neither|nor|without|never)\b|n['’]t\b", re.IGNORECASE)
+_OPENING, _CLOSING = "([{（【", ")]}）】"  # noqa: RUF001 (brackets of captions)
 _DOUBLED = re.compile(r"(\w)\1\Z")
 
 
@@ -106,10 +116,14 @@ def split_claims(text: str, schema: str | None = None) -> list[Claim]:
 def _of_text(text: str) -> list[Claim]:
     claims: list[Claim] = []
     before = ""
+    # Places stay: what states nothing becomes blank.
+    text = _HEADING.sub(lambda match: " " * len(match[0]), text)
     for start, end in _sentences(text):
         borders = [start]
-        for cut in _CLAUSE.finditer(text, start, end):
-            if not _ADVERBIAL.fullmatch(text[borders[-1] : cut.start()].strip()):
+        cuts = list(_CLAUSE.finditer(text, start, end))
+        for number, cut in enumerate(cuts):
+            behind = text[cut.end() : cuts[number + 1].start() if number + 1 < len(cuts) else end]
+            if _divides(cut, text[borders[-1] : cut.start()], behind, text[start : cut.start()]):
                 borders += [cut.start(), cut.end()]
         borders.append(end)
         for first, last in zip(borders[::2], borders[1::2], strict=True):
@@ -125,6 +139,25 @@ def _of_text(text: str) -> list[Claim]:
                 before = asked
             claims.append(Claim(asked, first, last, said))
     return claims
+
+
+def _divides(cut: re.Match[str], part: str, behind: str, sentence: str) -> bool:
+    """Return whether a clause ends here, rather than a thing of a list, or what is in brackets."""
+    if _ADVERBIAL.fullmatch(part.strip()) or any(
+        sentence.count(opening) > sentence.count(closing)
+        for opening, closing in zip(_OPENING, _CLOSING, strict=True)
+    ):
+        return False
+    if not cut[0].startswith(","):
+        return True
+    # An article and a noun have no verb; nor has what comes behind them in a list.
+    return not (
+        _DENIES.search(sentence) or _is_thing(part.rpartition(",")[2].strip()) or _is_thing(behind)
+    )
+
+
+def _is_thing(part: str) -> bool:
+    return len(_WORD.findall(part)) < 3 and not _POINTING.match(part) and not part.startswith("there")
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:
@@ -173,7 +206,7 @@ def _of_values(values: Any, places: _Places, name: str = "") -> Iterator[Claim]:
 
 def _event(values: dict[str, Any]) -> str | None:
     """Return an event of the ready schema as a sentence."""
-    if set(values) != {"start", "end", "text"}:
+    if set(values) != {"start", "end", "text"} or not isinstance(values["text"], str):
         return None
     return f"From {values['start']} to {values['end']} seconds: {values['text']}"
 
@@ -194,11 +227,12 @@ class _Places:
         if value is None:
             return None, None
         for packed in (json.dumps(value, ensure_ascii=False), json.dumps(value)):
-            at = self._text.find(packed, self._behind)
-            if at >= 0:
-                self._behind = at + len(packed)
+            # A name of a value stands before a colon.
+            pattern = re.compile(rf"(?<![\w.-]){re.escape(packed)}(?![\w.-])(?!\s*:)")
+            if found := pattern.search(self._text, self._behind):
+                self._behind = found.end()
                 inner = int(isinstance(value, str))
-                return at + inner, self._behind - inner
+                return found.start() + inner, found.end() - inner
         return None, None
 
 
@@ -206,8 +240,9 @@ def placed(statement: str, text: str) -> Claim:
     """Return a statement that a model made of a caption, with its place if it stands there."""
     at = text.lower().find(statement.strip(_EDGES + ".").lower())
     length = len(statement.strip(_EDGES + "."))
-    place = (at, at + length) if at >= 0 and length else (None, None)
-    return Claim(statement, *place, statement)
+    if at < 0 or not length:
+        return Claim(statement, None, None, statement)
+    return Claim(statement, at, at + length, statement)
 
 
 def content_words(text: str) -> set[str]:
@@ -217,13 +252,21 @@ def content_words(text: str) -> set[str]:
 
 
 def _stem(word: str) -> str:
-    """Return what the forms of a word share: "hors" of horses, "stop" of stopped."""
+    """Return what the forms of a word share: "hors" of horses, "stop" of stopped, "citi" of city."""
     stem = word
-    for ending in _ENDINGS:
-        if word.endswith(ending) and not word.endswith("ss") and len(word) - len(ending) > 2:
-            stem = word[: -len(ending)]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        stem = word[:-1]
+        if stem.endswith("ie") and len(stem) > 3:
+            stem = stem[:-2] + "y"
+        elif stem.endswith("e") and stem[:-1].endswith(_HISSES):
+            stem = stem[:-1]
+    for ending in ("ing", "ed"):
+        bare = stem.removesuffix(ending)
+        if bare != stem and len(bare) > 2 and _VOWEL.search(bare) and not stem.endswith("eed"):
+            stem = bare
             break
-    return _DOUBLED.sub(r"\1", stem.rstrip("e")) or word
+    stem = re.sub("y$", "i", stem.rstrip("e"))
+    return _DOUBLED.sub(r"\1", stem) or word
 
 
 def missing_words(statement: str, text: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from captionkit.display import overlap
-from captionkit.review.claims import missing_words, split_claims
+from captionkit.review.claims import content_words, missing_words, split_claims
 
 COLUMNS = (
     "video", "window", "key", "difference", "only_a", "only_b", "a", "b", "start_s", "end_s",
@@ -18,15 +18,40 @@ def lacking(text: str, other: str, schema: str | None = None) -> tuple[list[str]
     return [each.text for each in claims if missing_words(each.said, other)], len(claims)
 
 
+def _unlike(text: str, other: str, schema: str | None) -> list[str]:
+    """Return the claims of a text that no single claim of another one holds.
+
+    All their words may be there, said of other things: the colours of two cars changed places. Values
+    of one schema are compared with their names.
+    """
+    mine, others = split_claims(text, schema), split_claims(other, schema)
+    if schema is not None:
+        said = {each.text.lower() for each in others}
+        return [each.text for each in mine if each.text.lower() not in said]
+    bags = [content_words(each.said) for each in others]
+    return [each.text for each in mine if not any(content_words(each.said) <= bag for bag in bags)]
+
+
 def difference(one: str, two: str, schemas: tuple[str | None, str | None] = (None, None)) -> float:
     """Return how different two captions are, 0 to 1: the share of claims that the other one lacks.
 
-    Texts without a claim are compared by their words.
+    Where neither lacks a word, claims whose words the other one says of other things count half. Texts
+    without a claim are compared by their words.
     """
-    only_a, of_a = lacking(one, two, schemas[0])
-    only_b, of_b = lacking(two, one, schemas[1])
-    total = of_a + of_b
-    return (len(only_a) + len(only_b)) / total if total else 1 - overlap(one, two)
+    only_a, only_b, weight = _only(one, two, schemas)
+    total = len(split_claims(one, schemas[0])) + len(split_claims(two, schemas[1]))
+    return weight * (len(only_a) + len(only_b)) / total if total else 1 - overlap(one, two)
+
+
+def _only(
+    one: str, two: str, schemas: tuple[str | None, str | None]
+) -> tuple[list[str], list[str], float]:
+    """Return the claims that only one of two captions has, and how much each counts."""
+    only_a, _ = lacking(one, two, schemas[0])
+    only_b, _ = lacking(two, one, schemas[1])
+    if only_a or only_b or schemas[0] != schemas[1]:
+        return only_a, only_b, 1.0
+    return _unlike(one, two, schemas[0]), _unlike(two, one, schemas[0]), 0.5
 
 
 def disagreements(
@@ -49,8 +74,7 @@ def disagreements(
     """
     rows = []
     for row in pairs[~pairs["same"]].itertuples():
-        only_a, _ = lacking(row.before, row.after, schemas[0])
-        only_b, _ = lacking(row.after, row.before, schemas[1])
+        only_a, only_b, _ = _only(row.before, row.after, schemas)
         apart = difference(row.before, row.after, schemas)
         about = (row.video, row.window, row.key, apart, " ".join(only_a), " ".join(only_b))
         rows.append((*about, row.before, row.after, row.start_s, row.end_s))

@@ -179,10 +179,18 @@ def _continues(one: dict[str, Any], two: dict[str, Any], gap_s: float) -> bool:
     return bool(
         (one["path"], one["video"], one["repeat"]) == (two["path"], two["video"], two["repeat"])
         and one["key"] != two["key"]
-        and abs(one["window_end_s"] - border) <= gap_s
-        and one["end_s"] >= one["window_end_s"] - gap_s
-        and two["start_s"] <= border + gap_s
+        and border <= one["window_end_s"] + gap_s
+        and _meet(one, two, gap_s)
         and _plain(one["text"]) == _plain(two["text"])
+    )
+
+
+def _meet(one: dict[str, Any], two: dict[str, Any], gap_s: float) -> bool:
+    """Return whether two parts meet: at the border, or within what both windows show."""
+    if two["window_start_s"] < one["window_end_s"] - gap_s:
+        return bool(two["start_s"] <= one["end_s"] + gap_s)
+    return bool(
+        one["end_s"] >= one["window_end_s"] - gap_s and two["start_s"] <= two["window_start_s"] + gap_s
     )
 
 

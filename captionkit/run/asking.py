@@ -105,7 +105,8 @@ class Asker:
             model=base.model,
             sampling_fps=base.sampling_fps,
             pixel_budget=base.pixel_budget,
-            fp8=base.fp8,
+            # A server has its own precision.
+            fp8=base.fp8 and endpoint is None,
             window_size=cut.window_size,
             remainder_threshold=cut.remainder_threshold,
             window_seconds=cut.window_seconds,

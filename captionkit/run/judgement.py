@@ -59,6 +59,8 @@ class Judgement:
         pairs = compare_runs(run_a, run_b).table
         if keys is not None:
             pairs = pairs[pairs["key"].isin(list(keys))]
+            if pairs.empty:
+                raise ValueError("none of these windows has a caption in both runs")
         self._pairs = pairs[~pairs["same"]].reset_index(drop=True)
         if self._pairs.empty:
             raise ValueError(

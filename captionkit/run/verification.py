@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import pandas as pd
 
 from captionkit import display, prompts, structured
+from captionkit.captions import COLUMNS as CAPTION_COLUMNS
 from captionkit.pipeline.questions import YES_NO, Reply, Words
 from captionkit.recipe import Recipe
 from captionkit.review.claims import Claim, placed, split_claims
+from captionkit.run.latest import caption_row
 from captionkit.store import Store
 
 COLUMNS = (
@@ -135,7 +137,9 @@ def check_words(words: Words | None, usual: Words) -> dict[str, list[str]]:
         )
     made = {}
     for name, each in given.items():
-        several = [each] if isinstance(each, str) else each
+        several = [each] if isinstance(each, str) else list(each or ())
+        if not all(isinstance(word, str) for word in several):
+            raise ValueError(f"the words for {name} are {several!r:.60}; give texts")
         made[name] = list(dict.fromkeys(word.strip().lower() for word in several))
     every = [word for each in made.values() for word in each]
     if not all(every) or not all(made.values()):
@@ -191,7 +195,14 @@ class Verification:
     def _summary(self, claims: pd.DataFrame) -> str:
         asked = claims["verdict"].notna()
         false = int((claims["verdict"] == False).sum())  # noqa: E712 (a column with missing values)
-        opened = f", {int((~asked).sum())} not answered" if not asked.all() else ""
+        unread = claims.loc[~asked, "answer"].dropna()
+        missing = int((~asked).sum()) - len(unread)
+        opened = f", {missing} not answered" if missing else ""
+        if len(unread):
+            opened += (
+                f", {len(unread)} answered neither yes nor no, as {unread.iloc[0]!r:.60} (give words= "
+                "for its own, or by= for another model)"
+            )
         if asked.any() and claims["p_true"].isna().all():
             opened += ", without probabilities (the model's text counts)"
         return f"{len(claims)} claims, {false} unsupported{opened}; asked {self._asker.model}"
@@ -305,30 +316,27 @@ class Verification:
         return table.drop_duplicates(["repeat", "key"], keep="last")
 
     def _split(self, text: str, key: str) -> list[Claim]:
-        if self._own.get(key) != text:
-            # Nothing was listed, or it was of the text before a person's edit.
-            return split_claims(text, self.run.recipe.schema)
-        values, problem = structured.read(self._listed.get(key, ""), _SPLIT_SCHEMA)
+        # Another text, such as a person's edit, has no list.
+        values, problem = structured.read(self._listed.get((key, text), ""), _SPLIT_SCHEMA)
         if problem is not None:
-            # The model failed to list them.
+            # Nothing was listed, or the model failed to.
             return split_claims(text, self.run.recipe.schema)
         return [placed(each, text) for each in values["claims"]]
 
     @functools.cached_property
-    def _own(self) -> dict[str, str]:
-        """Texts whose claims a model listed, by window key."""
-        return {} if self.way.split is None else self.run.store.final_texts(self.run.recipe.key)
+    def _listed(self) -> dict[tuple[str, str], str]:
+        """Lists of claims as JSON that a model took out of captions, by window key and caption.
 
-    @functools.cached_property
-    def _listed(self) -> dict[str, str]:
-        """Lists of claims as JSON that a model took out of captions, by window key."""
-        assert self.way.split is not None
-        try:
-            listed = self.run.store.facts(self.way.split)
-        except KeyError:
-            # The run that listed them was deleted: the rule takes over.
+        Empty where the run that listed them was deleted: the rule takes over.
+        """
+        if self.way.split is None:
             return {}
-        return self.run.store.final_texts(listed.recipe.key)
+        texts: dict[int, dict[str, str]] = {1: {}, 2: {}}
+        for values in self.run.store.results.rows(self.way.split):
+            row = dict(zip(CAPTION_COLUMNS, caption_row(values, None, None), strict=True))
+            if row["text"] is not None:
+                texts[row["stage"]][row["key"]] = row["text"]
+        return {(key, text): texts[2][key] for key, text in texts[1].items() if key in texts[2]}
 
     def _repr_html_(self) -> str:
         claims = self.claims

@@ -159,6 +159,10 @@ class SessionImports(SessionWindows):
             prompt=run.recipe.prompt,
             given=run.recipe.key,
         )
+        corrected = self.store.final_texts(recipe.key, stage=1)
+        if any(corrected.get(key, known[key]) != known[key] for key in windows["key"]):
+            # What is known corrects captions that were made anew since.
+            of_call.setdefault("fresh", True)
         return self.caption(windows=windows, recipe=recipe, **of_call)
 
     def gaps(self, run: Run) -> WindowTable:

@@ -194,7 +194,8 @@ SELECT DISTINCT window_key, texts FROM results WHERE recipe_key = ? AND done AND
 # Select the last stage's text of each window that a recipe has captioned; the newest result comes last.
 FINAL_TEXTS = """
 SELECT window_key, text FROM captions JOIN results ON results.id = captions.result
-WHERE recipe_key = ? AND done AND error IS NULL ORDER BY results.id, stage
+WHERE recipe_key = :key AND done AND error IS NULL AND (:stage IS NULL OR stage = :stage)
+ORDER BY results.id, stage
 """
 
 ADD_ANSWER = """

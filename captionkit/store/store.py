@@ -264,9 +264,12 @@ class Store:
         """Return the keys of the windows that a run has captioned."""
         return {key for (key,) in self._file.rows(queries.CAPTIONED_KEYS, (run,))}
 
-    def final_texts(self, recipe_key: str) -> dict[str, str]:
-        """Return the text that a recipe has written last for each window, by window key."""
-        return dict(self._file.rows(queries.FINAL_TEXTS, (recipe_key,)))
+    def final_texts(self, recipe_key: str, stage: int | None = None) -> dict[str, str]:
+        """Return the text that a recipe has written last for each window, by window key.
+
+        ``stage`` takes the last text of this stage instead of the last stage's.
+        """
+        return dict(self._file.rows(queries.FINAL_TEXTS, {"key": recipe_key, "stage": stage}))
 
     def captioned_by(
         self,

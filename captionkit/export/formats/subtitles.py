@@ -18,6 +18,9 @@ from captionkit.export.names import file_name
 from captionkit.recipe import Recipe
 from captionkit.review.events import timed_texts
 
+# Shortest time that the milliseconds of a cue keep apart, and what a flash gets.
+_SHORTEST_S, _FLASH_S = 0.002, 0.5
+
 
 @dataclass(frozen=True)
 class Cue:
@@ -74,8 +77,16 @@ def _cues(group: pd.DataFrame, export: Export) -> list[Cue]:
         names = found.get(index)
         marks = f"\n[{', '.join(names)}]" if names else ""
         for start_s, end_s, text in timed_texts(dict(row), export.run.recipe.schema):
-            cues.append(Cue(start_s, end_s, text + marks))
+            cues.append(Cue(*_shown(start_s, end_s, row["end_s"]), text + marks))
     return cues
+
+
+def _shown(start_s: float, end_s: float, last_s: float) -> tuple[float, float]:
+    """Return the times of a cue; one without a length, which no player shows, gets half a second."""
+    if end_s - start_s >= _SHORTEST_S:
+        return start_s, end_s
+    end_s = min(start_s + _FLASH_S, max(start_s, last_s))
+    return max(0.0, min(start_s, end_s - _FLASH_S)), end_s
 
 
 def vtt_head(recipe: Recipe) -> str:
