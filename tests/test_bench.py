@@ -182,7 +182,7 @@ def quick(monkeypatch, tmp_path):
             sides[-1].wait()
             return sides[-1]
 
-        def plain(log, model, dtype):
+        def plain(log, model, dtype, profiles):
             sides.append(FakeSide(clock, window_s, plain_start_s))
             return sides[-1]
 
@@ -224,7 +224,7 @@ def test_the_quick_bench_leaves_out_what_has_no_time_and_ends(quick):
 def test_an_interrupt_while_an_engine_starts_closes_the_others(monkeypatch, tmp_path):
     sides = []
 
-    def side(*_):
+    def side(*_, **__):
         sides.append(FakeSide(types.SimpleNamespace(now=0.0), 1.0))
         if len(sides) == 2:
             raise KeyboardInterrupt
@@ -253,7 +253,7 @@ def test_on_a_processor_without_bfloat16_vllm_is_measured_in_both_precisions():
 
 def test_the_quick_bench_ends_with_its_report_when_the_time_is_over(monkeypatch, tmp_path):
     monkeypatch.setattr(limit, "_MOST_S", 1)
-    monkeypatch.setattr(speed, "Plain", lambda log, model, dtype: threading.Event().wait())
+    monkeypatch.setattr(speed, "Plain", lambda log, model, dtype, profiles: threading.Event().wait())
     with (tmp_path / "printed").open("w") as file:
         speed.bench(report := new_report(), Console(file=file), quick=True)
     assert report.goals == []

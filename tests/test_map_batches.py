@@ -102,6 +102,10 @@ def test_a_process_forked_behind_a_first_call_captions_as_well():
 def test_what_does_not_fit_is_refused_by_name(fake):
     with pytest.raises(ValueError, match="batch_size is 0"):
         map_batches(RECIPE, batch_size=0)
+    with pytest.raises(TypeError, match="unknown argument batchsize"):
+        map_batches(RECIPE, batchsize=3)
+    with pytest.raises(ValueError, match="memory_share"):
+        map_batches(RECIPE, memory_share=3)
     with pytest.raises(ValueError, match="takes stage 1 from a session's store"):
         map_batches(ck.Recipe(stage2="More: {caption}", given="0123456789abcdef"))
     run = map_batches(RECIPE, column="film", backend=fake)

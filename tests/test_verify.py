@@ -488,6 +488,13 @@ def test_answers_that_are_neither_yes_nor_no_are_told_with_an_example(session, k
     assert "12 answered neither yes nor no, as 'The statement is correct.' (give words=" in repr(found)
 
 
+def test_a_run_that_was_deleted_meanwhile_is_named(session, knowing):
+    run = session.caption("short")
+    session.store.delete(run.id)
+    with pytest.raises(ValueError, match=f"run {run.id} was deleted: .* holds no run"):
+        run.verify()
+
+
 def test_a_server_is_asked_without_the_precision_of_the_captions(session):
     run = session.caption("short")
     asker = Asker.of("http://localhost:1/v1", replace(run.recipe, fp8=True), session)

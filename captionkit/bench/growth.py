@@ -183,8 +183,11 @@ def _ending_children() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        for child in multiprocessing.active_children():
-            child.kill()
+        # One that is starting is no child of multiprocessing's yet; its resource tracker ends by itself.
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
         raise
 
 

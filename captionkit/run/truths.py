@@ -122,6 +122,10 @@ class RunTruths(abc.ABC):
     ) -> tuple[Asking, Verification]:
         """Start to ask and return the work under way, and what it fills; see `verify`."""
         driver = self._driver()
+        try:
+            self.store.facts(self.id)
+        except KeyError as error:
+            raise ValueError(f"run {self.id} was deleted: {error.args[0]}") from error
         made = self.verification(by, **how)
         asker = Asker.of(by, self.recipe, driver)
         asking = Asking(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import pyarrow as pa
@@ -16,7 +16,7 @@ from captionkit.captions import KINDS, WINDOW_COLUMNS, CaptionRow, caption_rows,
 from captionkit.engine import Backend, EngineGoneError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import locate
-from captionkit.pipeline.backends import open_backend
+from captionkit.pipeline.backends import EngineOptions, check_options, open_backend
 from captionkit.pipeline.events import WindowDone
 from captionkit.pipeline.flow import caption
 from captionkit.recipe import Recipe
@@ -38,7 +38,8 @@ class map_batches:  # noqa: N801 (a function to its users)
         dataset.map(ck.scale.map_batches(recipe), batched=True, remove_columns=dataset.column_names)
         ray_dataset.map_batches(ck.scale.map_batches(recipe), batch_size=8)
 
-    A function of Daft takes one video and yields its rows (tried with Daft 0.7)::
+    On GPUs, give Ray ``num_gpus=1`` as well. A function of Daft takes one video and yields its rows
+    (tried with Daft 0.7)::
 
         captions = ck.scale.map_batches(recipe)
         kinds = {name: daft.DataType.infer_from_type(kind) for name, kind in captions.kinds.items()}
@@ -59,13 +60,21 @@ class map_batches:  # noqa: N801 (a function to its users)
         Captions that run at once, of all videos of a batch.
     model_dir
         Folder of downloaded weights.
+    endpoint
+        Address of a vLLM server with the model, used instead of an engine in each process.
     backend
         Backend of the captions; None starts the recipe's engine.
+    options
+        Further options of the engine, see `pipeline.backends.EngineOptions`. Give ``engines=`` the
+        number of processes that share a machine: each plans with its part of the memory.
 
     Raises
     ------
     ValueError
-        If the model is unknown, the recipe has `Recipe.given`, or ``batch_size`` is below 1.
+        If the model is unknown, the recipe has `Recipe.given`, ``batch_size`` is below 1, or an option
+        does not fit.
+    TypeError
+        If an option is unknown.
     """
 
     def __init__(
@@ -75,12 +84,17 @@ class map_batches:  # noqa: N801 (a function to its users)
         column: str = "video",
         batch_size: int = 16,
         model_dir: str | Path = "models/qwen",
+        endpoint: str | None = None,
         backend: Backend | None = None,
+        **options: Unpack[EngineOptions],
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give 1 or more")
         recipe.check_without_session("map_batches")
         get_variant(recipe.model)
+        check_options(options)
+        self.options = options
+        self.endpoint = endpoint
         self.recipe = recipe
         self.column = column
         self.batch_size = batch_size
@@ -112,7 +126,8 @@ class map_batches:  # noqa: N801 (a function to its users)
         if isinstance(given, (str, bytes)):
             raise TypeError(f"the column {self.column!r} is a {type(given).__name__}; give a list")
         videos = [_video(each) for each in given]
-        locate(self.recipe.model, self.model_dir)
+        if self.endpoint is None:
+            locate(self.recipe.model, self.model_dir)
         try:
             rows = self._caption(videos)
         except EngineGoneError:
@@ -129,7 +144,9 @@ class map_batches:  # noqa: N801 (a function to its users)
 
     def _caption(self, videos: list[str | bytes]) -> list[CaptionRow]:
         # `Engine.get` returns the engine that runs in this process.
-        backend = self.backend or open_backend(self.recipe, model_dir=self.model_dir)
+        backend = self.backend or open_backend(
+            self.recipe, model_dir=self.model_dir, endpoint=self.endpoint, **self.options
+        )
 
         async def run(windows: list[PlannedWindow], pool: DecodePool) -> list[WindowDone]:
             events = caption(windows, self.recipe, backend, pool, batch_size=self.batch_size)
