@@ -64,7 +64,9 @@ def test_batches_may_be_of_any_library(fake, kind):
 
 
 def test_videos_of_one_window_are_captioned_at_once(fake):
-    films = [WINTER] * 6
+    films = [str(each) for each in sorted(VIDEOS.glob("*.mp4"))[:3]]
+    films.append((VIDEOS / "winter.mp4").read_bytes())
+    assert len(films) == 4
     recipe = ck.Recipe(prompt="Say it.", window_size=2000, remainder_threshold=2, sampling_fps=0.5)
     waiting = asyncio.Event()
     stream, running = fake.stream, []
@@ -80,6 +82,7 @@ def test_videos_of_one_window_are_captioned_at_once(fake):
     fake.stream = together
     out = map_batches(recipe, backend=fake)({"video": films})
     assert out["error"].null_count == out.num_rows == len(films)
+    assert out["path"].to_pylist()[:-1] == films[:-1]
 
 
 @pytest.mark.parametrize("order", [(WINTER, "broken.mp4"), ("broken.mp4", WINTER)])

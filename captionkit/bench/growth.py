@@ -183,7 +183,7 @@ def _ending_children() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # One that is starting is no child of multiprocessing's yet; its resource tracker ends by itself.
+        # One that starts is no child of multiprocessing's yet. Its resource tracker ends by itself.
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.Error):
                 if "spawn_main" in " ".join(child.cmdline()):

@@ -153,14 +153,16 @@ class map_batches:  # noqa: N801 (a function to its users)
             return [each async for each in events if isinstance(each, WindowDone)]
 
         with DecodePool() as pool:
-            planned = [self._windows(video, pool) for video in videos]
-            ended = loop.run(run([window for windows, _ in planned for window in windows], pool))
-        # A video may come twice in a batch: its windows are told apart by their objects.
-        done = {id(each.window): each for each in ended}
+            # A video that comes twice is captioned once.
+            planned = {video: self._windows(video, pool) for video in dict.fromkeys(videos)}
+            every = [window for windows, _ in planned.values() for window in windows]
+            ended = loop.run(run(every, pool))
+        # A copy of a video has the same keys.
+        done = {(each.window.path, each.window.key): each for each in ended}
         rows: list[CaptionRow] = []
-        for windows, failed in planned:
+        for windows, failed in map(planned.__getitem__, videos):
             rows += failed
-            for each in (done[id(window)] for window in windows):
+            for each in (done[window.path, window.key] for window in windows):
                 rows += caption_rows(
                     window_columns(each.window), self.recipe, each.captions, each.error, each.warnings
                 )
