@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import fsspec
 import pandas as pd
@@ -22,6 +23,7 @@ from captionkit import cli
 from captionkit.captions import COLUMNS
 from captionkit.export.errors import ExportError
 from captionkit.scale import ScaleError, caption_videos
+from captionkit.scale.cluster import connect
 from captionkit.scale.parts import Parts
 from captionkit.scale.ray_data import _Prepare
 from captionkit.sources import find_videos
@@ -73,6 +75,27 @@ def actors_of(job):
         if is_engine(process.info["cmdline"]):
             found += [p for p in process.parents() if any("MapWorker" in w for w in p.cmdline())][:1]
     return found
+
+
+@pytest.mark.parametrize(("failures", "starts"), [(0, 1), (2, 3), (3, 3)])
+def test_ray_is_started_again_where_it_outlasts_its_own_limit(failures, starts):
+    calls = []
+
+    def init(**_):
+        calls.append("init")
+        if calls.count("init") <= failures:
+            raise Exception("The current node timed out during startup.")
+
+    ray = types.SimpleNamespace(
+        init=init, is_initialized=lambda: False, shutdown=lambda: calls.append("shutdown")
+    )
+    if failures == 3:
+        with pytest.raises(ScaleError, match="did not start on this machine in 3 tries: The current"):
+            connect(ray, None)
+    else:
+        connect(ray, None)
+    assert calls.count("init") == starts
+    assert calls.count("shutdown") == failures
 
 
 @pytest.mark.engine

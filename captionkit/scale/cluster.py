@@ -10,6 +10,8 @@ from captionkit.scale.parts import ScaleError
 
 _LEAST_RAY = (2, 48)
 _ANSWER_S = 5.0
+# Tries to start Ray on this machine.
+_STARTS = 3
 
 
 def engine_count(gpus: Sequence[int], size: int) -> int:
@@ -54,18 +56,36 @@ def import_ray() -> Any:
     return ray
 
 
+def _start(ray: Any) -> None:
+    """Start a cluster on this machine; Ray itself waits half a minute, which a busy one may exceed."""
+    for attempt in range(1, _STARTS + 1):
+        try:
+            ray.init(address="local", log_to_driver=False, include_dashboard=False)
+            return
+        except Exception as error:
+            # Ray raises the base class itself.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == _STARTS:
+                raise ScaleError(
+                    f"Ray did not start on this machine in {_STARTS} tries: {error} Try again when "
+                    "less else runs"
+                ) from error
+
+
 def connect(ray: Any, address: str | None) -> None:
     """Join a cluster, or start one on this machine.
 
     Raises
     ------
     ScaleError
-        If the address does not answer.
+        If the address does not answer, or no cluster starts here.
     """
     if ray.is_initialized():
         return
     if address in (None, "local"):
-        ray.init(address="local", log_to_driver=False, include_dashboard=False)
+        _start(ray)
         return
     host, _, port = str(address).removeprefix("ray://").rpartition(":")
     if address != "auto":
