@@ -143,7 +143,8 @@ class _Bench:
         some = next(iter(texts.values()))
         for name, captions in texts.items():
             assert len(captions) == len(some)
-            assert all(all(each) for each in captions), f"{name} left windows without a caption"
+            # Random weights may write tokens without a text; their number is forced.
+            assert all(captions), f"{name} left windows without a caption"
         same = [sum(a == b for a, b in zip(some, each, strict=True)) for each in texts.values()]
         self.report.same_text[case] = f"{min(same)} of {len(some)} windows have the same text"
         self._keep()
