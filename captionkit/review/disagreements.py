@@ -38,20 +38,21 @@ def difference(one: str, two: str, schemas: tuple[str | None, str | None] = (Non
     Where neither lacks a word, claims whose words the other one says of other things count half. Texts
     without a claim are compared by their words.
     """
-    only_a, only_b, weight = _only(one, two, schemas)
-    total = len(split_claims(one, schemas[0])) + len(split_claims(two, schemas[1]))
-    return weight * (len(only_a) + len(only_b)) / total if total else 1 - overlap(one, two)
+    return _compared(one, two, schemas)[2]
 
 
-def _only(
+def _compared(
     one: str, two: str, schemas: tuple[str | None, str | None]
 ) -> tuple[list[str], list[str], float]:
-    """Return the claims that only one of two captions has, and how much each counts."""
-    only_a, _ = lacking(one, two, schemas[0])
-    only_b, _ = lacking(two, one, schemas[1])
-    if only_a or only_b or schemas[0] != schemas[1]:
-        return only_a, only_b, 1.0
-    return _unlike(one, two, schemas[0]), _unlike(two, one, schemas[0]), 0.5
+    """Return the claims that only one of two captions has, and their `difference`."""
+    only_a, of_a = lacking(one, two, schemas[0])
+    only_b, of_b = lacking(two, one, schemas[1])
+    total, weight = of_a + of_b, 1.0
+    if not only_a and not only_b and schemas[0] == schemas[1]:
+        only_a, only_b = _unlike(one, two, schemas[0]), _unlike(two, one, schemas[0])
+        weight = 0.5
+    apart = weight * (len(only_a) + len(only_b)) / total if total else 1 - overlap(one, two)
+    return only_a, only_b, apart
 
 
 def disagreements(
@@ -74,8 +75,7 @@ def disagreements(
     """
     rows = []
     for row in pairs[~pairs["same"]].itertuples():
-        only_a, only_b, _ = _only(row.before, row.after, schemas)
-        apart = difference(row.before, row.after, schemas)
+        only_a, only_b, apart = _compared(row.before, row.after, schemas)
         about = (row.video, row.window, row.key, apart, " ".join(only_a), " ".join(only_b))
         rows.append((*about, row.before, row.after, row.start_s, row.end_s))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
