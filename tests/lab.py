@@ -125,8 +125,10 @@ class Lab:
         (self.folder / f"{name}.ipynb").write_text(json.dumps(content))
         return f"{name}.ipynb"
 
-    def open(self, browser: Browser, name: str, *, width: int = 1280, dark: bool = False) -> Notebook:
-        """Open a notebook in a new page."""
+    def open(
+        self, browser: Browser, name: str, *, width: int = 1280, dark: bool = False, before: str = ""
+    ) -> Notebook:
+        """Open a notebook in a new page, which runs the script ``before`` first."""
         settings = self.folder / ".home" / "@jupyterlab" / "apputils-extension"
         settings.mkdir(parents=True, exist_ok=True)
         (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
@@ -134,6 +136,7 @@ class Lab:
         (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
         page = browser.new_page(viewport={"width": width, "height": 1000})
         page.set_default_timeout(WAIT_MS)
+        page.add_init_script(before)
         # Take a new workspace, which opens no documents of an earlier page.
         workspace = secrets.token_hex(4)
         page.goto(

@@ -272,6 +272,23 @@ def test_a_prompt_edit_streams_while_other_cells_run_and_stops_at_once(opened, l
     expect(status(opened)).to_contain_text("interrupted")
 
 
+def test_a_view_whose_module_loads_too_slowly_for_anywidget_still_listens(lab, browser):
+    shutil.rmtree(lab.folder / ".captionkit", ignore_errors=True)
+    # anywidget waits so long, and lets a model go deaf afterwards.
+    at_once = "const own = AbortSignal.timeout; AbortSignal.timeout = () => own.call(AbortSignal, 0);"
+    slow: list[str] = []
+    notebook = lab.open(browser, lab.write("opened"), before=at_once)
+    notebook.page.on("pageerror", lambda error: slow.append(str(error)))
+    try:
+        notebook.run(0)
+        caption_all(notebook)
+        expect(notebook.page.locator("[class^=ck-twin]")).to_be_hidden()
+        assert any("Failed to initialize model" in each for each in slow)
+    finally:
+        notebook.close()
+        lab.shutdown_kernels()
+
+
 def test_an_engine_that_is_killed_comes_back_and_the_view_works_on(opened, lab):
     page = opened.page
     caption_all(opened)

@@ -1,6 +1,7 @@
 // The window browser: a list of all windows, and a player for the chosen one.
 // All text from videos and models is set as textContent; nothing is ever parsed as HTML.
 
+import { initialize } from "./awake.js";
 import { Detail } from "./detail.js";
 import { make, makeButton } from "./dom.js";
 import { Filters } from "./filters.js";
@@ -292,4 +293,4 @@ function render({ model, el }) {
   return () => page.close();
 }
 
-export default { render };
+export default { initialize, render };

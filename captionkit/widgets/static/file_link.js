@@ -1,5 +1,6 @@
 // A link that asks the kernel for a file's bytes and hands them to the browser.
 
+import { initialize } from "./awake.js";
 import { make, makeButton, makeUrl } from "./dom.js";
 
 const STYLE =
@@ -35,4 +36,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

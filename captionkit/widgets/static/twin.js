@@ -1,8 +1,11 @@
 // Hides the static twin of a view as long as a kernel answers: the twin is for pages without one.
 
+import { initialize } from "./awake.js";
+
 const FIRST_MS = 2000; // wait for an answer; a server drops messages above its limit of data
 
 export default {
+  initialize,
   render({ model, el }) {
     const style = document.createElement("style");
     let timer = 0;
