@@ -285,7 +285,8 @@ def bench(
     """
     report.machine["model"] = "0.5 B parameters, random" if real else "demo"
     with five_minutes(console, quick=quick), contextlib.ExitStack() as open_sides:
-        _measure(Clock(console, quick=quick), report, open_sides, quick=quick, real=real, kept=kept)
+        clock = Clock(console, quick=quick, real=real)
+        _measure(clock, report, open_sides, quick=quick, real=real, kept=kept)
 
 
 def _measure(
