@@ -1,5 +1,7 @@
 // Wakes a model that anywidget has put to sleep: one whose module needed more than two seconds to load,
 // as on a busy machine, is drawn, but takes no message of the kernel any more.
+// Upstream: https://github.com/manzt/anywidget/blob/main/packages/anywidget/src/runtime.ts
+// Goes when: messages wait for the module however long it takes.
 
 export function initialize({ model }) {
   // The model itself comes with its changes alone.
