@@ -15,7 +15,7 @@ from fakes import FakeBackend
 
 import captionkit as ck
 from captionkit.display import overlap
-from captionkit.review import scores
+from captionkit.review import duplicates, scores
 from captionkit.review.duplicates import near_duplicates
 
 STARTS = ["0.00", "8.53", "17.07", "25.60"]
@@ -65,11 +65,14 @@ def test_faults_are_counted_by_video(tmp_path):
     session.close()
 
 
-def test_near_repeats_are_those_of_comparing_every_two():
+@pytest.mark.parametrize("steps", [0, duplicates._STEPS_OF_PAIR], ids=["marks", "product"])
+def test_near_repeats_are_those_of_comparing_every_two(steps, monkeypatch):
+    monkeypatch.setattr(duplicates, "_STEPS_OF_PAIR", steps)
+    monkeypatch.setattr(duplicates, "_ROWS", 32)
     chosen = random.Random(7)
     words = [f"w{n}" for n in range(30)]
     texts = [" ".join(chosen.choices(words, k=chosen.randint(0, 9))) for _ in range(150)]
-    for least in (0.5, 0.8, 1.0):
+    for least in (0.5, 0.8, 0.87, 1.0):
         wanted: dict[int, int] = {}
         for index, text in enumerate(texts):
             kept = (n for n in range(index) if n not in wanted)

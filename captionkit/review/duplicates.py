@@ -17,6 +17,11 @@ _AT_ONCE = 20_000_000
 # more marks then. Both numbers are means over the texts.
 _MOST_WORDS, _MOST_PAIRS, _MOST_MARKS = 4, 100, 350
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
+# A matrix product compares all texts if it has fewer steps than so many for each pair that shares a
+# mark, and needs no more numbers than these (1 GB). It takes so many texts at once.
+_STEPS_OF_PAIR, _MOST_NUMBERS, _ROWS = 8_000, 250_000_000, 256
+# What such a product is off by at most, in words.
+_ROUNDED = 1e-3
 
 
 def near_duplicates(texts: Sequence[str], least: float) -> dict[int, int]:
@@ -25,9 +30,9 @@ def near_duplicates(texts: Sequence[str], least: float) -> dict[int, int]:
     A text counts as near if its word overlap (`display.overlap`) with an earlier text that is not a
     near duplicate itself is ``least`` or more. Only texts that share some of their rarest words are
     compared; no near duplicate is missed. The time grows with the number of texts: texts of 40 words of
-    a vocabulary of 50,000 took 0.4 s for 8,000 and 7.1 s for 128,000 on one core. Sets written with
-    few words in all take longer: 7 s for 8,000 texts of 30 different words, and four times as long for
-    twice as many.
+    a vocabulary of 50,000 took 0.4 s for 8,000 and 7.1 s for 128,000 on one core. In sets written with
+    few words in all, as those of a model with a fixed scheme, a matrix product
+    compares every two texts: of 59 different words, it took 1.1 s for 8,000 and 30 s for 100,000.
     """
     numbers: dict[tuple[str, int], int] = {}
     bags = [[numbers.setdefault(word, len(numbers)) for word in _bag(text)] for text in texts]
@@ -49,6 +54,11 @@ def near_duplicates(texts: Sequence[str], least: float) -> dict[int, int]:
 def _near_of_different(texts: list[tuple[int, ...]], least: float) -> dict[int, int]:
     """Return the near duplicates among texts as ascending ranks of words; no two texts are equal."""
     of_text, marks = _shared_marks(texts, least)
+    _, counts = np.unique(marks, return_counts=True)
+    width = 1 + max((each[-1] for each in texts), default=0)
+    few_steps = len(texts) ** 2 * width < _STEPS_OF_PAIR * _pairs(counts)
+    if few_steps and len(texts) * width < _MOST_NUMBERS:
+        return _near_by_product(texts, least, width)
     ends = np.searchsorted(of_text, np.arange(len(texts) + 1))
     holders: dict[int, list[int]] = defaultdict(list)
     found: dict[int, int] = {}
@@ -61,8 +71,7 @@ def _near_of_different(texts: list[tuple[int, ...]], least: float) -> dict[int, 
         same = [
             other
             for other in {other for mark in held for other in holders[mark]}
-            if shortest <= len(texts[other]) <= longest
-            and 2 * len(own.intersection(texts[other])) >= least * (size + len(texts[other])) - 1e-9
+            if shortest <= len(texts[other]) <= longest and _alike(own, texts[other], least)
         ]
         if same:
             found[index] = min(same)
@@ -70,6 +79,45 @@ def _near_of_different(texts: list[tuple[int, ...]], least: float) -> dict[int, 
         for mark in held:
             holders[mark].append(index)
     return found
+
+
+def _near_by_product(texts: list[tuple[int, ...]], least: float, width: int) -> dict[int, int]:
+    """Return the same as `_near_of_different`: a matrix product counts the words of every two texts."""
+    # The last two columns take away what is wanted in common: half of ``least`` times the sizes.
+    has = np.zeros((len(texts), width + 2), np.float32)
+    for index, each in enumerate(texts):
+        has[index, list(each)] = 1
+        has[index, width:] = 1, -least / 2 * len(each)
+    kept = np.empty_like(has)
+    indexes: list[int] = []
+    found: dict[int, int] = {}
+    for start in range(0, len(texts), _ROWS):
+        rows = has[start : start + _ROWS]
+        before = len(indexes)
+        near = rows @ kept[:before].T >= -_ROUNDED
+        some = near.any(axis=1).tolist()
+        for index, row in enumerate(rows, start):
+            early = np.flatnonzero(near[index - start]) if some[index - start] else ()
+            late = np.flatnonzero(kept[before : len(indexes)] @ row >= -_ROUNDED) + before
+            others = (indexes[each] for each in (*early, *late))
+            own = set(texts[index])
+            first = next((each for each in others if _alike(own, texts[each], least)), None)
+            if first is not None:
+                found[index] = first
+                continue
+            kept[len(indexes)] = row
+            kept[len(indexes), width:] = row[width:][::-1]
+            indexes.append(index)
+    return found
+
+
+def _alike(one: set[int], other: tuple[int, ...], least: float) -> bool:
+    return 2 * len(one.intersection(other)) >= least * (len(one) + len(other)) - 1e-9
+
+
+def _pairs(holders: NDArray[np.int64]) -> int:
+    """Return how many pairs share a mark, by the number of texts that have each."""
+    return int((holders * (holders - 1) // 2).sum())
 
 
 def _shared_marks(
@@ -88,8 +136,7 @@ def _shared_marks(
     for count in range(3, _MOST_WORDS + 1):
         _, holders = np.unique(marks, return_counts=True)
         made = sum(len(each) * math.comb(_head(n, least, count), count) for n, each in groups.items())
-        few_pairs = (holders * (holders - 1) // 2).sum() <= _MOST_PAIRS * len(texts)
-        if few_pairs or made > _MOST_MARKS * len(texts):
+        if _pairs(holders) <= _MOST_PAIRS * len(texts) or made > _MOST_MARKS * len(texts):
             break
         of_text, marks = _shared_of_size(texts, groups, least, count)
     order = np.argsort(of_text, kind="stable")
