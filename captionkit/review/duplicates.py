@@ -95,9 +95,9 @@ def _near_by_product(texts: list[tuple[int, ...]], least: float, width: int) -> 
         rows = has[start : start + _ROWS]
         before = len(indexes)
         near = rows @ kept[:before].T >= -_ROUNDED
-        some = near.any(axis=1).tolist()
+        some = set(np.flatnonzero(near.any(axis=1)).tolist())
         for index, row in enumerate(rows, start):
-            early = np.flatnonzero(near[index - start]) if some[index - start] else ()
+            early = np.flatnonzero(near[index - start]) if index - start in some else ()
             late = np.flatnonzero(kept[before : len(indexes)] @ row >= -_ROUNDED) + before
             others = (indexes[each] for each in (*early, *late))
             own = set(texts[index])
