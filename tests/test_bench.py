@@ -132,7 +132,7 @@ def test_a_size_whose_store_is_left_out_measures_no_empty_run(monkeypatch):
     monkeypatch.setattr(
         growth, "_measured", lambda case, path, size: Measured(case, size, 1.0, 1.0, 1.0, 1.0)
     )
-    found = growth.measure([20, 200], Console(quiet=True))
+    found = list(growth.measure([20, 200], Console(quiet=True)))
     assert {each.windows for each in found} == {20}
     assert len(found) == len(growth._CASES)
 
@@ -272,6 +272,27 @@ def test_a_bench_that_ends_early_prints_what_it_measured(monkeypatch, capsys, en
     printed = capsys.readouterr()
     assert "one stage against the loop" in printed.out
     assert "resumes" not in printed.err
+
+
+def test_an_interrupted_bench_of_growth_prints_what_it_measured(monkeypatch, capsys, tmp_path):
+    def measured(case, path, size):
+        if case == "run.checks":
+            raise KeyboardInterrupt
+        return Measured(case, size, 1.25, 1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(growth, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(growth, "_measured", measured)
+    kept = tmp_path / "growth.json"
+    with pytest.raises(KeyboardInterrupt):
+        growth.main(["--windows", "20", "200", "--json", str(kept)])
+    assert "1.25 s" in capsys.readouterr().out
+    assert len(json.loads(kept.read_text())["measured"]) == 3
+
+
+def test_growth_refuses_a_file_in_no_folder_before_it_measures(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        growth.main(["--figure", str(tmp_path / "none" / "x.png")])
+    assert "there is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

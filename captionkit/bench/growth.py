@@ -191,8 +191,8 @@ def _ending_children() -> Iterator[None]:
         raise
 
 
-def measure(sizes: Sequence[int], console: Console) -> list[Measured]:
-    """Measure all cases at all sizes, each in its own process.
+def measure(sizes: Sequence[int], console: Console) -> Iterator[Measured]:
+    """Measure all cases at all sizes, each in its own process; yield each as it is there.
 
     Leaves out, and says so, what would take more than ten minutes by its growth so far.
     """
@@ -210,11 +210,11 @@ def measure(sizes: Sequence[int], console: Console) -> list[Measured]:
                     console.print(f"[dim]{size:,} windows: {case}[/dim]")
                     path = folder / f"{size}.sqlite"
                     found.append(pool.submit(_measured, case, path, size).result())
+                    yield found[-1]
                     continue
                 console.print(f"{size:,} windows: {case} is left out, of about {expected:,.0f} s")
                 if case in _MAKE_STORE:
                     break
-    return found
 
 
 def _expected_s(before: Sequence[Measured], size: int) -> float:
@@ -295,7 +295,7 @@ def _table(found: Sequence[Measured]) -> Table:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and print a table; return 1 if a goal is missed."""
+    """Measure and print a table, of a part if it is interrupted; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m captionkit.bench growth", description=__doc__)
     parser.add_argument("--windows", type=int, nargs="+", default=_SIZES, help="two sizes or more")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
@@ -303,15 +303,22 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if len(set(options.windows)) < 2 or min(options.windows) < 1:
         parser.error("--windows takes two different numbers or more, each above 0")
+    for path in filter(None, (options.json, options.figure)):
+        if not path.parent.is_dir():
+            parser.error(f"there is no folder {path.parent}")
     console = SafeConsole()
-    found = measure(sorted(set(options.windows)), console)
-    console.print(_table(found))
-    wrong = missed(found)
-    for each in wrong:
-        console.print(f"missed: {each}")
-    if options.json:
-        content = {"measured": [asdict(each) for each in found], "missed": wrong}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    found: list[Measured] = []
+    try:
+        for measured in measure(sorted(set(options.windows)), console):
+            found.append(measured)  # noqa: PERF402 - an interrupt leaves what was measured
+    finally:
+        console.print(_table(found))
+        wrong = missed(found)
+        for each in wrong:
+            console.print(f"missed: {each}")
+        if options.json:
+            content = {"measured": [asdict(each) for each in found], "missed": wrong}
+            options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.figure:
         table = pd.DataFrame(map(asdict, found))
         options.figure.write_bytes(display.png(display.growth_figure(table, slopes(found))))
