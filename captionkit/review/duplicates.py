@@ -31,8 +31,8 @@ def near_duplicates(texts: Sequence[str], least: float) -> dict[int, int]:
     near duplicate itself is ``least`` or more. Only texts that share some of their rarest words are
     compared; no near duplicate is missed. The time grows with the number of texts: texts of 40 words of
     a vocabulary of 50,000 took 0.4 s for 8,000 and 7.1 s for 128,000 on one core. In sets written with
-    few words in all, as those of a model with a fixed scheme, a matrix product
-    compares every two texts: of 59 different words, it took 1.1 s for 8,000 and 30 s for 100,000.
+    few words in all, as those of a model with a fixed scheme, a matrix product compares every two
+    texts: of 59 different words, it took 1.1 s for 8,000 and 30 s for 100,000.
     """
     numbers: dict[tuple[str, int], int] = {}
     bags = [[numbers.setdefault(word, len(numbers)) for word in _bag(text)] for text in texts]
@@ -54,9 +54,8 @@ def near_duplicates(texts: Sequence[str], least: float) -> dict[int, int]:
 def _near_of_different(texts: list[tuple[int, ...]], least: float) -> dict[int, int]:
     """Return the near duplicates among texts as ascending ranks of words; no two texts are equal."""
     of_text, marks = _shared_marks(texts, least)
-    _, counts = np.unique(marks, return_counts=True)
     width = 1 + max((each[-1] for each in texts), default=0)
-    few_steps = len(texts) ** 2 * width < _STEPS_OF_PAIR * _pairs(counts)
+    few_steps = len(texts) ** 2 * width < _STEPS_OF_PAIR * _pairs(marks)
     if few_steps and len(texts) * width < _MOST_NUMBERS:
         return _near_by_product(texts, least, width)
     ends = np.searchsorted(of_text, np.arange(len(texts) + 1))
@@ -115,8 +114,9 @@ def _alike(one: set[int], other: tuple[int, ...], least: float) -> bool:
     return 2 * len(one.intersection(other)) >= least * (len(one) + len(other)) - 1e-9
 
 
-def _pairs(holders: NDArray[np.int64]) -> int:
-    """Return how many pairs share a mark, by the number of texts that have each."""
+def _pairs(marks: NDArray[np.uint64]) -> int:
+    """Return how many pairs of texts share a mark; one that shares several counts for each."""
+    _, holders = np.unique(marks, return_counts=True)
     return int((holders * (holders - 1) // 2).sum())
 
 
@@ -134,9 +134,8 @@ def _shared_marks(
         groups[len(words)].append(index)
     of_text, marks = _shared_of_size(texts, groups, least, 2)
     for count in range(3, _MOST_WORDS + 1):
-        _, holders = np.unique(marks, return_counts=True)
         made = sum(len(each) * math.comb(_head(n, least, count), count) for n, each in groups.items())
-        if _pairs(holders) <= _MOST_PAIRS * len(texts) or made > _MOST_MARKS * len(texts):
+        if _pairs(marks) <= _MOST_PAIRS * len(texts) or made > _MOST_MARKS * len(texts):
             break
         of_text, marks = _shared_of_size(texts, groups, least, count)
     order = np.argsort(of_text, kind="stable")
