@@ -104,6 +104,23 @@ def ask(browser, **message):
     browser._on_message(browser, message, None)
 
 
+def test_a_browser_opens_with_all_that_its_first_drawing_needs(session, monkeypatch):
+    opened = []
+    create = registry.comm.create_comm
+    monkeypatch.setattr(
+        registry.comm, "create_comm", lambda **how: opened.append(how["data"]["state"]) or create(**how)
+    )
+    bench = ck.Workbench(session)
+    try:
+        (state,) = [each for each in opened if "_choices" in each]
+        windows = len(bench.board.windows)
+        assert (state["_count"], state["_total"]) == (windows, windows)
+        assert {each["value"] for each in state["_choices"]["state"]} >= set(STATES)
+        assert state["_choices"] == bench.browser._choices
+    finally:
+        bench.close()
+
+
 def test_captions_of_all_windows_reach_the_rows_and_the_status(bench):
     caption_all(bench)
     assert {row.state for row in bench.board.windows} == {"done"}

@@ -274,8 +274,12 @@ def test_a_prompt_edit_streams_while_other_cells_run_and_stops_at_once(opened, l
 
 def test_a_view_whose_module_loads_too_slowly_for_anywidget_still_listens(lab, browser):
     shutil.rmtree(lab.folder / ".captionkit", ignore_errors=True)
-    # anywidget waits so long, and lets a model go deaf afterwards.
-    at_once = "const own = AbortSignal.timeout; AbortSignal.timeout = () => own.call(AbortSignal, 0);"
+    # anywidget waits so long, and lets a model go deaf afterwards: here before any module is loaded.
+    at_once = """AbortSignal.timeout = () => {
+        const controller = new AbortController();
+        queueMicrotask(() => controller.abort());
+        return controller.signal;
+    };"""
     slow: list[str] = []
     notebook = lab.open(browser, lab.write("opened"), before=at_once)
     notebook.page.on("pageerror", lambda error: slow.append(str(error)))

@@ -87,12 +87,17 @@ class Browser(BoardView, anywidget.AnyWidget):
         #: Called with a run whose recipe a person wants to use; a tuner puts its own in.
         self.use_recipe: Callable[[Recipe], None] = lambda recipe: None
         super().__init__(session)
-        self._take_windows()
         self.observe(self._on_filter, names="filter")
         self.observe(self._on_value, names="value")
         self.on_msg(self._on_message)
         self.listen()
         self._report_damaged()
+
+    def open(self) -> None:
+        """Open the comm with all that the page needs: it may be drawn before any later message."""
+        if self.comm is None:
+            self._take_windows()
+        super().open()
 
     @traitlets.validate("value")
     def _check_value(self, proposal: Any) -> tuple[str, int] | None:
