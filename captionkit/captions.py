@@ -15,6 +15,7 @@ from captionkit.display import TextTable
 from captionkit.pipeline.events import Caption
 from captionkit.recipe import Recipe
 from captionkit.sources import PlannedWindow
+from captionkit.video.errors import shown_path
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ class CaptionRow:
 
 
 COLUMNS = tuple(each.name for each in fields(CaptionRow))
-WINDOW_COLUMNS = COLUMNS[: COLUMNS.index("model")]
+_WINDOW_COLUMNS = COLUMNS[: COLUMNS.index("model")]
+# Number of the window of a video that cannot be read.
+_NO_WINDOW = -1
 # Take the first word of the annotation, which is a string here, as "int | None".
 KINDS: dict[str, type] = {
     each.name: {"int": int, "float": float, "str": str}[str(each.type).split(" ")[0]]
@@ -116,6 +119,12 @@ def window_columns(window: PlannedWindow) -> dict[str, Any]:
         "end_s": window.end_s,
         "fps": window.source.metadata.fps,
     }
+
+
+def unread_columns(video: str, path: str) -> dict[str, Any]:
+    """Return the columns of a video that cannot be read: no window, and a path that any file holds."""
+    names = {"video": shown_path(video), "path": shown_path(path)}
+    return {**dict.fromkeys(_WINDOW_COLUMNS), **names, "window": _NO_WINDOW}
 
 
 def caption_rows(

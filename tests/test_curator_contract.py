@@ -6,10 +6,12 @@ Passes with 1.4 in CI; with other versions in an environment that has one of the
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib.metadata
 import json
 import math
+import pickle
 import warnings
 
 import numpy as np
@@ -297,8 +299,86 @@ def test_our_enhancement_rewrites_captions_under_any_name_and_where_the_writer_l
     assert [request.video for request in fake.requests[3:]] == [None, None]
     with pytest.raises(ValueError, match="prompt_variant is 'none'"):
         ours.CaptionEnhancementStage(prompt_variant="none")
-    with pytest.raises(ValueError, match="unknown placeholder"):
-        ours.CaptionEnhancementStage(prompt_text="From {start}: {caption}")
+
+
+def test_braces_that_are_no_placeholder_are_plain_text_with_a_warning(ours, fake):
+    task = task_of(film())
+    with pytest.warns(UserWarning, match=r"plain text: .*unknown placeholder \{json\}"):
+        preparation = ours.CaptionPreparationStage(prompt_text="As {json}, from {start}.")
+    preparation = dataclasses.replace(preparation, verbose=True)
+    preparation.process(task)
+    with pytest.warns(UserWarning, match=r"plain text: .*unknown placeholder \{this\}"):
+        generation = ours.CaptionGenerationStage(
+            generate_stage2_caption=True, stage2_prompt_text="{this}: {caption}", backend=fake
+        )
+    generation.process(task)
+    with pytest.warns(UserWarning, match=r"plain text: .*unknown placeholder \{start\}"):
+        enhancement = ours.CaptionEnhancementStage(prompt_text="From {start}: {caption}", backend=fake)
+    enhancement.process(task)
+    said = [request.prompt for request in fake.requests]
+    assert any("As {json}, from 0.00." in each for each in said)
+    assert any("{this}: As {json}, from 0.00." in each for each in said)
+    assert sum(each.startswith("From {start}: ") for each in said) == 3
+    assert not task.data.clips[0].errors
+
+
+def test_an_empty_text_of_the_second_stage_stands_for_the_default(ours):
+    stage = ours.CaptionGenerationStage(generate_stage2_caption=True, stage2_prompt_text="")
+    assert stage.stage2_prompt_text is None
+
+
+def test_a_window_whose_captions_are_none_costs_no_neighbour(ours, fake):
+    task = task_of(film())
+    ours.CaptionPreparationStage(generate_previews=False).process(task)
+    windows = task.data.clips[0].windows
+    windows[0].caption = None
+    ours.CaptionGenerationStage(backend=fake).process(task)
+    assert all(window.caption[OWN_NAME] for window in windows)
+    windows[0].caption = None
+    ours.CaptionEnhancementStage(backend=fake).process(task)
+    assert "no caption of" in task.data.clips[0].errors["enhancement-0"]
+    assert all(window.enhanced_caption["qwen_lm"] for window in windows[1:])
+
+
+def test_fields_count_from_the_next_task_also_after_a_setup(ours, fake):
+    other = type(fake)()
+    stage = ours.CaptionGenerationStage(backend=other, caption_batch_size=2)
+    stage.setup()
+    stage.backend, stage.caption_batch_size = fake, 1
+    task = task_of(film())
+    ours.CaptionPreparationStage(generate_previews=False).process(task)
+    stage.process(task)
+    assert [request.batch_size for request in fake.requests] == [1, 1, 1]
+    assert not other.requests
+
+
+def test_stages_are_copied_and_sent_after_their_first_task(ours, fake):
+    task = task_of(film())
+    preparation = ours.CaptionPreparationStage(generate_previews=False)
+    preparation.process(task)
+    generation = ours.CaptionGenerationStage(backend=fake)
+    generation.setup()
+    again = task_of(film())
+    copy.deepcopy(preparation).process(task_of(film()))
+    pickle.loads(pickle.dumps(preparation)).process(again)
+    generation.with_(name="x").process(again)
+    assert all(window.caption[OWN_NAME] for window in again.data.clips[0].windows)
+    preparation.teardown()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dataclass_of_a_users_own_takes_the_same_arguments_in_the_same_order(ours, theirs, kind):
+    mine = dataclasses.make_dataclass("Mine", [("language", str, "en")], bases=(getattr(ours, kind),))
+    own = {each.name: each for each in dataclasses.fields(getattr(theirs, kind)) if each.init}
+    given = ["demo" if name == "model_variant" else own[name].default for name in list(own)[:2]]
+    stage = mine(*given, language="de")
+    assert [*(getattr(stage, name) for name in list(own)[:2]), stage.language] == [*given, "de"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_and_outputs_are_named_as_by_its_own_stages(ours, theirs, kind):
+    mine, own = getattr(ours, kind)(), getattr(theirs, kind)()
+    assert (mine.inputs(), mine.outputs()) == (own.inputs(), own.outputs())
 
 
 def test_previews_and_metas_of_both_stages_are_written_and_a_corrupt_clip_costs_itself(

@@ -105,10 +105,12 @@ def test_a_copy_of_a_video_is_left_out_and_listed_as_a_problem(tmp_path):
 
 def test_one_bad_video_is_a_problem_and_good_videos_stay(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
-    given = [tmp_path / "bad.mp4", "nowhere.mp4", "s3://films/far.mp4", VIDEOS / "harbour.mp4"]
+    long = "x" * 300 + ".mp4"
+    given = [tmp_path / "bad.mp4", "nowhere.mp4", long, "s3://films/far.mp4", VIDEOS / "harbour.mp4"]
     session = ck.Session(given, store=tmp_path / "s.sqlite")
     assert len(session.windows) == 4
-    assert sorted(session.problems) == ["bad", "nowhere.mp4", "s3://films/far.mp4"]
+    assert sorted(session.problems) == ["bad", "nowhere.mp4", "s3://films/far.mp4", long]
+    assert "no such file" in session.problems[long]
     assert "no such file: nowhere.mp4" in session.problems["nowhere.mp4"]
     assert "caption it with Ray" in session.problems["s3://films/far.mp4"]
     session.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import itertools
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -382,6 +384,17 @@ def test_keywords_of_the_reference_convert_to_a_recipe_and_back():
     made = take_over(prepared)
     assert made == ck.Recipe(prompt=prompts.PROMPTS["short"], window_size=64)
     assert CaptionPreparationStage.from_recipe(made).window_size == 64
+
+
+def test_stages_are_copied_and_sent_after_their_first_task(harbour, fake):
+    preparation = CaptionPreparationStage(model_variant="demo")
+    generation = CaptionGenerationStage(model_variant="demo", backend=fake)
+    generation.process(preparation.process(whole_file(harbour)))
+    sent = pickle.loads(pickle.dumps(preparation))
+    done = copy.deepcopy(generation).process(sent.process(whole_file(harbour)))
+    assert all(window.caption["demo"] for window in done.data.clips[0].windows)
+    sent.teardown()
+    preparation.teardown()
 
 
 def test_a_fake_backend_serves_the_stage_as_an_engine_does(preparation, harbour, fake):

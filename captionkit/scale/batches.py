@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Unpack
 import pandas as pd
 import pyarrow as pa
 
-from captionkit.captions import KINDS, WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
+from captionkit.captions import KINDS, CaptionRow, caption_rows, unread_columns, window_columns
 from captionkit.engine import Backend, EngineGoneError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import locate
@@ -24,9 +23,6 @@ from captionkit.scale.parts import SCHEMA
 from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.system import loop
 from captionkit.video import DecodePool
-
-# Window number in the row of a video that cannot be read.
-_NO_WINDOW = -1
 
 
 class map_batches:  # noqa: N801 (a function to its users)
@@ -101,8 +97,11 @@ class map_batches:  # noqa: N801 (a function to its users)
         self.model_dir = str(Path(model_dir).resolve())
         self.backend = backend
 
-    def __call__(self, batch: Mapping[str, Iterable[Any]] | pa.Table) -> pa.Table:
-        """Caption the videos of a batch; return a table with the columns of `captions.CaptionRow`.
+    def __call__(self, batch: Any) -> Any:
+        """Caption the videos of a batch; return the columns of `captions.CaptionRow`.
+
+        A dict of lists, as a streaming dataset of `datasets` gives and wants it, returns as one. Any
+        other batch (a table, a data frame, a dict of arrays) returns as a `pyarrow.Table`.
 
         A video that is missing or cannot be read is a row with an ``error`` and the window -1; a
         window that cannot be captioned has an ``error``. Columns have the same types in all batches,
@@ -112,20 +111,33 @@ class map_batches:  # noqa: N801 (a function to its users)
         ------
         KeyError
             If the batch lacks the column.
+        ValueError
+            If the batch has the column twice.
         TypeError
             If the column is no list, or a value neither a path nor bytes.
         EngineError, WeightsError
             If the engine does not start.
         """
-        columns = batch.to_pydict() if isinstance(batch, pa.Table) else batch
-        if self.column not in columns:
+        given = self._column(batch)
+        table = self._table([_video(each) for each in given])
+        return table.to_pydict() if type(batch) is dict and isinstance(given, list) else table
+
+    def _column(self, batch: Any) -> Iterable[Any]:
+        """Return the column of the videos."""
+        is_arrow = isinstance(batch, (pa.Table, pa.RecordBatch))
+        names = list(map(str, batch.schema.names if is_arrow else batch))
+        if self.column not in names:
             raise KeyError(
-                f"the batch has no column {self.column!r} but {', '.join(columns)}; give column="
+                f"the batch has no column {self.column!r} but {', '.join(names)}; give column="
             )
-        given = columns[self.column]
+        if (count := names.count(self.column)) > 1:
+            raise ValueError(f"the batch has {count} columns {self.column!r}; drop or rename one")
+        given: Iterable[Any] = batch[self.column]
         if isinstance(given, (str, bytes)):
             raise TypeError(f"the column {self.column!r} is a {type(given).__name__}; give a list")
-        videos = [_video(each) for each in given]
+        return given
+
+    def _table(self, videos: list[str | bytes]) -> pa.Table:
         if self.endpoint is None:
             locate(self.recipe.model, self.model_dir)
         try:
@@ -140,7 +152,7 @@ class map_batches:  # noqa: N801 (a function to its users)
 
     def rows(self, video: str | Path | bytes) -> Iterator[dict[str, Any]]:
         """Caption one video and yield its rows; raise as a call does."""
-        yield from self({self.column: [video]}).to_pylist()
+        yield from self._table([_video(video)]).to_pylist()
 
     def _caption(self, videos: list[str | bytes]) -> list[CaptionRow]:
         # `Engine.get` returns the engine that runs in this process.
@@ -184,9 +196,7 @@ class map_batches:  # noqa: N801 (a function to its users)
             spans = clip.cut(made.window_size, made.remainder_threshold, made.window_seconds)
             return plan(clip, spans, name), []
         except ValueError as error:
-            nothing = dict.fromkeys(WINDOW_COLUMNS)
-            columns = {**nothing, "video": name, "path": path, "window": _NO_WINDOW}
-            return [], caption_rows(columns, made, [], str(error))
+            return [], caption_rows(unread_columns(name, path), made, [], str(error))
 
 
 def _video(value: Any) -> str | bytes:
@@ -198,7 +208,7 @@ def _video(value: Any) -> str | bytes:
         value = value.as_py()
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)

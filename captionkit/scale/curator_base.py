@@ -14,6 +14,8 @@ from nemo_curator.tasks.video import VideoTask
 
 from captionkit.models.variants import get_variant
 from captionkit.pipeline.backends import EngineOptions, check_options
+from captionkit.prompts import check_template, placeholders
+from captionkit.stages.base import Portable
 
 VERSION = tuple(int(part) for part in importlib.metadata.version("nemo-curator").split(".")[:2])
 #: Names of models in the installed version, the first by default; and in all versions.
@@ -51,6 +53,11 @@ def in_order(*order: str) -> Callable[[_Class], _Class]:
             made(self, **values)
 
         cls.__init__ = init  # type: ignore[method-assign]
+        # A subclass that is a dataclass takes the same positional arguments, then its own.
+        known = cls.__dataclass_fields__
+        for name in order:
+            known[name].kw_only = False
+        cls.__dataclass_fields__ = {name: known[name] for name in dict.fromkeys((*order, *known))}
         if _HIDDEN:
             # The default of the field stands where the base class has its property.
             cls.name = property(
@@ -61,7 +68,7 @@ def in_order(*order: str) -> Callable[[_Class], _Class]:
     return decorate
 
 
-class Stage(ProcessingStage[VideoTask, VideoTask]):
+class Stage(Portable, ProcessingStage[VideoTask, VideoTask]):
     """Inputs, outputs and resources of all stages."""
 
     def inputs(self) -> tuple[list[str], list[str]]:
@@ -82,6 +89,17 @@ def names(variant: str) -> list[str]:
     repository = get_variant(variant).repository
     same = [each for each in ALL_NAMES if repository and get_variant(each).repository == repository]
     return list(dict.fromkeys([variant, *same]))
+
+
+def as_text(text: str | None, known: tuple[str, ...]) -> str | None:
+    """Return a prompt in which unknown placeholders are plain text, as all braces in NeMo Curator."""
+    for name in placeholders(text or ""):
+        try:
+            check_template(f"{{{name}}}", known)
+        except ValueError as error:
+            warnings.warn(f"taken as plain text: {error}", stacklevel=5)
+            text = (text or "").replace(f"{{{name}}}", f"{{{{{name}}}}}")
+    return text
 
 
 def warn_of_unused(vllm_kwargs: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from captionkit.scale.curator_base import (
     NAMES,
     VERSION,
     Stage,
+    as_text,
     engine_options,
     gpus_of,
     in_order,
@@ -78,6 +79,7 @@ class CaptionEnhancementStage(Stage):
                 "text as prompt_text"
             )
         self.vllm_kwargs = self.vllm_kwargs or {}
+        self.prompt_text = as_text(self.prompt_text, ("caption", "video"))
         warn_of_unused(self.vllm_kwargs)
         take_recipe(self)
         self._ours()
@@ -86,7 +88,9 @@ class CaptionEnhancementStage(Stage):
 
     def _ours(self) -> stages.CaptionEnhancementStage:
         own = ("prompt_variant", "name", "vllm_kwargs")
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in own}
+        # A subclass may have fields of its own.
+        known = (each.name for each in fields(CaptionEnhancementStage))
+        values = {name: getattr(self, name) for name in known if name not in own}
         return stages.CaptionEnhancementStage(**values, engine_options=engine_options(self.vllm_kwargs))
 
     def setup_on_node(self, node_info: Any = None, worker_metadata: Any = None) -> None:
@@ -102,6 +106,8 @@ class CaptionEnhancementStage(Stage):
         windows = [window for clip in task.data.clips for window in clip.windows]
         key = self.captioning_model_variant
         for window in windows:
+            if window.caption is None:
+                window.caption = {}
             found = (window.caption.get(name) for name in names(key))
             if key not in window.caption and (text := next(filter(None, found), None)):
                 window.caption[key] = text

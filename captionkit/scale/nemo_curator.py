@@ -28,12 +28,14 @@ from captionkit import stages
 from captionkit.engine import RequestError
 from captionkit.models.variants import get_variant
 from captionkit.models.weights import needs_gpu
+from captionkit.prompts import STAGE1_PLACEHOLDERS, STAGE2_PLACEHOLDERS
 from captionkit.recipe import Recipe
 from captionkit.scale import curator_inputs
 from captionkit.scale.curator_base import (
     NAMES,
     VERSION,
     Stage,
+    as_text,
     engine_options,
     gpus_of,
     in_order,
@@ -101,7 +103,10 @@ class CaptionPreparationStage(Stage):
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, repr=False, compare=False)
 
+    _running = ("_stage",)
+
     def __post_init__(self) -> None:
+        self.prompt_text = as_text(self.prompt_text, STAGE1_PLACEHOLDERS)
         adapter.take_over(self)
         get_variant(self.model_variant)
         if self.preprocess_dtype not in ("float32", "uint8"):
@@ -112,6 +117,14 @@ class CaptionPreparationStage(Stage):
             )
         self.set_resources(Resources(cpus=1.0))
         self._stage: stages.CaptionPreparationStage | None = None
+
+    def inputs(self) -> tuple[list[str], list[str]]:
+        """Attributes that the stage reads: it names none, as NeMo Curator's own."""
+        return [], []
+
+    def outputs(self) -> tuple[list[str], list[str]]:
+        """Attributes that the stage writes: it names none, as NeMo Curator's own."""
+        return [], []
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> CaptionPreparationStage:
@@ -195,7 +208,11 @@ class CaptionGenerationStage(Stage):
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, repr=False, compare=False)
 
+    _running = ("_stage",)
+
     def __post_init__(self) -> None:
+        # An empty text stands for the default, as in NeMo Curator.
+        self.stage2_prompt_text = as_text(self.stage2_prompt_text or None, STAGE2_PLACEHOLDERS)
         adapter.take_over(self)
         self.vllm_kwargs = self.vllm_kwargs or {}
         warn_of_unused(self.vllm_kwargs)
@@ -221,22 +238,28 @@ class CaptionGenerationStage(Stage):
             self._stage.setup()
 
     def _ours(self) -> stages.CaptionGenerationStage:
-        return stages.CaptionGenerationStage(
-            recipe=adapter.take_over(self),
-            model_dir=self.model_dir,
-            caption_batch_size=self.caption_batch_size,
-            model_does_preprocess=self.model_does_preprocess,
-            disable_mmcache=self.disable_mmcache,
-            verbose=self.verbose,
-            backend=self.backend,
-            engine_options=engine_options(self.vllm_kwargs),
-        )
+        return stages.CaptionGenerationStage(**self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of captionkit's own stage that the fields describe now."""
+        return {
+            "recipe": adapter.take_over(self),
+            "model_dir": self.model_dir,
+            "caption_batch_size": self.caption_batch_size,
+            "model_does_preprocess": self.model_does_preprocess,
+            "disable_mmcache": self.disable_mmcache,
+            "verbose": self.verbose,
+            "backend": self.backend,
+            "engine_options": engine_options(self.vllm_kwargs or {}),
+        }
 
     def process(self, task: VideoTask) -> VideoTask:
         """Caption all prepared windows; return the same task."""
         self.setup()
         assert self._stage is not None
-        self._stage.recipe = recipe = adapter.take_over(self)
+        settings = self._settings()
+        for name, value in settings.items():
+            setattr(self._stage, name, value)
         ours = OurTask(Video("task"))
         windows: list[tuple[Any, Window]] = []
         for clip in task.data.clips:
@@ -250,7 +273,7 @@ class CaptionGenerationStage(Stage):
                     continue
                 try:
                     made.windows[-1].llm_inputs[self.model_variant] = self._read(
-                        inputs, recipe, number, _values(task.data, clip, window)
+                        inputs, settings["recipe"], number, _values(task.data, clip, window)
                     )
                 except RequestError as error:
                     clip.errors[f"window-{number}"] = str(error)
@@ -297,6 +320,8 @@ def _set_captions(window: Any, variant: str, captioned: Window) -> None:
     text = captioned.caption.get(variant)
     if text is None:
         return
+    if window.caption is None:
+        window.caption = {}
     found = names(variant)
     if VERSION < (1, 3) and "qwen" not in found:
         found.append("qwen")

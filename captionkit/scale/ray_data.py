@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from captionkit.captions import WINDOW_COLUMNS, CaptionRow, caption_rows, window_columns
+from captionkit.captions import CaptionRow, caption_rows, unread_columns, window_columns
 from captionkit.engine import Backend, EngineError, EngineGoneError, VideoInput
 from captionkit.engine.memory import check_limits
 from captionkit.engine.several import check_gpus
@@ -60,8 +60,6 @@ from captionkit.video import DecodePool
 # Run two batches on each worker, so that the next one fills the engine while the last captions end.
 _BATCHES_AT_ONCE = 2
 _BLOCK_BYTES = 64 << 20
-# Window number in the row of a video that cannot be read.
-_NO_WINDOW = -1
 
 
 def caption_videos(
@@ -235,8 +233,7 @@ class _Prepare:
                 windows = plan(clip, spans, name)
             except Exception as error:  # any error of a file system's package
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-                nothing = dict.fromkeys(WINDOW_COLUMNS)
-                columns = {**nothing, "video": name, "path": path, "window": _NO_WINDOW}
+                columns = unread_columns(name, path)
                 yield _row(columns, error=kind + str(error).replace(file, path))
                 return
             for window in windows:

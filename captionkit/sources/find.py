@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from captionkit.video.errors import shown_path
+
 #: Suffixes of films that a folder lists; all are known to ffmpeg's demuxers, or are other names of
 #: their formats. Pictures, sound and subtitles that the demuxers read as well are not films.
 VIDEO_SUFFIXES = frozenset(
@@ -141,10 +143,9 @@ def search_videos(sources: Iterable[str | Path]) -> tuple[list[str], dict[str, s
                     f"{path}: {Path(path).suffix} is a kind of film that the decoder does not know; "
                     "convert it, say to .mp4"
                 )
-            elif path.isascii() or path.encode(errors="replace").decode() == path:
+            elif (shown := shown_path(path)) == path:
                 found[path] = None
             else:
-                shown = os.fsencode(path).decode(errors="replace")
                 problems[shown] = f"{shown}: the name is not valid UTF-8; rename the file"
     return list(found), problems
 
@@ -152,9 +153,10 @@ def search_videos(sources: Iterable[str | Path]) -> tuple[list[str], dict[str, s
 def _paths(source: str) -> list[str]:
     """Return the files of a path, a pattern or a folder, sorted."""
     path = Path(source).expanduser()
-    if path.is_file():
+    # Not the methods of `Path`: they raise for a name that is longer than a file system's.
+    if os.path.isfile(path):
         return [str(path)]
-    if path.is_dir():
+    if os.path.isdir(path):
         found = [each for each in _files(path) if _looks_like_a_film(each)]
         if not found:
             known = " ".join(sorted(VIDEO_SUFFIXES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from captionkit.stages.tasks import VideoTask
 
@@ -32,8 +32,19 @@ class WorkerMetadata:
     allocation: Any = None
 
 
+class Portable:
+    """Can be copied and sent to other processes at any time, without what runs in this one."""
+
+    # Attributes of decoders and engines; a copy makes its own with its first task.
+    _running: ClassVar[tuple[str, ...]] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has."""
+        return {**self.__dict__, **dict.fromkeys(self._running)}
+
+
 @dataclass
-class ProcessingStage(ABC):
+class ProcessingStage(Portable, ABC):
     """One step over `VideoTask` objects: set up once for each worker, then called for each task."""
 
     # Class attribute, not a field: a field would be the first positional argument of the stages.
@@ -58,7 +69,7 @@ class ProcessingStage(ABC):
         """Attributes of the task, and of its data, that the stage writes."""
         return ["data"], ["clips"]
 
-    def setup_on_node(  # noqa: B027 (most stages have nothing to do)
+    def setup_on_node(
         self, node_info: NodeInfo | None = None, worker_metadata: WorkerMetadata | None = None
     ) -> None:
         """Prepare a machine, once and before any `setup`."""

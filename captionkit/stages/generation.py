@@ -73,6 +73,8 @@ class CaptionGenerationStage(ProcessingStage):
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
+    _running = ("_model",)
+
     def __post_init__(self) -> None:
         self._resources = Resources(gpus=1.0)
         adapter.take_over(self)

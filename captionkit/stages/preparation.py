@@ -67,6 +67,8 @@ class CaptionPreparationStage(ProcessingStage):
     # Recipe that the keywords have their values from; see `adapter.take_over`.
     _taken: Recipe | None = field(default=None, kw_only=True, repr=False, compare=False)
 
+    _running = ("_pool",)
+
     def __post_init__(self) -> None:
         adapter.take_over(self)
         self._pool: DecodePool | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import queue
 import signal
 import socket
@@ -30,7 +29,7 @@ from captionkit.system.cores import usable_cores
 from captionkit.system.temp import TempFolder
 from captionkit.video.cache import file_stamp
 from captionkit.video.encoding import Encoding, Excerpt
-from captionkit.video.errors import VideoError
+from captionkit.video.errors import VideoError, shown_path
 from captionkit.video.kept import kept_facts
 from captionkit.video.metadata import VideoMetadata
 
@@ -152,7 +151,8 @@ class DecodePool:
             If the video cannot be read; the message names the file and the reason.
         """
         if not isinstance(source, bytes):
-            with contextlib.suppress(OSError):
+            # The decoder tells what is wrong with a path.
+            with contextlib.suppress(OSError, UnicodeEncodeError):
                 known = kept_facts(str(source), file_stamp(str(source)))
                 if known is not None:
                     return known
@@ -340,12 +340,8 @@ class DecodePool:
         Files of requests under way stay: more requests may wait for a process than files are kept.
         """
         if not isinstance(source, bytes):
-            try:
-                str(source).encode()
-            except UnicodeEncodeError as error:
-                raise VideoError(
-                    f"{_name(source)}: the name is not valid UTF-8; rename the file"
-                ) from error
+            if _name(source) != str(source):
+                raise VideoError(f"{_name(source)}: the name is not valid UTF-8; rename the file")
             yield str(source)
             return
         key = hashlib.sha256(source).hexdigest()
@@ -394,4 +390,4 @@ def _of_file(source: Source, identity: str | None) -> str | None:
 def _name(source: Source) -> str:
     if isinstance(source, bytes):
         return f"a buffer of {len(source):,} bytes"
-    return os.fsencode(source).decode(errors="replace")
+    return shown_path(source)

@@ -47,9 +47,11 @@ def main() -> None:
         except (VideoError, ValueError) as error:
             answer, payload = {"op": "error", "message": str(error)}, b""
         except OSError as error:
-            # The target of an excerpt: errors of films are errors of the readers.
-            answer = {"op": "error", "message": error.strerror or str(error), "errno": error.errno}
-            payload = b""
+            text, payload = error.strerror or str(error), b""
+            answer = {"op": "error", "message": f"{message['path']} cannot be read: {text}"}
+            if message["op"] == "excerpt":
+                # Of the file that is written.
+                answer = {"op": "error", "message": text, "errno": error.errno}
         except MemoryError:
             text = f"{message['path']} needs more than {_MEMORY_LIMIT >> 30} GiB to decode"
             answer, payload = {"op": "error", "message": text}, b""

@@ -9,7 +9,7 @@ import captionkit as ck
 
 
 def caption(queue):
-    queue.put(captions({"video": sys.argv[1:]})["text"].to_pylist())
+    queue.put(captions({"video": sys.argv[1:]})["text"])
 
 
 captions = ck.scale.map_batches(ck.Recipe(prompt="Say it."), backend=FakeBackend())
