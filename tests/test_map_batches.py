@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,18 @@ def test_paths_and_bytes_go_in_and_a_row_for_each_stage_comes_out(fake):
     assert out["text"][:2] == ["Say it. at 0.00.", "Say it. at 0.00. More of it."]
     assert out["key"][:6] == out["key"][6:12]
     assert out["path"][0] == WINTER and out["path"][6].startswith("sha256-")
+
+
+def test_rows_of_bytes_with_a_path_name_their_video_by_it(fake):
+    content, other = (Path(each).read_bytes() for each in (WINTER, VIDEOS / "river.mp4"))
+    films = [{"bytes": content, "path": "a/one.mp4"}, {"bytes": other, "path": "a/one.mp4"}, content]
+    films.append({"bytes": b"no video", "path": "b/two.mp4"})
+    out = map_batches(ck.Recipe(prompt="Say it."), backend=fake)({"video": films})
+    assert out["path"][:6] == ["a/one.mp4"] * 6
+    assert out["path"][6].startswith("sha256-") and out["path"][9] == "b/two.mp4"
+    assert out["video"][:1] + out["video"][9:] == ["one", "two"]
+    # The same content has the same keys, whatever its name.
+    assert out["key"][:3] == out["key"][6:9] and out["key"][0] != out["key"][3]
 
 
 def test_a_bad_video_and_a_bad_window_are_rows_with_their_errors(fake):
@@ -161,7 +174,9 @@ def test_one_videos_rows_are_the_batchs_row_by_row(fake):
 
 
 def test_daft_calls_it_for_each_video_and_has_a_row_for_each_caption(fake):
-    daft = pytest.importorskip("daft", reason="needs Daft, which is no extra: pip install daft")
+    daft = pytest.importorskip(
+        "daft", reason="needs Daft: pip install daft (CI has it beside other Pythons)"
+    )
     captions = map_batches(RECIPE, backend=fake)
     kinds = {name: daft.DataType.infer_from_type(kind) for name, kind in captions.kinds.items()}
 

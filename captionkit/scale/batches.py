@@ -24,6 +24,9 @@ from captionkit.sources import PlannedWindow, SourceClip, plan
 from captionkit.system import loop
 from captionkit.video import DecodePool
 
+# Name of a video in its rows, and its path or the bytes of its file.
+_Video = tuple[str, str | bytes]
+
 
 class map_batches:  # noqa: N801 (a function to its users)
     """Return a function from a batch of videos to their captions, a row for each stage of a window.
@@ -51,7 +54,9 @@ class map_batches:  # noqa: N801 (a function to its users)
     recipe
         Settings of all captions.
     column
-        Column of the videos: paths, or the bytes of files.
+        Column of the videos: paths, the bytes of files, or dicts of ``bytes`` and ``path`` as of
+        `datasets.Video` without decoding. A row names its video by the path; bytes without one are
+        ``sha256-…``.
     batch_size
         Captions that run at once, of all videos of a batch.
     model_dir
@@ -137,7 +142,7 @@ class map_batches:  # noqa: N801 (a function to its users)
             raise TypeError(f"the column {self.column!r} is a {type(given).__name__}; give a list")
         return given
 
-    def _table(self, videos: list[str | bytes]) -> pa.Table:
+    def _table(self, videos: list[_Video]) -> pa.Table:
         if self.endpoint is None:
             locate(self.recipe.model, self.model_dir)
         try:
@@ -154,7 +159,7 @@ class map_batches:  # noqa: N801 (a function to its users)
         """Caption one video and yield its rows; raise as a call does."""
         yield from self._table([_video(video)]).to_pylist()
 
-    def _caption(self, videos: list[str | bytes]) -> list[CaptionRow]:
+    def _caption(self, videos: list[_Video]) -> list[CaptionRow]:
         # `Engine.get` returns the engine that runs in this process.
         backend = self.backend or open_backend(
             self.recipe, model_dir=self.model_dir, endpoint=self.endpoint, **self.options
@@ -166,7 +171,7 @@ class map_batches:  # noqa: N801 (a function to its users)
 
         with DecodePool() as pool:
             # A video that comes twice is captioned once.
-            planned = {video: self._windows(video, pool) for video in dict.fromkeys(videos)}
+            planned = {video: self._windows(*video, pool) for video in dict.fromkeys(videos)}
             every = [window for windows, _ in planned.values() for window in windows]
             ended = loop.run(run(every, pool))
         # A copy of a video has the same keys.
@@ -181,14 +186,10 @@ class map_batches:  # noqa: N801 (a function to its users)
         return rows
 
     def _windows(
-        self, video: str | bytes, pool: DecodePool
+        self, path: str, video: str | bytes, pool: DecodePool
     ) -> tuple[list[PlannedWindow], list[CaptionRow]]:
         """Return a video's windows, or the row that says why it has none."""
-        made = self.recipe
-        if isinstance(video, bytes):
-            name = path = f"sha256-{hashlib.sha256(video).hexdigest()[:16]}"
-        else:
-            name, path = Path(video).stem, video
+        made, name = self.recipe, Path(path).stem
         try:
             if not video:
                 raise ValueError("there is no video in this row")
@@ -199,19 +200,18 @@ class map_batches:  # noqa: N801 (a function to its users)
             return [], caption_rows(unread_columns(name, path), made, [], str(error))
 
 
-def _video(value: Any) -> str | bytes:
-    """Return a path or a file's bytes, also of a dict as in `datasets.Video` without decoding.
-
-    A missing value is an empty path.
-    """
+def _video(value: Any) -> _Video:
+    """Return what a row calls a video, and its path or its bytes; a missing value is an empty path."""
     if isinstance(value, pa.Scalar):
         value = value.as_py()
     if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
+        path, content = value.get("path"), value.get("bytes")
+        return (str(path or ""), bytes(content)) if content and path else _video(content or path)
     if pd.api.types.is_scalar(value) and pd.isna(value):
-        return ""
+        return "", ""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
+        content = bytes(value)
+        return f"sha256-{hashlib.sha256(content).hexdigest()[:16]}" if content else "", content
     if isinstance(value, (str, Path)):
-        return str(value)
+        return str(value), str(value)
     raise TypeError(f"a video is a {type(value).__name__}; give a path or the bytes of a file")
