@@ -7,7 +7,8 @@ working second stage and failures that stay with their window::
     pipeline.add_stage(CaptionGenerationStage.from_recipe(recipe))
 
 Constructors take what any of these versions takes, in the order of the installed one; what has no
-meaning here is a warning. Each stage also works beside NeMo Curator's own other stage, as far as the
+meaning here is a warning, and a model that captionkit does not know is refused at once, not at the
+start of its engine. Each stage also works beside NeMo Curator's own other stage, as far as the
 format of its inputs allows. Captions are in ``window.caption`` under the model's name, under each name
 of it that NeMo Curator has used (``qwen`` up to 1.2, ``qwen2.5`` from 1.3), and in versions up to 1.2
 also under ``qwen``, the only name that ``CaptionEnhancementStage`` reads there. With a second stage,
