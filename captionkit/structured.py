@@ -40,7 +40,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "required": ["shot", "subject", "action", "setting"],
         "additionalProperties": False,
     },
-    # Seconds count from the start of the window.
+    # Seconds count from the start of the window. A model that has named what happens knows better when.
     "events": {
         "type": "object",
         "properties": {
@@ -49,11 +49,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                 "items": {
                     "type": "object",
                     "properties": {
+                        "text": {"type": "string", "minLength": 2, "maxLength": 160},
                         "start": {"type": "number", "minimum": 0},
                         "end": {"type": "number", "minimum": 0},
-                        "text": {"type": "string", "minLength": 2, "maxLength": 160},
                     },
-                    "required": ["start", "end", "text"],
+                    "required": ["text", "start", "end"],
                     "additionalProperties": False,
                 },
                 "maxItems": 16,

@@ -44,7 +44,7 @@ _EASY_STEPS = 500
 # combinations are likely: it took one in six unseen ones for another kind.
 _ODD_FILMS = {"vision": 0.4, "answers": 0.15}
 # Share of films that are wished to have an event: claims about order need two.
-_EVENTFUL = 0.3
+_EVENTFUL = 0.45
 # Colours that captions have no name for.
 _NAMELESS = (
     (240, 130, 20),
@@ -69,14 +69,17 @@ SCENE_FACTS: dict[str, tuple[str, ...]] = {
     "camera": CAMERAS,
 }
 NOTHING = -100
+# Moments that a video token is asked for, in steps of so many seconds.
+MOMENT_S, MOMENTS = 0.5, 20
 
 
 @dataclass(frozen=True)
 class Batch:
     """Frames as uint8 of shape (films, frames, 3, height, width), with what is true of them.
 
-    In the first lesson ``facts`` maps a fact to the index of its value at each video token, of shape
-    (films, tokens), `NOTHING` where there is not a thing. In the second, ``talks`` holds what is said
+    ``facts`` maps a fact to the index of its value at each video token, of shape (films, tokens),
+    `NOTHING` where there is not a thing. In the second lesson these are moments: ``now``, and
+    ``happened``, when the event of the thing here happened, 0 before. ``talks`` holds what is said
     about each film.
     """
 
@@ -153,24 +156,26 @@ def _answer_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
     # Samples of a window: their number, spread from its first frame to its last.
     count = max(4, int(duration * rate) // 2 * 2)
     moments = np.linspace(0, duration - 1 / 30, count).tolist()
-    films, said = [], []
+    films, facts, said = [], [], []
     for seed in seeds:
         scene = Scene.random(seed, duration, like=_eventful(rng))
         if rng.random() < _ODD_FILMS["answers"]:
             scene = odd(scene, rng, nameless=0.0)
         films.append(_Look(scene, size, rng).film(moments))
+        facts.append(_moments(scene, moments, size))
         said.append(talks(scene, rng))
+    joined = {name: np.stack([each[name] for each in facts]) for name in facts[0]}
     # The processor's rule: a step's share of the window, not the gap between its frames.
-    return Batch(np.stack(films), 2 * duration / count, {}, said)
+    return Batch(np.stack(films), 2 * duration / count, joined, said)
 
 
 def _eventful(rng: np.random.Generator) -> dict[str, Any]:
-    """Wish, for some scenes, for an event and for what it needs: a still camera, a second thing."""
+    """Wish, for some scenes, for an event, and for what it needs: mostly a still camera."""
     if rng.random() >= _EVENTFUL:
         return {}
     event = str(rng.choice(EVENTS))
-    count = int(rng.integers(2, 4))
-    return {"event": event, "count": count, "camera": "still"}
+    wish = {"event": event, "count": int(rng.integers(2, 4))}
+    return wish if event in ("stops", "turns") else {**wish, "camera": "still"}
 
 
 def odd(scene: Scene, rng: np.random.Generator, nameless: float) -> Scene:
@@ -224,6 +229,34 @@ class _Look:
 
 def _facts(scene: Scene, moment: float, size: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
     """Index of each fact's value by token: of the thing that covers most of it, and of the scene."""
+    owner = _owners(scene, moment, size)
+    facts = {}
+    for name, values in OBJECT_FACTS.items():
+        named = [
+            thing.direction_at(moment) if name == "direction" else getattr(thing, name)
+            for thing in scene.objects
+        ]
+        value = [values.index(each) if each in values else NOTHING for each in named]
+        facts[name] = np.where(owner < 0, NOTHING, np.array(value)[owner.clip(0)])
+    for name, values in SCENE_FACTS.items():
+        facts[name] = np.full(len(owner), values.index(getattr(scene, name)))
+    return facts
+
+
+def _moments(scene: Scene, frames: list[float], size: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
+    """Return, by token of a film, the moment and when the event of the thing here happened."""
+    now, happened = [], []
+    events = [thing.moment if thing.event else np.inf for thing in scene.objects]
+    for first, second in zip(frames[::2], frames[1::2], strict=True):
+        owner = _owners(scene, (first + second) / 2, size)
+        value = [0 if moment > second else round(moment / MOMENT_S) for moment in events]
+        happened.append(np.where(owner < 0, NOTHING, np.array(value)[owner.clip(0)]))
+        now.append(np.where(owner < 0, NOTHING, round(second / MOMENT_S)))
+    return {"now": np.concatenate(now), "happened": np.concatenate(happened)}
+
+
+def _owners(scene: Scene, moment: float, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Index of the thing that covers most of each token, `NOTHING` without one."""
     rows, columns = size[1] // TOKEN, size[0] // TOKEN
     owner = np.full((rows, columns), NOTHING)
     most = np.full((rows, columns), 0.4)
@@ -237,17 +270,7 @@ def _facts(scene: Scene, moment: float, size: tuple[int, int]) -> dict[str, NDAr
             covered[int(y * rows), int(x * columns)] = 1.0
         more = covered > most
         owner[more], most[more] = index, covered[more]
-    facts = {}
-    for name, values in OBJECT_FACTS.items():
-        named = [
-            thing.direction_at(moment) if name == "direction" else getattr(thing, name)
-            for thing in scene.objects
-        ]
-        value = [values.index(each) if each in values else NOTHING for each in named]
-        facts[name] = np.where(owner < 0, NOTHING, np.array(value)[owner.clip(0)]).ravel()
-    for name, values in SCENE_FACTS.items():
-        facts[name] = np.full(rows * columns, values.index(getattr(scene, name)))
-    return facts
+    return owner.ravel()
 
 
 def _cover(low: float, high: float, cells: int) -> NDArray[np.float64]:

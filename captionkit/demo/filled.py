@@ -77,7 +77,7 @@ def _events(scene: Scene) -> dict[str, Any]:
     found = [phase for thing in scene.objects for phase in phases(thing, scene)]
     # Stable: things that begin at the same time keep the order in which captions name them.
     found.sort(key=lambda phase: phase[0])
-    return {"events": [{"start": start, "end": end, "text": text} for start, end, text in found]}
+    return {"events": [{"text": text, "start": start, "end": end} for start, end, text in found]}
 
 
 _FILLED: dict[str, Callable[[Scene], dict[str, Any]]] = {

@@ -21,7 +21,7 @@ TOPICS = ("answer", "yesno", "claim", "judge", *READY)
 _ONE_WORD = ("yesno", "claim", "judge")
 # Weights in the loss: of the word that decides such an answer, of a word that carries a fact among a
 # dozen others, and of a digit of a time.
-_DECIDES, _FACT, _DIGIT = 12.0, 4.0, 2.0
+_DECIDES, _FACT, _DIGIT = 12.0, 4.0, 6.0
 _OTHER_FACT_WORDS = (
     "one", "two", "three", "One", "Two", "Three", "pans", "stays", ".", ",", "static", "pan", "medium",
     "wide",

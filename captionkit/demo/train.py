@@ -36,6 +36,7 @@ from transformers import (  # noqa: E402
 from captionkit.demo import architecture  # noqa: E402
 from captionkit.demo.attention import TalkAttention, spans  # noqa: E402
 from captionkit.demo.batches import (  # noqa: E402
+    MOMENTS,
     NOTHING,
     OBJECT_FACTS,
     SCENE_FACTS,
@@ -51,6 +52,10 @@ _LOG_EVERY = 25
 _FALSE = 0.5
 # Layers of the language model behind which that is told: the last one has to read it.
 _FALSE_AFTER = 3
+# Weight of telling, at each video token of a thing, what time it is and when the thing's event
+# happened, and the layers behind which both are told.
+_WHEN = 0.25
+_WHEN_AFTER = 2
 
 
 class FactHeads(nn.Module):
@@ -101,6 +106,9 @@ class Trainer:
         # Thrown away: whether the statement that a prompt holds has become false at a token. The answer
         # to a claim is one word; without this help it says little about where to look.
         self.false = nn.Linear(self.config.text_config.hidden_size, 1)
+        # Thrown away too: moments. Times of events are a few digits among hundreds of words.
+        width = self.config.text_config.hidden_size
+        self.when = nn.ModuleDict({name: nn.Linear(width, MOMENTS) for name in ("now", "happened")})
         self.attention = TalkAttention(self.model.model.language_model.config)
         self.packer = Packer(self.tokenizer, self.config.text_config.vocab_size)
         embed = self.model.model.visual.patch_embed
@@ -186,7 +194,17 @@ class Trainer:
         said = false[checked].float()
         found["false words"] = ((told > 0) == (said > 0)).float().mean().item()
         missed = functional.binary_cross_entropy_with_logits(told, said)
-        return loss / weight.sum() + _FALSE * missed, found
+        film = out.hidden_states[_WHEN_AFTER][:, video_start : video_start + math.prod(merged)]
+        unknown = torch.zeros(())
+        for name, moments in batch.facts.items():
+            moment = torch.from_numpy(moments)
+            known = moment != NOTHING
+            told, true = self.when[name](film[known]).float(), moment[known]
+            # Most things have no event, or none yet.
+            late = torch.where(true > 0, 1.0, 0.2)
+            unknown = unknown + (functional.cross_entropy(told, true, reduction="none") * late).mean()
+            found[name] = ((told.argmax(-1) - true).abs() <= 1)[true > 0].float().mean().item()
+        return loss / weight.sum() + _FALSE * missed + _WHEN * unknown, found
 
     def run(self, lesson: str, log: Any) -> None:
         """Give one lesson, resumed from its last checkpoint if there is one."""
@@ -196,7 +214,7 @@ class Trainer:
         if lesson == "answers":
             # The tower has learnt to see. With it frozen, a step costs little more than half.
             self.model.model.visual.requires_grad_(False)
-            modules = nn.ModuleList([self.model.model.language_model, self.false])
+            modules = nn.ModuleList([self.model.model.language_model, self.false, self.when])
         peak = 1.5e-3 if lesson == "vision" else 1e-3
         optimisers = optimisers_of(modules, peak)
         path = self.work / f"{lesson}.pt"
