@@ -80,6 +80,7 @@ def training(tmp_path_factory) -> dict[str, str]:
         "packed_talks_are_learnt_as_if_each_stood_alone",
         "a_row_learns_no_forced_word_and_knows_where_a_claim_becomes_false",
         "attention_by_spans_is_that_of_all_tokens_with_a_mask",
+        "tokens_of_a_thing_are_asked_what_time_it_is_and_when_its_event_was",
         "stopped_training_goes_on_to_the_same_weights",
         "training_goes_on_from_a_finished_models_weights_and_tokenizer",
     ],

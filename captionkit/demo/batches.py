@@ -162,7 +162,7 @@ def _answer_batch(rng: np.random.Generator, seeds: range, step: int) -> Batch:
         if rng.random() < _ODD_FILMS["answers"]:
             scene = odd(scene, rng, nameless=0.0)
         films.append(_Look(scene, size, rng).film(moments))
-        facts.append(_moments(scene, moments, size))
+        facts.append(film_moments(scene, moments, size))
         said.append(talks(scene, rng))
     joined = {name: np.stack([each[name] for each in facts]) for name in facts[0]}
     # The processor's rule: a step's share of the window, not the gap between its frames.
@@ -243,7 +243,9 @@ def _facts(scene: Scene, moment: float, size: tuple[int, int]) -> dict[str, NDAr
     return facts
 
 
-def _moments(scene: Scene, frames: list[float], size: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
+def film_moments(
+    scene: Scene, frames: list[float], size: tuple[int, int]
+) -> dict[str, NDArray[np.int64]]:
     """Return, by token of a film, the moment and when the event of the thing here happened."""
     now, happened = [], []
     events = [thing.moment if thing.event else np.inf for thing in scene.objects]

@@ -15,7 +15,8 @@ from common import DATA
 from captionkit.demo import train
 from captionkit.demo.architecture import TOKENS_PER_SECOND
 from captionkit.demo.attention import TalkAttention, spans
-from captionkit.demo.batches import SceneBatches
+from captionkit.demo.batches import NOTHING, TOKEN, SceneBatches, film_moments
+from captionkit.demo.scenes import Scene
 from captionkit.demo.talks import Checked, Talk
 
 SHIPPED = DATA / "demo-model"
@@ -62,7 +63,8 @@ def check_packed_talks_are_learnt_as_if_each_stood_alone(folder: str) -> None:
 
     def states(talks):
         with torch.no_grad():
-            trainer.answer_loss(replace(batch, frames=batch.frames[:1], talks=[talks]))
+            facts = {name: values[:1] for name, values in batch.facts.items()}
+            trainer.answer_loss(replace(batch, frames=batch.frames[:1], facts=facts, talks=[talks]))
         return seen["hidden"][0], seen["positions"][:, 0]
 
     talks = batch.talks[0]
@@ -123,6 +125,21 @@ def check_a_row_learns_no_forced_word_and_knows_where_a_claim_becomes_false(fold
     assert tokens.decode([token for token, _ in learnt]) == 'no<|im_end|> ["sea"]}<|im_end|>'
     assert max(weight for _, weight in learnt) == learnt[0][1]
     assert row.talk.count(0) == row.ids.index(tokens.convert_tokens_to_ids("<|video_pad|>")) + 4
+
+
+def check_tokens_of_a_thing_are_asked_what_time_it_is_and_when_its_event_was(_folder: str) -> None:
+    scene = Scene.random(3, like={"event": "stops", "count": 1, "camera": "still"})
+    (thing,) = scene.objects
+    frames = [number / 2 for number in range(16)]
+    found = film_moments(scene, frames, (196, 112))
+    columns, rows = 196 // TOKEN, 112 // TOKEN
+    for step, second in enumerate(frames[1::2]):
+        x, y = scene.centre(0, second - 0.25)
+        token = (step * rows + int(y * rows)) * columns + int(x * columns)
+        happened = 0 if second < thing.moment else round(thing.moment / 0.5)
+        assert (found["now"][token], found["happened"][token]) == (2 * second, happened), step
+    assert 0 < thing.moment < frames[-1]
+    assert (found["now"] == NOTHING).sum() > len(found["now"]) / 2
 
 
 def trained(folder: Path, *stops: int | None) -> dict[str, torch.Tensor]:
