@@ -233,6 +233,23 @@ def test_lists_brackets_denials_and_headings_make_no_claims_of_their_own(text, s
     assert all(text[each.start : each.end].replace("**", "") == each.said for each in claims)
 
 
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ('"Hello," says a man.', ['"Hello," says a man.']),
+        ("A man says “stop”; a dog sits", ["A man says “stop”.", "A dog sits."]),
+        ('A sign says "Go." A car starts.', ['A sign says "Go."', "A car starts."]),
+        ('"A man walks."', ["A man walks."]),
+        ("(A tall man) walks [fast]", ["(A tall man) walks [fast]."]),
+        ("It is vol. 3 of a book. A cat sits.", ["It is vol. 3 of a book.", "A cat sits."]),
+    ],
+)
+def test_marks_within_a_claim_stay_in_pairs(text, asked):
+    claims = split_claims(text)
+    assert [each.text for each in claims] == asked
+    assert [text[each.start : each.end] for each in claims] == [each.said for each in claims]
+
+
 def test_an_event_without_a_text_costs_no_other_caption():
     schema = structured.canonical({"type": "object", "properties": {"events": {"type": "array"}}})
     text = (

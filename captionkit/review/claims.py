@@ -34,7 +34,7 @@ _ADVERBIAL = re.compile(
 _BEGINNING = re.compile(rf"\s+(?=[A-Z])(?i:{_SUBJECT})")
 # The last one is an initial of a name.
 _ABBREVIATION = re.compile(
-    r"\b(?:(?:mr|mrs|ms|dr|prof|st|mt|vs|approx|no|fig|inc|e\.g|i\.e|[ap]\.m|etc)\.|(?-i:[A-Z]\.))$",
+    r"\b(?:(?:mr|mrs|ms|dr|prof|st|mt|jr|sr|vs|approx|no|fig|vol|inc|e\.g|i\.e|[ap]\.m|etc)\.|(?-i:[A-Z]\.))$",
     re.IGNORECASE,
 )
 _EDGES = " \t\r,;:*_#>-•–—\"'“”‘’()[]"  # noqa: RUF001 (quotation marks of captions)
@@ -132,7 +132,7 @@ def _of_text(text: str) -> list[Claim]:
             if not any(each.isalpha() for each in said):
                 continue
             asked = said[0].upper() + said[1:]
-            asked = asked if asked.endswith(_END) else f"{asked}."
+            asked = asked if asked.rstrip('"”').endswith(_END) else f"{asked}."
             if before and _POINTING.match(said):
                 asked = f"{before} {asked}"
             else:
@@ -177,11 +177,20 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """Return the borders of a statement without marks of lists and spaces around it."""
     if numbering := _NUMBERING.match(text, start, end):
         start = numbering.end()
-    while start < end and text[start] in _EDGES:
-        start += 1
-    while end > start and text[end - 1] in _EDGES:
-        end -= 1
-    return start, end
+    first, last = start, end
+    while first < last and text[first] in _EDGES:
+        first += 1
+    while last > first and text[last - 1] in _EDGES:
+        last -= 1
+    # What is quoted or in brackets within a statement keeps both marks: "Hello," says a man.
+    for opening, closing in ('""', "“”", "()", "[]"):
+        said = text[first:last]
+        half = said.count('"') % 2 if opening == closing else said.count(opening) - said.count(closing)
+        if half and first > start and text[first - 1] == opening:
+            first -= 1
+        elif half and text[last : last + 1] == closing:
+            last += 1
+    return first, last
 
 
 def _of_values(values: Any, places: _Places, name: str = "") -> Iterator[Claim]:
