@@ -19,7 +19,7 @@ from captionkit import structured
 from captionkit.cli import main
 from captionkit.engine import Engine, EngineError
 from captionkit.pipeline.questions import A_B_TIE, YES_NO, Reply
-from captionkit.review.claims import content_words, split_claims
+from captionkit.review.claims import content_words, placed, split_claims
 from captionkit.review.disagreements import difference, lacking
 from captionkit.review.events import event_rows, join_events
 from captionkit.review.judges import calibrate
@@ -141,6 +141,19 @@ def test_claims_are_sentences_and_clauses_with_their_places():
         ("Fruits etc. The man eats at 5 p.m. A dog barks.",
          ["Fruits etc.", "The man eats at 5 p.m.", "A dog barks."]),
         ("एक नाव है। सूरज है।", ["एक नाव है।", "सूरज है।"]),
+        ("On the left, a man walks, on the right, a woman sits.",
+         ["On the left, a man walks.", "On the right, a woman sits."]),
+        ("At 0.5 s, a car stops, and at 2.5 s, a dog runs.",
+         ["At 0.5 s, a car stops.", "At 2.5 s, a dog runs."]),
+        ("With a hat on his head, a man walks. Because it rains, the dog runs.",
+         ["With a hat on his head, a man walks.", "Because it rains, the dog runs."]),
+        ("A red car moves right. Then it stops. Suddenly, a dog barks.",
+         ["A red car moves right.", "A red car moves right. Then it stops.", "Suddenly, a dog barks."]),
+        ("A man stands. Next to him, a dog sits.",
+         ["A man stands.", "A man stands. Next to him, a dog sits."]),
+        ("Sgt. Pepper plays. Ms. A. B. Smith walks. Jan. 5 is shown. The answer is no. Dogs run.",
+         ["Sgt. Pepper plays.", "Ms. A. B. Smith walks.", "Jan. 5 is shown.", "The answer is no.",
+          "Dogs run."]),
     ],
 )  # fmt: skip
 def test_what_qualifies_a_clause_stays_with_it_and_only_sentences_end(text, claims):
@@ -165,12 +178,55 @@ def test_text_in_place_of_json_is_split_as_text_and_cut_off_json_says_nothing():
         ("一只猫。它跑了。", 2),
         ("The flag is red, white and blue.", 1),
         ("word " * 50_000, 1),
+        # A caption that repeats itself.
+        ("a dog runs fast, " * 20_000, 20_000),
     ],
 )
 def test_any_text_is_split_into_claims_that_lie_within_it(text, said):
     claims = split_claims(text)
     assert len(claims) == (said if isinstance(said, int) else len(said))
     assert all(0 <= each.start < each.end <= len(text) for each in claims)
+
+
+def test_values_of_json_stand_behind_those_before_them_and_long_texts_are_split():
+    schema = structured.canonical(
+        {"type": "object", "properties": {"objects": {}, "total": {}, "caption": {"type": "string"}}}
+    )
+    text = (
+        '{"objects": [{"kind": "car", "count": 3}], "total": 3, '
+        '"caption": "A red car moves. A boat stops."}'
+    )
+    claims = split_claims(text, schema)
+    assert [each.text for each in claims] == [
+        "kind car, count 3.", "total: 3.", "caption: A red car moves.", "caption: A boat stops.",
+    ]  # fmt: skip
+    assert claims[1].start == text.index("3, ")
+    assert [text[each.start : each.end] for each in claims[2:]] == ["A red car moves.", "A boat stops."]
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [("a car.", "a car"), ("a dog  runs", "A dog\nruns"), ("A boat.", None), ("...", None)],
+)
+def test_a_statement_of_a_model_stands_where_its_words_do(statement, said):
+    text = "İİ. A carpet lies there; a car. A dog\nruns. Aboats."
+    found = placed(statement, text)
+    assert (None if found.start is None else text[found.start : found.end]) == (
+        said and said.rstrip(".")
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("A plane flies over the bridge.", "A plane flies under the bridge."),
+        ("A man walks into the house.", "A man walks out of the house."),
+        ("It is 3.5 m.", "It is 5.3 m."),
+        ("The camera zooms in.", "The camera zooms out."),
+    ],
+)
+def test_ways_and_numbers_are_facts(one, two):
+    assert difference(one, two) > 0
 
 
 def test_values_of_json_are_claims():
@@ -242,8 +298,17 @@ def test_lists_brackets_denials_and_headings_make_no_claims_of_their_own(text, s
         ('"A man walks."', ["A man walks."]),
         ("(A tall man) walks [fast]", ["(A tall man) walks [fast]."]),
         ("It is vol. 3 of a book. A cat sits.", ["It is vol. 3 of a book.", "A cat sits."]),
+        ('A man says "Stop. Go away." and leaves. A cat.',
+         ['A man says "Stop. Go away." and leaves.', "A cat."]),
+        ('Text reads "Sale, a big one for all".', ['Text reads "Sale, a big one for all".']),
+        ("A man walks (he wears a hat. It is red.) and stops.",
+         ["A man walks (he wears a hat. It is red.) and stops."]),
+        ('A 5" pipe lies there. A man says "stop".',
+         ['A 5" pipe lies there.', 'A man says "stop".']),
+        ("「走れ。」と彼は言う。", ["「走れ。」と彼は言う。"]),
+        ("[0:05] A dog runs.\na) A cat sits.", ["[0:05] A dog runs.", "A cat sits."]),
     ],
-)
+)  # fmt: skip
 def test_marks_within_a_claim_stay_in_pairs(text, asked):
     claims = split_claims(text)
     assert [each.text for each in claims] == asked
@@ -298,6 +363,14 @@ def test_the_probability_of_an_answer_is_that_of_its_first_tokens_whatever_their
         ("A more detailed caption is B.", A_B_TIE, "b"),
         ("I think A and B are equal.", A_B_TIE, "tie"),
         ("A is better.", A_B_TIE, "a"),
+        ("Between A and B, B is better.", A_B_TIE, "b"),
+        ("Both A and B describe it, but B is more accurate.", A_B_TIE, "b"),
+        ("Caption A is wrong, B is right.", A_B_TIE, "b"),
+        ("A describes it better.", A_B_TIE, "a"),
+        ("A or B? B", A_B_TIE, "b"),
+        ("A, B, or tie: B", A_B_TIE, "b"),
+        ("A is not better.", A_B_TIE, None),
+        ("Neither A nor B is better.", A_B_TIE, "tie"),
         ("Неправда.", {"yes": ["да"], "no": ["нет"]}, None),
         ("Вода, ответ: нет", {"yes": ["да"], "no": ["нет"]}, "no"),
         ("Nothing known.", YES_NO, None),
@@ -679,6 +752,16 @@ def test_a_judge_is_trusted_by_kappa_with_its_interval(same, sentence):
     assert str(found).startswith(sentence)
 
 
+def test_kappa_and_its_interval_are_at_least_minus_one_and_one_choice_gives_none():
+    people = {str(number): "a" for number in range(100)}
+    found = calibrate(people, {**people, "0": "b"})
+    assert found.low == -1 < found.high < 1
+    assert "on 100 pairs it chose as people did 99 times" in str(found)
+    assert "on 1 pair it chose as people did 1 time (kappa undefined: all" in str(
+        calibrate({"0": "a"}, people)
+    )
+
+
 def test_a_rubric_without_both_captions_is_refused(judged):
     red, blue, judge = judged
     with pytest.raises(ValueError, match=r"no \{b\}"):
@@ -781,6 +864,8 @@ def test_a_flash_is_shown_for_half_a_second_within_its_window(session, knowing, 
         # Both windows show the middle of the event.
         (((0, 10), (5, 15)), ((6, 10), (1, 9)), [(6, 14)]),
         (((0, 10), (5, 15)), ((6, 7), (4, 9)), [(6, 7), (9, 14)]),
+        (((0, 10), (5, 15)), ((8, 9), (0, 1)), [(5, 6), (8, 9)]),
+        (((0, 10), (5, 15)), ((7, 9), (1, 6)), [(6, 11)]),
     ],
 )
 def test_parts_of_an_event_are_joined_at_a_border_and_across_overlapping_windows(spans, times, joined):
@@ -795,6 +880,27 @@ def test_parts_of_an_event_are_joined_at_a_border_and_across_overlapping_windows
     events = event_rows(pd.DataFrame(rows), structured.canonical("events"))
     found = join_events(events, 0.5)
     assert list(found[["start_s", "end_s"]].itertuples(index=False, name=None)) == joined
+
+
+def test_an_event_goes_on_in_one_event_of_the_next_window():
+    row = {
+        "video": "film", "path": "film.mp4", "repeat": 0, "stage": 1, "error": None,
+    }  # fmt: skip
+    texts = [spoken([(6, 10, "It runs.")]), spoken([(0, 4, "It runs."), (4.2, 7, "It runs.")])]
+    rows = [
+        {**row, "window": n, "key": str(n), "start_s": 10 * n, "end_s": 10 * n + 10, "text": text}
+        for n, text in enumerate(texts)
+    ]
+    found = join_events(event_rows(pd.DataFrame(rows), structured.canonical("events")), 0.5)
+    assert found[["start_s", "end_s"]].to_numpy().tolist() == [[6, 14], [14.2, 17]]
+
+
+def test_cues_come_by_their_start(session, knowing, tmp_path):
+    events = [(4, 6, "One."), (8, 7, "Bad."), (8, 8.2, "Three.")]
+    knowing.say = lambda prompt, start, stage: spoken(events)
+    cues = session.caption("short", schema="events").export(tmp_path / "run.vtt").read_text()
+    starts = [line.split(" ")[0] for line in cues.splitlines() if " --> " in line]
+    assert len(starts) == 12 and starts == sorted(starts)
 
 
 @pytest.mark.parametrize(

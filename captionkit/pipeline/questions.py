@@ -43,13 +43,23 @@ _NEGATED = re.compile(r"(?:\b(?:not|never|hardly|cannot)|n['’]t)\b[^.;!?\n]*\Z
 # "No car is there" denies a car first: any other answer in the text goes before it.
 _DETERMINES = re.compile(r"\s+[a-z]", re.IGNORECASE)
 # Question and answers repeated before the answer.
-_CHOICE = re.compile(r"\A\W*(?:(?:true or false|yes or no|yes/no|true/false)\b\W*)+", re.IGNORECASE)
+_CHOICE = re.compile(
+    r"\A\W*(?:(?:true or false|yes or no|yes/no|true/false|a,? b,? or tie|a or b|a/b(?:/tie)?)\b\W*)+",
+    re.IGNORECASE,
+)
 # Scripts without spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 # Before a name of one of two captions, it says that the other one is better.
-_WORSE = re.compile(r"\s+(?:is|seems) (?:worse|less)\b", re.IGNORECASE)
+_WORSE = re.compile(r"\s+(?:is|seems) (?:worse|less|not|wrong|false|incorrect)\b", re.IGNORECASE)
+# Behind a name of one of two captions, it says that this one is better: "between A and B, B is better".
+_BETTER = re.compile(
+    r"\b(B\b|A\b(?=['’:,]|\s+(?:is|was|seems|looks|appears|has|does|describes|matches|fits|wins|gives)\b))"
+    r"(?:(?!\b(?:[AB]|not|never|less|neither)\b|n['’]t\b)[^.;!?\n]){0,60}?"
+    r"\b(?:better|best|more|right|correct|true|wins|preferable|preferred)\b"
+)
 # Two captions that are alike: neither is the answer.
 _BOTH = re.compile(r"\bA and B\b[^.;!?]*\b(?:equal|same|alike|tie)|\bequally\b")
+_NEITHER = re.compile(r"\b(?:neither|none|no(?:t| one))\b", re.IGNORECASE)
 # What stands around a word in a token, marks of a beginning word included.
 _AROUND = " \n\t\"'.,:*()▁Ġ"
 
@@ -82,6 +92,9 @@ class Reply:
         text = _CHOICE.sub("", prompts.without_thoughts(self.text)).lstrip(_AROUND)
         if "tie" in words and _BOTH.search(text):
             return "tie"
+        better = {each.lower() for each in _BETTER.findall(text)}
+        if {"a", "b"} <= words.keys() and len(better) == 1 and not _NEITHER.search(text):
+            return better.pop()
         found = [
             (word == "no" and bool(_DETERMINES.match(text, match.end())), match.start(), name)
             for name, each in words.items()

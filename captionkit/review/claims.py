@@ -15,33 +15,52 @@ _SUBJECT = (
     r"(?:a|an|the|another|one|two|three|four|five|six|seven|eight|nine|ten|several|some|many|both|each|"
     r"no|his|her|their|its|it|he|she|they|there|this|that|these|those)\b"
 )
+# Says where in the picture or when something is: with a comma and a subject behind it, it begins a
+# statement. Where the film plays ("At sea by day, …") is a statement of its own.
+_PLACE = (
+    r"(?:(?:on|to) the (?:left|right)|in the (?:foreground|background|middle|cent(?:er|re)|distance)|"
+    r"in front|behind|beside|next to|near|above|below|under|opposite|"
+    r"(?:at|from|after|around|until) \d[\d:.,]*)\b"
+)
 # A mark within a number or a name ("3.5", "e.g.") ends no sentence.
 _SENTENCE = re.compile(r"(?:[^.!?。！？…।\u06d4؟\n]|[.!?](?=[^\s.!?\"'”’)\]*]))+[.!?。！？…।\u06d4؟]*")
 _CLAUSE = re.compile(
     r";\s*|\s+[—\u2013]+\s+|\s+--\s+"
-    rf"|,\s+(?:(?:and|but|while|whereas|then|as|plus|or)\s+)?(?={_SUBJECT})"
+    rf"|,\s+(?:(?:and|but|while|whereas|then|as|plus|or)\s+)?"
+    rf"(?={_SUBJECT}|{_PLACE}(?:[^,;.!?\n]|\.\d){{0,60}},\s+{_SUBJECT})"
     rf"|\s+(?:while|whereas)\s+(?={_SUBJECT})",
     re.IGNORECASE,
 )
 # Says when or how, and stays with its clause.
 _ADVERBIAL = re.compile(
     r"(?:initially|at first|first|then|next|later|afterwards?|eventually|finally|lastly|meanwhile|"
-    r"suddenly|soon|now|again|overall|additionally|also|however|as\b.*|"
-    r"(?:at|from|after|around) \d[\d:.,]*(?: ?s| seconds?)?)",
+    r"suddenly|soon|now|again|overall|additionally|also|however|"
+    rf"(?:as|with|without|because|if|when|once|since|although|though|{_PLACE})\b[^,;]*)",
     re.IGNORECASE,
 )
 # A subject with a capital begins a sentence, also behind "etc." or an initial.
 _BEGINNING = re.compile(rf"\s+(?=[A-Z])(?i:{_SUBJECT})")
 # The last one is an initial of a name.
 _ABBREVIATION = re.compile(
-    r"\b(?:(?:mr|mrs|ms|dr|prof|st|mt|jr|sr|vs|approx|no|fig|vol|inc|e\.g|i\.e|[ap]\.m|etc)\.|(?-i:[A-Z]\.))$",
+    r"\b(?:(?:st|mt|jr|vs|inc|e\.g|i\.e|[ap]\.m|etc)\.|(?-i:[A-Z]\.))$", re.IGNORECASE
+)
+# A name follows a title, a number the others.
+_TITLE = re.compile(r"\b(?:mr|mrs|ms|dr|prof|sr|sra|sgt|col|capt|lt|gen|gov|rev|sen)\.$", re.IGNORECASE)
+_BEFORE_NUMBER = re.compile(
+    r"\b(?:no|nr|vol|fig|ch|pp?|ca?|approx|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.$",
     re.IGNORECASE,
 )
-_EDGES = " \t\r,;:*_#>-•–—\"'“”‘’()[]"  # noqa: RUF001 (quotation marks of captions)
-_NUMBERING = re.compile(r"\s*(?:[-*•>#]+|\(?\d{1,2}[.)](?=\s))\s*")
-_POINTING = re.compile(r"(?:it|he|she|they|its|his|her|their|this|these|those|both)\b", re.IGNORECASE)
+_NUMBER_NEXT = re.compile(r"\s+\d")
+_EDGES = " \t\r\xa0\u3000\ufeff\u200b,;:*_#>-•–—\"'“”‘’()[]"  # noqa: RUF001 (quotation marks of captions)
+_NUMBERING = re.compile(r"\s*(?:[-+*•>#]+|\(?\d{1,2}[.)](?=\s)|\(?[a-h]\)(?=\s))\s*")
+_POINTING = re.compile(
+    r"(?:(?:and|but|so|then|next|later|finally|suddenly|soon|now|again|also|eventually|meanwhile|"
+    r"afterwards?|still),?\s+)*(?:it|he|she|they|its|his|her|their|this|these|those|both)\b"
+    rf"|{_PLACE}\s+(?:him|her|it|them|this|that)\b",
+    re.IGNORECASE,
+)
 _END = (".", "!", "?", "。", "！", "？", "…", "।", "\u06d4", "؟")
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_WORD = re.compile(r"\d+(?:[.,:]\d+)+|\w+(?:['’]\w+)*")
 # Words that state nothing themselves.
 _SMALL = frozenset(
     re.findall(
@@ -49,7 +68,7 @@ _SMALL = frozenset(
         """
         a an the and or but of in on at to by with from for as is are was were be been being it its he
         she they them his her their this that these those there here then while which who whose has have
-        had do does did can may will would into onto over under up out off so also just very both each
+        had do does did can may will would onto off so also just very both each
         some any one video clip scene shot footage image frame seen shown visible shows appears
         """,
     )
@@ -64,7 +83,12 @@ _HEADING = re.compile(
 )
 # What is denied is denied up to the end of the sentence.
 _DENIES = re.compile(r"\b(?:no|not|neither|nor|without|never)\b|n['’]t\b", re.IGNORECASE)
-_OPENING, _CLOSING = "([{（【", ")]}）】"  # noqa: RUF001 (brackets of captions)
+# Longest text that is looked through for where a clause, a quotation or a bracket begins.
+_FAR = 400
+# A word in the middle of a sentence, also behind a quotation in Japanese.
+_GOES_ON = re.compile(r"[\s,]*(?:[a-z]|と)")
+_QUOTES = re.compile(r"(?<![\w.,!?;:])\"(?=\w)")
+_OPENING, _CLOSING = "([{（【“「", ")]}）】”」"  # noqa: RUF001 (brackets of captions)
 _DOUBLED = re.compile(r"(\w)\1\Z")
 
 
@@ -123,7 +147,9 @@ def _of_text(text: str) -> list[Claim]:
         cuts = list(_CLAUSE.finditer(text, start, end))
         for number, cut in enumerate(cuts):
             behind = text[cut.end() : cuts[number + 1].start() if number + 1 < len(cuts) else end]
-            if _divides(cut, text[borders[-1] : cut.start()], behind, text[start : cut.start()]):
+            near = max(start, cut.start() - _FAR)
+            part = text[max(borders[-1], near) : cut.start()]
+            if _divides(cut, part, behind, text[near : cut.start()]):
                 borders += [cut.start(), cut.end()]
         borders.append(end)
         for first, last in zip(borders[::2], borders[1::2], strict=True):
@@ -143,10 +169,7 @@ def _of_text(text: str) -> list[Claim]:
 
 def _divides(cut: re.Match[str], part: str, behind: str, sentence: str) -> bool:
     """Return whether a clause ends here, rather than a thing of a list, or what is in brackets."""
-    if _ADVERBIAL.fullmatch(part.strip()) or any(
-        sentence.count(opening) > sentence.count(closing)
-        for opening, closing in zip(_OPENING, _CLOSING, strict=True)
-    ):
+    if _ADVERBIAL.fullmatch(part.strip()) or _open_marks(sentence):
         return False
     if not cut[0].startswith(","):
         return True
@@ -165,12 +188,39 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
     open_at: int | None = None
     for match in _SENTENCE.finditer(text):
         start = match.start() if open_at is None else open_at
-        goes_on = _ABBREVIATION.search(match[0]) and not _BEGINNING.match(text, match.end())
-        open_at = start if goes_on else None
+        open_at = start if _goes_on(text, start, match.end()) else None
         if open_at is None:
             yield start, match.end()
     if open_at is not None:
         yield open_at, len(text)
+
+
+def _goes_on(text: str, start: int, end: int) -> bool:
+    """Return whether a sentence goes on behind a mark that could end it."""
+    said = text[max(start, end - _FAR) : end]
+    if _TITLE.search(said) or (_BEFORE_NUMBER.search(said) and _NUMBER_NEXT.match(text, end)):
+        return True
+    if _ABBREVIATION.search(said):
+        return not _BEGINNING.match(text, end)
+    return end - start < _FAR and _is_open(said, text[end : end + _FAR].split("\n")[0])
+
+
+def _is_open(said: str, rest: str) -> bool:
+    """Return whether a quotation or a bracket of a sentence is still open, and closes in the rest."""
+    places = [at for closing in _open_marks(said) if (at := rest.find(closing)) >= 0]
+    # What ends with the quotation goes on only in the middle of a sentence.
+    return any(at > 0 or _GOES_ON.match(rest, 1) for at in places)
+
+
+def _open_marks(text: str) -> list[str]:
+    """Return the marks that would close what a text has opened."""
+    quotes = len(_QUOTES.findall(text))
+    half = ['"'] if 2 * quotes > text.count('"') else []
+    return half + [
+        closing
+        for opening, closing in zip(_OPENING, _CLOSING, strict=True)
+        if text.count(opening) > text.count(closing)
+    ]
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -203,14 +253,25 @@ def _of_values(values: Any, places: _Places, name: str = "") -> Iterator[Claim]:
         told = _event(values) or ", ".join(f"{key} {_plain(value)}" for key, value in stated.items())
         if told:
             said = values["text"] if _event(values) else " ".join(map(_plain, stated.values()))
-            shown = next((each for each in values.values() if isinstance(each, str)), None)
-            place = places.next(shown)
+            found = [(each, places.next(each)) for each in values.values()]
+            place = next((at for each, at in found if isinstance(each, str)), (None, None))
             yield Claim(told if told.endswith(_END) else f"{told}.", *place, said)
     elif isinstance(values, list):
         for each in values:
             yield from _of_values(each, places, name)
     elif values is not None and values != "":
-        yield Claim(f"{name}: {_plain(values)}.", *places.next(values), _plain(values))
+        said, (start, end) = _plain(values), places.next(values)
+        parts = _of_text(said) if isinstance(values, str) else []
+        for part in parts if len(parts) > 1 else [Claim(said, 0, len(said), said)]:
+            told = f"{name}: {part.text}"
+            first, last = part.start, part.end
+            # Letters that JSON escapes have other places.
+            plain = start is not None and end is not None and end - start == len(said)
+            if start is None or first is None or last is None or not plain:
+                first = last = None
+            else:
+                first, last = start + first, start + last
+            yield Claim(told if told.endswith(_END) else f"{told}.", first, last, part.said)
 
 
 def _event(values: dict[str, Any]) -> str | None:
@@ -247,11 +308,10 @@ class _Places:
 
 def placed(statement: str, text: str) -> Claim:
     """Return a statement that a model made of a caption, with its place if it stands there."""
-    at = text.lower().find(statement.strip(_EDGES + ".").lower())
-    length = len(statement.strip(_EDGES + "."))
-    if at < 0 or not length:
-        return Claim(statement, None, None, statement)
-    return Claim(statement, at, at + length, statement)
+    words = r"\s+".join(map(re.escape, statement.strip(_EDGES + ".").split()))
+    found = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE) if words else None
+    start, end = found.span() if found else (None, None)
+    return Claim(statement, start, end, statement)
 
 
 def content_words(text: str) -> set[str]:

@@ -162,10 +162,12 @@ def join_events(events: pd.DataFrame, gap_s: float) -> pd.DataFrame:
         parts = [each for each in late if _continues(each, row, gap_s)]
         if parts:
             part = parts[-1]
+            part["start_s"] = min(part["start_s"], row["start_s"])
             part["end_s"] = max(part["end_s"], row["end_s"])
             part["window_end_s"], part["last_window"] = row["window_end_s"], row["window"]
+            part["last_key"] = row["key"]
         else:
-            joined.append({**row, "last_window": row["window"]})
+            joined.append({**row, "last_window": row["window"], "last_key": row["key"]})
             late.append(joined[-1])
     table = TextTable(joined, columns=[*COLUMNS, "last_window"])
     table = table.astype({each: events[each].dtype for each in COLUMNS})
@@ -178,7 +180,7 @@ def _continues(one: dict[str, Any], two: dict[str, Any], gap_s: float) -> bool:
     border = two["window_start_s"]
     return bool(
         (one["path"], one["video"], one["repeat"]) == (two["path"], two["video"], two["repeat"])
-        and one["key"] != two["key"]
+        and one["last_key"] != two["key"]
         and border <= one["window_end_s"] + gap_s
         and _meet(one, two, gap_s)
         and _plain(one["text"]) == _plain(two["text"])
@@ -188,7 +190,8 @@ def _continues(one: dict[str, Any], two: dict[str, Any], gap_s: float) -> bool:
 def _meet(one: dict[str, Any], two: dict[str, Any], gap_s: float) -> bool:
     """Return whether two parts meet: at the border, or within what both windows show."""
     if two["window_start_s"] < one["window_end_s"] - gap_s:
-        return bool(two["start_s"] <= one["end_s"] + gap_s)
+        starts, ends = (one["start_s"], two["start_s"]), (one["end_s"], two["end_s"])
+        return bool(max(starts) <= min(ends) + gap_s)
     return bool(
         one["end_s"] >= one["window_end_s"] - gap_s and two["start_s"] <= two["window_start_s"] + gap_s
     )

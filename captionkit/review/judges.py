@@ -94,12 +94,14 @@ class Calibration:
     def __str__(self) -> str:
         if not self.pairs:
             return "Not known: nobody has chosen between these runs yet; ck.ab asks a person"
-        kappa = "undefined" if math.isnan(self.kappa) else f"{self.kappa:.2f}"
-        span = "" if math.isnan(self.kappa) else f", {self.low:.2f} to {self.high:.2f}"
-        facts = (
-            f"on {self.pairs} pair{'' if self.pairs == 1 else 's'} it chose as people did "
-            f"{self.same} times (kappa {kappa}{span})"
+        kappa = f"{self.kappa:.2f}, {self.low:.2f} to {self.high:.2f}"
+        if math.isnan(self.kappa):
+            kappa = "undefined: all choices are the same"
+        pairs, times = (
+            f"{count} {name}{'' if count == 1 else 's'}"
+            for count, name in ((self.pairs, "pair"), (self.same, "time"))
         )
+        facts = f"on {pairs} it chose as people did {times} (kappa {kappa})"
         match self.trusted:
             case True:
                 return f"Trust it: {facts}"
@@ -118,7 +120,8 @@ def calibrate(judge: Mapping[str, str], people: Mapping[str, str]) -> Calibratio
     if not both or chance == 1:
         return Calibration(len(both), same, math.nan, math.nan, math.nan)
     share = same / len(both)
-    kappa, low, high = ((each - chance) / (1 - chance) for each in (share, *wilson(share, len(both))))
+    shares = (share, *wilson(share, len(both)))
+    kappa, low, high = (max(-1.0, (each - chance) / (1 - chance)) for each in shares)
     return Calibration(len(both), same, kappa, low, high)
 
 

@@ -187,6 +187,12 @@ def _events(clips: Sequence[Clip], setting: Setting) -> dict[str, bytes]:
             for start_s, end_s, text in each.sample.timed:
                 film["timestamps"].append([start_s, end_s])
                 film["sentences"].append(one_line(text))
+        for film in films.values():
+            # By their start: an event may have no valid times, and then has those of its window.
+            starts = [start for start, _ in film["timestamps"]]
+            order = sorted(range(len(starts)), key=starts.__getitem__)
+            for name in ("timestamps", "sentences"):
+                film[name] = [film[name][at] for at in order]
         files[f"{part or 'events'}.json"] = _json(films)
     return files
 

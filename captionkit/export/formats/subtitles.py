@@ -78,7 +78,8 @@ def _cues(group: pd.DataFrame, export: Export) -> list[Cue]:
         marks = f"\n[{', '.join(names)}]" if names else ""
         for start_s, end_s, text in timed_texts(dict(row), export.run.recipe.schema):
             cues.append(Cue(*_shown(start_s, end_s, row["end_s"]), text + marks))
-    return cues
+    # WebVTT wants cues by their start; windows may overlap, and an event may have no valid times.
+    return sorted(cues, key=lambda cue: cue.start_s)
 
 
 def _shown(start_s: float, end_s: float, last_s: float) -> tuple[float, float]:
