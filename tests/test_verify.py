@@ -180,6 +180,7 @@ def test_text_in_place_of_json_is_split_as_text_and_cut_off_json_says_nothing():
         ("word " * 50_000, 1),
         # A caption that repeats itself.
         ("a dog runs fast, " * 20_000, 20_000),
+        ("A dog" + " " * 100_000 + "runs.", 1),
     ],
 )
 def test_any_text_is_split_into_claims_that_lie_within_it(text, said):

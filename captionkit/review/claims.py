@@ -25,10 +25,10 @@ _PLACE = (
 # A mark within a number or a name ("3.5", "e.g.") ends no sentence.
 _SENTENCE = re.compile(r"(?:[^.!?。！？…।\u06d4؟\n]|[.!?](?=[^\s.!?\"'”’)\]*]))+[.!?。！？…।\u06d4؟]*")
 _CLAUSE = re.compile(
-    r";\s*|\s+[—\u2013]+\s+|\s+--\s+"
+    r";\s*|(?<!\s)\s+(?:[—\u2013]+|--)\s+"
     rf"|,\s+(?:(?:and|but|while|whereas|then|as|plus|or)\s+)?"
     rf"(?={_SUBJECT}|{_PLACE}(?:[^,;.!?\n]|\.\d){{0,60}},\s+{_SUBJECT})"
-    rf"|\s+(?:while|whereas)\s+(?={_SUBJECT})",
+    rf"|(?<!\s)\s+(?:while|whereas)\s+(?={_SUBJECT})",
     re.IGNORECASE,
 )
 # Says when or how, and stays with its clause.
