@@ -207,7 +207,7 @@ def test_an_engine_that_dies_twice_loses_no_window(engine):
 
 def test_a_window_that_kills_the_engine_is_set_aside_and_costs_no_neighbour(engine):
     others = [engine.submit(request(3100 + n, batch_size=4)) for n in range(6)]
-    poison = engine.submit(request(3150, batch_size=4), on_text=lambda _: kill(engine))
+    poison = engine.submit(request(3150, sampling=LONG, batch_size=4), on_text=lambda _: kill(engine))
     others += [engine.submit(request(3110 + n, batch_size=4)) for n in range(6)]
     with pytest.raises(EngineError, match="died 3 times with this window under way"):
         poison.future.result(timeout=300)
