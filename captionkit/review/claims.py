@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from captionkit import structured
@@ -262,16 +262,19 @@ def _of_values(values: Any, places: _Places, name: str = "") -> Iterator[Claim]:
     elif values is not None and values != "":
         said, (start, end) = _plain(values), places.next(values)
         parts = _of_text(said) if isinstance(values, str) else []
-        for part in parts if len(parts) > 1 else [Claim(said, 0, len(said), said)]:
-            told = f"{name}: {part.text}"
-            first, last = part.start, part.end
+        if len(parts) < 2:
+            parts = [Claim(said, start, end, said)]
+        elif start is not None and end is not None and end - start == len(said):
+            parts = [
+                replace(part, start=start + (part.start or 0), end=start + (part.end or 0))
+                for part in parts
+            ]
+        else:
             # Letters that JSON escapes have other places.
-            plain = start is not None and end is not None and end - start == len(said)
-            if start is None or first is None or last is None or not plain:
-                first = last = None
-            else:
-                first, last = start + first, start + last
-            yield Claim(told if told.endswith(_END) else f"{told}.", first, last, part.said)
+            parts = [replace(part, start=None, end=None) for part in parts]
+        for part in parts:
+            told = f"{name}: {part.text}"
+            yield replace(part, text=told if told.endswith(_END) else f"{told}.")
 
 
 def _event(values: dict[str, Any]) -> str | None:
